@@ -1,0 +1,46 @@
+# `make` lists the targets. Settings: PYTHON=python3.12, ARGS="seed=1 run_dir=runs/mine", VENV=.venv
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+
+# One thread a process: torch and numba would otherwise fight the test workers for the same cores.
+ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.PHONY: help selfplay test test-slow check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 14
+
+# A stamp an extra set: re-install when the dependencies change. The marker is written last, so a cut install is redone.
+$(VENV)/.run: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.run
+
+selfplay: $(VENV)/.run ## train a solver from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
+	$(BIN)/python -m selfplay $(ARGS)
+
+test: $(VENV)/.dev ## quick tests, what CI runs
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not llm" $(ARGS)
+
+test-slow: $(VENV)/.dev ## the tests that take minutes
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -m "slow and not llm" $(ARGS)
+
+check: $(VENV)/.dev ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/ty check
+
+bench: $(VENV)/.run ## measure node store, engine and loop; overrides in ARGS
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove caches and build leftovers; runs stay
+	rm -rf build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf

@@ -1,0 +1,138 @@
+"""Candidate drawing in a search against `transformers` generate: same model, prefixes and job, new tokens a second.
+
+    python -m bench.generate [leaves=256] [rounds=3]
+
+The job: eight candidate steps at every leaf of three waves, Countdown states of depth 0, 1 and 2 with their history. The model
+is tiny and warmed up on random legal play, so that steps have the length that they have in self-play. Ours: `ModelEvaluator`,
+stochastic beam search through a fresh token trie; prefill, verifier, keys and values are in the timing. Theirs: `generate`
+from the same prefixes, padded on the left, `num_return_sequences=8`, sampling, the newline as end of sequence, in the batch
+size that is fastest for it; decoding, verifying and values are not asked of it. The two alternate in one run on one thread;
+time is CPU time of the process, as other programs may share the cores.
+
+Tokens: ours counts distinct tokens sampled, theirs every sampled token up to the newline, duplicates included.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import process_time
+
+import numpy as np
+import torch
+
+from models.evaluator import ModelEvaluator
+from models.policy_value import PolicyValueLM, tiny_llama
+from tasks import BOS_ID, NEWLINE_ID, PAD_ID, UNK_ID, Countdown, Task
+
+CANDIDATES = 8
+WAVES = 3
+BATCHES = (64, 128, 256, 512)  # prefixes a call of generate
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """What one run of the job made."""
+
+    tokens: int  # sampled
+    steps: int  # distinct at their leaf
+    seconds: float
+
+
+def warmed_up_model(task: Task, steps: int = 400) -> PolicyValueLM:
+    """A tiny model that knows the format of a step, half a minute of random legal play."""
+    torch.manual_seed(0)
+    model, rng = tiny_llama(len(task.vocabulary)), np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(steps):
+        rows = task.random_play("train", 64, rng)
+        tokens, weight = torch.from_numpy(rows.tokens).long(), torch.from_numpy(rows.weight)[:, 1:]
+        logits, _ = model(tokens[:, :-1])
+        loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+        optimizer.zero_grad()
+        ((loss * weight).sum() / weight.sum()).backward()
+        optimizer.step()
+    return model.eval()
+
+
+def ours(model: PolicyValueLM, task: Task, problems: list) -> tuple[Lot, list[list[str]]]:
+    """The job, and the contexts of each wave's leaves. A wave's leaves are candidates of the one before that go on."""
+    evaluator, rng = ModelEvaluator(model, task), np.random.default_rng(0)
+    waves, steps, seconds = [], 0, 0.0
+    started = process_time()
+    handles = evaluator.begin(problems).handles
+    for _ in range(WAVES):
+        seconds -= process_time() - started
+        waves.append([task.context(problems[evaluator.tree(h)], evaluator.steps(h)) for h in handles.tolist()])
+        seconds += process_time() - started
+        expansion = evaluator.expand(handles, CANDIDATES)
+        steps += len(expansion.handles)
+        handles = rng.permutation(expansion.handles[~expansion.terminal])[: len(problems)]
+    return Lot(evaluator.generated_tokens, steps, process_time() - started + seconds), waves
+
+
+@torch.no_grad()
+def theirs(model: PolicyValueLM, task: Task, waves: list[list[str]], batch: int) -> Lot:
+    tokens, steps, seconds = 0, 0, 0.0
+    for wave in waves:
+        contexts = sorted(([BOS_ID, *task.encode(context)] for context in wave), key=len)
+        for first in range(0, len(contexts), batch):
+            rows = contexts[first : first + batch]
+            width = len(rows[-1])
+            prefixes = torch.tensor([[PAD_ID] * (width - len(row)) + row for row in rows])
+            started = process_time()
+            out = model.trunk.generate(
+                input_ids=prefixes,
+                attention_mask=(prefixes != PAD_ID).long(),
+                do_sample=True,
+                top_k=0,
+                num_return_sequences=CANDIDATES,
+                max_new_tokens=task.max_step_tokens,
+                eos_token_id=NEWLINE_ID,
+                pad_token_id=PAD_ID,
+                suppress_tokens=[PAD_ID, BOS_ID, UNK_ID],
+            )[:, width:]
+            seconds += process_time() - started
+            tokens += int((out != PAD_ID).sum())
+            steps += len({(i // CANDIDATES, *row) for i, row in enumerate(out.tolist())})
+    return Lot(tokens, steps, seconds)
+
+
+def best_batch(job: Callable[[int], Lot], sizes: tuple[int, ...]) -> int:
+    """The batch size that makes most tokens a second, after a warm-up."""
+    speed = {}
+    for size in sizes:
+        job(size)
+        lot = job(size)
+        speed[size] = lot.tokens / lot.seconds
+    return max(speed, key=speed.get)
+
+
+def main(leaves: int = 256, rounds: int = 3) -> None:
+    torch.set_num_threads(1)
+    task = Countdown(numbers=4, number_max=9)
+    problems = task.problems("train", leaves)
+    model = warmed_up_model(task)
+    _, waves = ours(model, task, problems)  # compiles
+    batch = best_batch(lambda size: theirs(model, task, waves[:1], size), BATCHES)
+    print(f"waves of {[len(wave) for wave in waves]} leaves, {CANDIDATES} candidates each, one thread;")
+    print(f"generate in batches of {batch} prefixes")
+    print(f"{'round':>5} {'ours tok/s':>11} {'generate tok/s':>15} {'ratio':>6} {'distinct steps':>20}")
+    ratios = []
+    for i in range(rounds):
+        (a, _), b = ours(model, task, problems), theirs(model, task, waves, batch)
+        a_speed, b_speed = a.tokens / a.seconds, b.tokens / b.seconds
+        ratios.append(a_speed / b_speed)
+        print(f"{i:>5} {a_speed:>11,.0f} {b_speed:>15,.0f} {ratios[-1]:>6.2f} {a.steps:>9} vs {b.steps:>7}")
+    distinct = a.steps / a.seconds, b.steps / b.seconds
+    print(f"median ratio {np.median(ratios):.2f}; distinct steps a second: {distinct[0]:,.0f} vs {distinct[1]:,.0f}")
+
+
+if __name__ == "__main__":
+    main(**{name: int(value) for name, value in (argument.split("=") for argument in sys.argv[1:])})

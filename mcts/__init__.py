@@ -1,0 +1,29 @@
+"""Search over a graph of states, with a model behind one call. numpy and numba only; no torch, no text.
+
+`search(roots, evaluator, rule, budget)` is the loop; `PUCT`, `Gumbel`, `BestFirst` and `Proportional` are the rules;
+`distances` and its neighbours turn what was explored into targets.
+"""
+
+from mcts.graph import (
+    UNREACHED,
+    completed_q,
+    distances,
+    graph_values,
+    improved_policy,
+    path_edges,
+    proven_lost,
+    solution_edges,
+    visit_policy,
+)
+from mcts.rules import PUCT, BestFirst, Gumbel, Proportional, Rule
+from mcts.search import SearchResult, resume, search
+from mcts.store import EDGE, NEVER, NODE, NONE, TREE, Flag, Leaves, Status, Store
+from mcts.types import NO_KEY, Budget, Draw, Evaluator, Expansion, Roots
+
+__all__ = [
+    "EDGE", "NEVER", "NODE", "NONE", "NO_KEY", "PUCT", "TREE", "UNREACHED",
+    "BestFirst", "Budget", "Draw", "Evaluator", "Expansion", "Flag", "Gumbel", "Leaves", "Proportional", "Roots",
+    "Rule", "SearchResult", "Status", "Store",
+    "completed_q", "distances", "graph_values", "improved_policy", "path_edges", "proven_lost", "resume", "search",
+    "solution_edges", "visit_policy",
+]  # fmt: skip

@@ -1,0 +1,121 @@
+"""Graph backup: what the explored graph proves, and policy targets out of it.
+
+Exact distances flow from solved terminals over *all* explored edges, merged ones included, which is more than the
+search's own visits saw. K candidates of a node; N nodes of the store.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mcts import kernels_graph
+from mcts.store import NONE, Flag, Store
+
+UNREACHED = kernels_graph.UNREACHED  # distance of a node from which no solution is known
+
+
+def distances(store: Store) -> np.ndarray:
+    """int32 [N]: least number of steps to a solved terminal (reward >= 1) in the explored graph, or UNREACHED.
+
+    Exact for the graph that was explored; a shorter way outside of it may exist.
+    """
+    return kernels_graph.solution_distances(store.node_planes, store.edge_planes, store.n_nodes)
+
+
+def proven_lost(store: Store) -> np.ndarray:
+    """bool [N]: neither a solution nor an unseen step can be reached from the node, on any edge, cycles included."""
+    hope = kernels_graph.hope_distances(store.node_planes, store.edge_planes, store.n_nodes)
+    return hope == UNREACHED
+
+
+def graph_values(store: Store, discount: float) -> np.ndarray:
+    """float32 [N]: discount ** distance where a solution is known, 0 where lost, else the search's value."""
+    steps = distances(store)
+    values = store.nodes["value"].copy()
+    reached = steps != UNREACHED
+    values[reached] = np.float32(discount) ** steps[reached]
+    values[proven_lost(store)] = 0.0
+    return values
+
+
+def completed_q(
+    logprobs: np.ndarray,
+    visits: np.ndarray,
+    q: np.ndarray,
+    raw_value: float,
+    *,
+    known: np.ndarray | None = None,
+    value_scale: float = 0.1,
+    maxvisit_init: float = 50.0,
+) -> np.ndarray:
+    """sigma(completed Q) of one node, float64 [K] (Gumbel MuZero, Danihelka et al. 2022, section 3 and Appendix D).
+
+    Candidates without a Q get the mixed value v_mix = (v + sum N * (sum_visited p q / sum_visited p)) / (1 + sum N).
+    sigma(q) = (maxvisit_init + max N) * value_scale * q after rescaling q to [0, 1] over the candidates (mctx).
+
+    Args:
+        logprobs: float [K], log pi of the candidates.
+        visits: int [K], edge visits.
+        q: float [K], Q through each edge; read only where `known`.
+        raw_value: value head at the node.
+        known: bool [K], candidates whose q counts; default visits > 0. Proven ones may be added: their q is exact.
+    """
+    logprobs, q = np.asarray(logprobs, np.float64), np.asarray(q, np.float64)
+    visits = np.asarray(visits, np.float64)
+    known = visits > 0 if known is None else np.asarray(known, bool)
+    if not len(logprobs):
+        return np.zeros(0)
+    mixed = float(raw_value)
+    if known.any():
+        # max(N, 1): a proven candidate without visits weighs as one.
+        weight = np.maximum(np.exp(logprobs - logprobs.max()), 1e-300)[known]
+        total = np.maximum(visits[known], 1.0).sum()
+        mixed = (mixed + total * (weight @ q[known]) / weight.sum()) / (1.0 + total)
+    completed = np.where(known, q, mixed)
+    span = max(completed.max() - completed.min(), 1e-8)
+    return (maxvisit_init + visits.max()) * value_scale * (completed - completed.min()) / span
+
+
+def improved_policy(logprobs: np.ndarray, sigma_q: np.ndarray) -> np.ndarray:
+    """pi' = softmax(logits + sigma(completed Q)), float64 [K] (Gumbel MuZero, section 4, equation 11)."""
+    logits = np.asarray(logprobs, np.float64) + np.asarray(sigma_q, np.float64)
+    if not len(logits):
+        return logits
+    weight = np.exp(logits - logits.max())
+    return weight / weight.sum()
+
+
+def visit_policy(visits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """pi(a) ~ N(a) ** (1 / temperature), float64 [K] (AlphaZero); temperature 0: all on the most visited.
+
+    All zeros where no candidate was visited. Ties at temperature 0 go to the first.
+    """
+    visits = np.asarray(visits, np.float64)
+    if not len(visits) or visits.max() <= 0:
+        return np.zeros(len(visits))
+    if temperature == 0.0:
+        policy = np.zeros(len(visits))
+        policy[np.argmax(visits)] = 1.0
+        return policy
+    weight = (visits / visits.max()) ** (1.0 / temperature)
+    return weight / weight.sum()
+
+
+def path_edges(store: Store, node: int) -> np.ndarray:
+    """Edge ids int32 from the root to `node` on the most probable known path."""
+    path_edge, parent = store.nodes["path_edge"], store.edges["parent"]
+    path = []
+    edge = int(path_edge[node])
+    while edge != NONE:
+        path.append(edge)
+        edge = int(path_edge[parent[edge]])
+    return np.array(path[::-1], np.int32)
+
+
+def solution_edges(store: Store, tree: int) -> np.ndarray:
+    """Edge ids int32 from the root to the most probable solved terminal of a tree; empty if there is none."""
+    nodes = store.nodes
+    solved = np.flatnonzero(((nodes["flags"] & Flag.SOLVED) != 0) & (nodes["tree"] == tree))
+    if not len(solved):
+        return np.empty(0, np.int32)
+    return path_edges(store, int(solved[np.argmax(nodes["path_logprob"][solved])]))

@@ -1,0 +1,67 @@
+"""What a rule is: select, backup, and which candidates it wants. It holds settings only; all state is the store's."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from mcts import kernels
+from mcts.store import NONE, Flag, Leaves, Store
+from mcts.types import Draw, Expansion
+
+
+class Rule(Protocol):
+    """Order in which a search visits and expands. Frozen; two searches may share one."""
+
+    n_candidates: int  # unseen steps asked for at one expansion
+    root_candidates: int | None  # the same at the first expansion of a root; None: n_candidates
+    draw: Draw
+    discount: float  # Q through an edge = discount * Q(child)
+
+    def select(self, store: Store, wave_size: int) -> Leaves:
+        """Up to `wave_size` leaves of every running tree, distinct; marks them and their paths as in flight."""
+
+    def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
+        """Enter the wave's candidates into the store and carry visits and values up to the roots."""
+
+    def action(self, store: Store, tree: int) -> int:
+        """Edge of the root that the rule acts on, or NONE."""
+
+
+def wave_buffers(store: Store, wave_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Room for a wave: nodes int32 [T * wave_size], offsets int64 [T * wave_size + 1]."""
+    size = len(store.tree_planes) * wave_size
+    return np.empty(size, np.int32), np.zeros(size + 1, np.int64)
+
+
+def descend(store: Store, wave_size: int, kind: int, parameters: np.ndarray, table: np.ndarray, noise: np.ndarray):
+    """One wave by the descent kernel (PUCT and Gumbel)."""
+    nodes, offsets = wave_buffers(store, wave_size)
+    found, store.path_buffer = kernels.select(
+        kind, store.node_planes, store.edge_planes, store.tree_planes, wave_size, parameters, table, noise,
+        nodes, offsets, store.path_buffer,
+    )  # fmt: skip
+    return store.leaves(nodes, offsets, store.path_buffer, found)
+
+
+def backup_wave(store: Store, leaves: Leaves, discount: float) -> None:
+    """Visits and values of a wave whose candidates are in the store; the same for every rule."""
+    kernels.backup(
+        store.node_planes, store.edge_planes, store.tree_planes, store.counters, store.raised,
+        leaves.nodes, leaves.offsets, leaves.path, float(discount),
+    )  # fmt: skip
+
+
+def most_visited(store: Store, node: int) -> int:
+    """Live edge of `node` with most visits, ties to higher child value, then to the earlier candidate; NONE if no edge.
+
+    Dead children count only where there is nothing else.
+    """
+    ids = store.edges_of(node)
+    if not len(ids):
+        return NONE
+    edges, children = store.edges[ids], store.nodes[store.edges["child"][ids]]
+    alive = (children["flags"] & Flag.DEAD) == 0
+    order = np.lexsort((np.arange(len(ids)), -children["value"], -edges["visits"], ~alive))
+    return int(ids[order[0]])

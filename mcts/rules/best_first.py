@@ -1,0 +1,71 @@
+"""Best-first search over (node, next unseen step): Levin tree search, with a value PHS*-like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mcts import kernels_frontier
+from mcts.graph import solution_edges
+from mcts.rules.base import backup_wave, most_visited, wave_buffers
+from mcts.store import Leaves, Store
+from mcts.types import Draw, Expansion
+
+COSTS = {
+    "depth": kernels_frontier.COST_DEPTH,
+    "tokens": kernels_frontier.COST_TOKENS,
+    "none": kernels_frontier.COST_NONE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BestFirst:
+    """Expand the node with the highest value_weight * log V(n) + lam * (log pi(path to n) + log b(n) - log cost(n)).
+
+    b(n): probability bound of the best step of n not yet handed out, 1 before the first expansion. cost: edges from the
+    root + 1 ("depth"), generated tokens along the path + 1 ("tokens"), or 1 ("none").
+
+    value_weight = 0 is Levin's order d(n) / pi(n) (Orseau, Lelis, Lattimore, Weber 2018, section 4): at most d / pi(n*)
+    expansions before a state n* is expanded, if an expansion hands out all steps. Deviation from PHS* (Orseau and Lelis
+    2021): V is a probability of success and enters as a factor on path mass, not as a heuristic cost.
+
+    The value is the node's raw value, not its Q: the order is by what is known of the state. One pairing heap a tree.
+    A state reached again on a more probable path takes that path's probability, and so do its descendants, eagerly; its
+    depth stays that of the path that reached it first. Every state is expanded at most as often as it has unseen steps.
+    """
+
+    n_candidates: int = 1
+    root_candidates: int | None = None
+    draw: Draw = "best"
+    discount: float = 1.0
+    value_weight: float = 1.0
+    lam: float = 0.3
+    cost: Literal["depth", "tokens", "none"] = "depth"
+
+    def __post_init__(self) -> None:
+        if self.cost not in COSTS:
+            raise ValueError(f"cost={self.cost!r}: use one of {', '.join(COSTS)}")
+
+    def select(self, store: Store, wave_size: int) -> Leaves:
+        nodes, offsets = wave_buffers(store, wave_size)
+        found, store.path_buffer = kernels_frontier.best_first_select(
+            store.node_planes, store.edge_planes, store.heap, store.tree_planes, wave_size,
+            nodes, offsets, store.path_buffer,
+        )  # fmt: skip
+        return store.leaves(nodes, offsets, store.path_buffer, found)
+
+    def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
+        first = store.insert(leaves, expansion)
+        parameters = np.array([self.value_weight, self.lam, COSTS[self.cost]], np.float64)
+        kernels_frontier.best_first_backup(
+            store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.counters, store.raised,
+            leaves.nodes, first, parameters,
+        )  # fmt: skip
+        backup_wave(store, leaves, self.discount)
+
+    def action(self, store: Store, tree: int) -> int:
+        """First edge towards the most probable solution; without one, the most visited edge of the root."""
+        path = solution_edges(store, tree)
+        return int(path[0]) if len(path) else most_visited(store, int(store.trees["root"][tree]))

@@ -1,0 +1,72 @@
+"""What crosses the seam between search and model: frozen arrays, one call, no text.
+
+Legend: T trees, L leaves of one wave, C candidates of one wave (all leaves together).
+
+A *handle* is the evaluator's own id of a state (opaque here). The store keeps it with the node and hands it back when the
+node is to be expanded. A *key* is a 64-bit digest of a task's `state_key`, never 0; two candidates of one tree with equal
+keys are one node. Key 0 means "never merge".
+
+Values are P(solved) in [0, 1], seen by the solver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+NO_KEY = 0
+
+Draw = Literal["sample", "best"]  # without replacement in proportion to mass | most probable unseen first
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """Where the trees of one search start."""
+
+    handles: np.ndarray  # int64 [T]
+    keys: np.ndarray  # uint64 [T], NO_KEY: no merging
+    raw_values: np.ndarray  # float32 [T]
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """New candidates of a wave of leaves. Candidates of leaf l are rows offsets[l]:offsets[l+1].
+
+    Distinct within a node over its whole life: an evaluator never hands out the same step of a node twice. A leaf may get
+    fewer candidates than asked, or none, when its unseen mass is used up.
+    """
+
+    offsets: np.ndarray  # int64 [L+1]
+    handles: np.ndarray  # int64 [C], the evaluator's id of the state after the candidate
+    keys: np.ndarray  # uint64 [C]
+    logprobs: np.ndarray  # float32 [C], log pi(step | state), exact
+    raw_values: np.ndarray  # float32 [C], value head after the step
+    rewards: np.ndarray  # float32 [C], verdict's reward; 0 where not terminal
+    terminal: np.ndarray  # bool [C]
+    legal: np.ndarray  # bool [C]; an illegal candidate is terminal with reward 0
+    tokens: np.ndarray  # int32 [C], generated tokens that this candidate newly cost
+    leaf_tokens: np.ndarray  # int32 [L], generated tokens newly paid for the leaf, spilled and unfinished ones included
+    unseen_logmass: np.ndarray  # float32 [L], log of the policy mass not yet handed out; -inf: exhausted
+    best_unseen_logprob: np.ndarray  # float32 [L], log-probability bound of the best step not yet handed out; -inf: none
+
+
+class Evaluator(Protocol):
+    """Owns text, tokens, the token trie and KV. Everything a search may ask of a model is here."""
+
+    def begin(self, problems: Sequence) -> Roots:
+        """Open one tree a problem; forget what an earlier `begin` opened."""
+
+    def expand(self, handles: np.ndarray, n_candidates: int, draw: Draw = "sample") -> Expansion:
+        """Up to `n_candidates` unseen steps at each of `handles` (int64 [L], distinct). One wave = one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of one search, per tree except `seconds`. None: no limit. The first one reached stops the tree."""
+
+    simulations: int | None = None
+    tokens: int | None = None  # generated tokens
+    seconds: float | None = None  # wall clock of the whole search

@@ -1,0 +1,249 @@
+"""Checkpoints: a plain `save_pretrained` folder of the trunk, a value head beside it, and a manifest written last.
+
+    config.json, model.safetensors, ...   the trunk, as any program loads it with AutoModelForCausalLM
+    tokenizer.json, ...                   its tokenizer, as any program loads it with AutoTokenizer
+    value_head.safetensors                the value head of `models.policy_value`
+    extra.json                            whatever the writer wants to know again
+    manifest.json                         sha256 and size of every file above
+
+A folder appears whole or not at all: it is written under a hidden name, synced to disk and renamed. Only safetensors and
+JSON are read, and nothing in them is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging as transformers_logging
+
+from models.policy_value import PolicyValueLM
+
+MANIFEST, EXTRA, VALUE_HEAD = "manifest.json", "extra.json", "value_head.safetensors"
+FORMAT_VERSION = 1
+_FORBIDDEN_KEYS = {"auto_map", "quantization_config", "attn_implementation", "_attn_implementation", "custom_pipelines"}
+_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, SafetensorError)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used. The message is one line and names the file and the mend."""
+
+
+def save_checkpoint(
+    folder: Path | str, model: PolicyValueLM, tokenizer: PreTrainedTokenizerBase, extra: dict | None = None
+) -> None:
+    """Write a whole checkpoint, replacing one of the same name. `extra` is JSON data."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for stale in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(stale)
+    new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
+    new.mkdir()
+    with _quiet_transformers():
+        model.trunk.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+    save_file({name: tensor.contiguous() for name, tensor in model.value_head.state_dict().items()}, new / VALUE_HEAD)
+    (new / EXTRA).write_text(json.dumps(extra or {}, indent=1, sort_keys=True, allow_nan=False))
+    files = {file.name: _fingerprint(file) for file in sorted(new.iterdir())}
+    manifest = {"format": "reverse-o1 checkpoint", "version": FORMAT_VERSION, "files": files}
+    (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for file in new.iterdir():
+        _sync(file)
+    _sync(new)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokenizerBase, dict]:
+    """(model, tokenizer, extra) of a checkpoint, in eval mode; outputs are bit-identical to those of the saved model.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or not in the manifest, or would run code of its own.
+    """
+    folder = Path(folder)
+    verify_checkpoint(folder)
+    for name in ("config.json", "tokenizer_config.json"):
+        _refuse_code(folder / name)
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+            config = AutoConfig.from_pretrained(folder, **local)
+            trunk, report = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, use_safetensors=True, output_loading_info=True, **local
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+            model = PolicyValueLM.from_trunk(trunk)
+        model.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
+        extra = json.loads((folder / EXTRA).read_text())
+    except _READ_ERRORS as error:
+        raise CheckpointError(f"{folder}: cannot be loaded ({_one_line(error)}); use another checkpoint") from error
+    if report["missing_keys"]:
+        raise CheckpointError(
+            f"{folder}/model.safetensors: lacks {min(report['missing_keys'])}; use another checkpoint"
+        )
+    for parameter in model.parameters():
+        parameter.data = (
+            parameter.data.clone()
+        )  # loaded storage is 8-byte aligned, which changes the last bit of products
+    return model.eval(), tokenizer, extra
+
+
+def load_latest(parent: Path | str) -> tuple[Path, PolicyValueLM, PreTrainedTokenizerBase, dict]:
+    """The last whole checkpoint in order of name among the folders of `parent`, as (folder, model, tokenizer, extra).
+
+    Raises:
+        CheckpointError: there is none; the message says what is wrong with the last one.
+    """
+    parent = Path(parent)
+    folders = sorted(f for f in parent.glob("[!.]*") if f.is_dir()) if parent.is_dir() else []
+    reasons = []
+    for folder in reversed(folders):
+        try:
+            return folder, *load_checkpoint(folder)
+        except CheckpointError as error:
+            reasons.append(str(error))
+    raise CheckpointError(f"{parent}: no whole checkpoint; start a new run" + (f" ({reasons[0]})" if reasons else ""))
+
+
+def verify_checkpoint(folder: Path | str) -> None:
+    """Compare every file with the manifest.
+
+    Raises:
+        CheckpointError: the first file that differs.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder; check the path")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        version, files = manifest["version"], dict(manifest["files"])
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+    except _READ_ERRORS as error:
+        raise CheckpointError(f"{folder / MANIFEST}: missing or damaged; use the checkpoint before this one") from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder / MANIFEST}: version {version}, not {FORMAT_VERSION}; use a matching reverse-o1"
+        )
+    for name in sorted({"config.json", EXTRA, VALUE_HEAD} - expected.keys()):
+        raise CheckpointError(f"{folder / name}: not in the manifest; use the checkpoint before this one")
+    for name, (size, digest) in expected.items():
+        file = folder / name
+        if Path(name).name != name or file.is_symlink() or not file.is_file():
+            raise CheckpointError(f"{file}: missing or not a plain file; use the checkpoint before this one")
+        found = _fingerprint(file)
+        if found["bytes"] != size:
+            raise CheckpointError(f"{file}: {found['bytes']} bytes, not {size}; use the checkpoint before this one")
+        if found["sha256"] != digest:
+            raise CheckpointError(f"{file}: content changed (sha256); use the checkpoint before this one")
+    for file in sorted(folder.iterdir()):
+        if file.name not in expected and file.name != MANIFEST and file.suffix != ".md":
+            raise CheckpointError(f"{file}: not in the manifest; remove it")
+
+
+def save_tensors(path: Path | str, tensors: dict[str, Tensor]) -> None:
+    """Write named tensors (optimizer moments, say) as one safetensors file that appears whole or not at all."""
+    path = Path(path)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    new = path.with_name(f".{path.name}.new")
+    save_file(tensors, new, metadata={"sha256": _digest(tensors)})
+    _sync(new)
+    new.replace(path)
+    _sync(path.parent)
+
+
+def load_tensors(path: Path | str) -> dict[str, Tensor]:
+    """What `save_tensors` wrote, bit for bit.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or changed.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            digest = (file.metadata() or {}).get("sha256")
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: missing or damaged ({_one_line(error)}); use an earlier one") from error
+    if _digest(tensors) != digest:
+        raise CheckpointError(f"{path}: content changed (sha256); use an earlier one")
+    return tensors
+
+
+def weights_hash(model: PolicyValueLM) -> str:
+    """sha256 of all weights: which net made a trace."""
+    return _digest(model.state_dict())
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _fingerprint(file: Path) -> dict[str, str | int]:
+    with file.open("rb") as stream:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def _refuse_code(config: Path) -> None:
+    """A config that names code, a kernel or a quantiser to fetch, or an architecture that transformers does not hold."""
+    try:
+        fields = json.loads(config.read_text())
+    except _READ_ERRORS as error:
+        raise CheckpointError(f"{config}: not JSON; use the checkpoint before this one") from error
+    for key in _keys(fields):
+        if key in _FORBIDDEN_KEYS:
+            raise CheckpointError(f"{config}: names code to run ({key}); only built-in architectures are loaded")
+    if config.name == "config.json" and fields.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise CheckpointError(
+            f"{config}: unknown causal LM {fields.get('model_type')!r}; only built-in ones are loaded"
+        )
+
+
+def _keys(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _keys(item)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and no warnings of transformers: what matters is checked here."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

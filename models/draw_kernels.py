@@ -1,0 +1,292 @@
+"""Compiled loops of drawing steps: stochastic beam search, best-first completion, bookkeeping of the mass handed out.
+
+Legend: V vocabulary, L starts of one wave, K beams a start, C steps drawn, S tokens of a step, cap trie nodes. `entries` and
+`slots` are the packed records `ENTRY` and `SLOT` of `models.sampling`: a slot is one start, an entry one token prefix that
+was drawn there. All kernels change these two in place.
+
+The helpers of `models.kernels` are compiled in here: after a change there, remove the cached code (`__pycache__`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from models.kernels import fast_exp, splitmix64
+
+NO_ENTRY = -1
+# What stands in an entry's `node` while it has no trie node.
+PENDING, ENDED, HANDED_OUT = -1, -2, -3  # not yet computed | a complete step, unseen | a complete step, seen
+# What stands in an entry's `best_token` while it is no token.
+STALE, SELF, NONE = -1, -2, -3  # must be looked up | the entry is itself an unseen step | nothing unseen below
+
+_MIN_REMAINING = 1e-9  # a fraction of an entry's own mass; what is less is rounding, not policy
+
+
+@njit(cache=True, inline="always")
+def _uniform(word):
+    """Uniform in the open interval (0, 1) from 64 bits."""
+    return (np.float64(word >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
+
+
+@njit(cache=True)
+def _find_child(entries, entry, token):
+    child = entries[entry].first_child
+    while child != NO_ENTRY and entries[child].token != token:
+        child = entries[child].next_sibling
+    return child
+
+
+@njit(cache=True)
+def _add_child(entries, slots, n_entries, entry, token, share, logprob, newline, max_tokens, stamp):
+    """Record that `token` was sampled after `entry`. Returns the new entry, which is number `n_entries`."""
+    child = n_entries
+    parent, new = entries[entry], entries[child]
+    slot = slots[parent.slot]
+    new.hash = splitmix64(parent.hash ^ (np.uint64(token + 1) * np.uint64(0xD1342543DE82EF95)))
+    new.weight = parent.weight * share
+    new.remaining = 1.0
+    new.logprob = parent.logprob + logprob
+    new.parent, new.token, new.depth = entry, token, parent.depth + 1
+    new.first_child, new.next_sibling = NO_ENTRY, parent.first_child
+    new.slot, new.next_in_slot = parent.slot, slot.newest
+    new.birth = stamp
+    ended = token == newline or new.depth == max_tokens
+    new.node = ENDED if ended else PENDING
+    new.best_token = SELF if ended else STALE
+    new.best_logprob = new.logprob
+    parent.first_child = child
+    parent.best_token = STALE
+    slot.newest = child
+    slot.new_tokens += 1
+    return child
+
+
+@njit(cache=True)
+def _shares(row, temperature, prune, out):
+    """out [V]: pi ** (1 / temperature), normalised over the tokens with log pi >= `prune`; the others get 0."""
+    inverse = np.float32(1.0 / temperature)
+    top = np.float32(-np.inf)
+    for v in range(row.size):
+        top = max(top, row[v])
+    total = 0.0
+    for v in range(row.size):
+        share = fast_exp((row[v] - top) * inverse) if row[v] >= prune else np.float32(0.0)
+        out[v] = share
+        total += share
+    for v in range(row.size):
+        out[v] /= total
+
+
+@njit(cache=True, error_model="numpy")
+def sample_level(
+    entries, slots, n_entries, beams, times, counts, logprobs, temperature, prune, newline, max_tokens, stamp
+):
+    """One level of stochastic beam search: every beam is extended, the K earliest of each start are kept.
+
+    Kool, van Hoof and Welling 2019, section 3 and appendix B, in the domain of arrival times: a Gumbel of location log w
+    is -log of an arrival time Exp(w), the K largest Gumbels are the K earliest arrivals, and by the lack of memory the
+    children of a prefix that arrives at T, given that their earliest is T, are their free arrivals shifted by T - min.
+    This replaces the truncated Gumbels of the paper, is exact, and needs no logarithm for children that come too late.
+
+    A weight w is the mass of a prefix under pi ** (1 / temperature) that has not been handed out.
+
+    beams int32 [L, K]: entries; times float64 [L, K]: arrivals, ascending; counts int32 [L]: beams of each start. All three
+    are replaced. Returns the new number of entries; new entries that are not steps are PENDING.
+    """
+    vocabulary = logprobs.shape[1]
+    k = beams.shape[1]
+    weights, draws = np.empty(vocabulary), np.empty(vocabulary)
+    kept_times, kept_shares, kept_logprobs = np.empty(k), np.empty(k), np.empty(k)
+    kept_entries, kept_tokens = np.empty(k, np.int32), np.empty(k, np.int32)
+    for leaf in range(beams.shape[0]):
+        n_kept = 0
+        for beam in range(counts[leaf]):
+            e = beams[leaf, beam]
+            entry = entries[e]
+            arrival = times[leaf, beam]
+            first, last, shift = 0, vocabulary, 0.0
+            if entry.node == ENDED:  # a step stays in the race with its own time
+                first, last = -1, 0
+            else:
+                row = logprobs[entry.node]
+                _shares(row, temperature, prune, weights)
+                slot = slots[entry.slot]
+                child = entry.first_child
+                while child != NO_ENTRY:
+                    weights[entries[child].token] *= entries[child].remaining
+                    child = entries[child].next_sibling
+                stream = splitmix64(entry.hash ^ splitmix64(splitmix64(slot.seed) + np.uint64(slot.round)))
+                earliest = np.inf
+                for v in range(vocabulary):
+                    u = _uniform(splitmix64(stream + np.uint64(v) * np.uint64(0x9E3779B97F4A7C15)))
+                    draws[v] = u
+                    w = weights[v] * entry.weight
+                    weights[v] = w
+                    if w > 0.0 and (1.0 - u) < earliest * w:  # -log u >= 1 - u
+                        earliest = min(earliest, -math.log(u) / w)
+                shift = arrival - earliest
+            for v in range(first, last):
+                time = arrival
+                if v >= 0:
+                    w = weights[v]
+                    if w == 0.0 or (n_kept == k and (1.0 - draws[v]) / w + shift >= kept_times[k - 1]):
+                        continue
+                    time = -math.log(draws[v]) / w + shift
+                if n_kept == k and time >= kept_times[k - 1]:
+                    continue
+                at = n_kept if n_kept < k else k - 1
+                n_kept = min(n_kept + 1, k)
+                while at > 0 and kept_times[at - 1] > time:
+                    kept_times[at], kept_entries[at] = kept_times[at - 1], kept_entries[at - 1]
+                    kept_tokens[at] = kept_tokens[at - 1]
+                    kept_shares[at], kept_logprobs[at] = kept_shares[at - 1], kept_logprobs[at - 1]
+                    at -= 1
+                kept_times[at], kept_entries[at], kept_tokens[at] = time, e, v
+                if v >= 0:
+                    kept_shares[at], kept_logprobs[at] = w, row[v]
+        counts[leaf] = n_kept
+        for i in range(n_kept):
+            e = kept_entries[i]
+            token = kept_tokens[i]
+            if token >= 0:
+                child = _find_child(entries, e, token)
+                if child == NO_ENTRY:
+                    share = kept_shares[i] / entries[e].weight
+                    child = _add_child(
+                        entries, slots, n_entries, e, token, share, kept_logprobs[i], newline, max_tokens, stamp
+                    )
+                    n_entries += 1
+                e = child
+            beams[leaf, i], times[leaf, i] = e, kept_times[i]
+    return n_entries
+
+
+@njit(cache=True)
+def _refresh_best(entries, entry, logprobs, prune, explored):
+    """Look up the most probable token after `entry` that was not sampled yet; `explored` bool [V] is all False."""
+    child = entry.first_child
+    while child != NO_ENTRY:
+        explored[entries[child].token] = True
+        child = entries[child].next_sibling
+    row = logprobs[entry.node]
+    token, best = NONE, np.float32(-np.inf)
+    for v in range(row.size):
+        if row[v] > best and not explored[v]:
+            token, best = v, row[v]
+    if best < prune:
+        token, best = NONE, np.float32(-np.inf)
+    entry.best_token = token
+    entry.best_logprob = entry.logprob + best
+    child = entry.first_child
+    while child != NO_ENTRY:
+        explored[entries[child].token] = False
+        child = entries[child].next_sibling
+
+
+@njit(cache=True)
+def best_frontier(entries, slots, wave, logprobs, prune, best):
+    """best [L]: the entry of each slot of `wave` [L] whose unseen continuation is the most probable; NO_ENTRY: none.
+
+    The frontier is every sampled prefix's untaken tokens and the complete steps not handed out. Its `best_logprob` bounds
+    every unseen step, as no continuation is more probable than its prefix.
+    """
+    explored = np.zeros(logprobs.shape[1], np.bool_)
+    for leaf in range(wave.size):
+        slot = slots[wave[leaf]]
+        best[leaf] = NO_ENTRY
+        if entries[slot.root].remaining == 0.0:
+            continue
+        highest = -np.inf
+        e = slot.newest
+        while e != NO_ENTRY:
+            entry = entries[e]
+            if entry.best_token == STALE:
+                _refresh_best(entries, entry, logprobs, prune, explored)
+            if entry.best_token != NONE and entry.best_logprob > highest:
+                best[leaf], highest = e, entry.best_logprob
+            e = entry.next_in_slot
+
+
+@njit(cache=True)
+def best_level(entries, slots, n_entries, current, logprobs, temperature, prune, newline, max_tokens, stamp):
+    """Extend each unfinished entry of `current` [A] by its most probable unseen token. Returns the number of entries."""
+    vocabulary = logprobs.shape[1]
+    explored, weights = np.zeros(vocabulary, np.bool_), np.empty(vocabulary)
+    for i in range(current.size):
+        e = current[i]
+        entry = entries[e]
+        if entry.node < 0:
+            continue
+        if entry.best_token == STALE:
+            _refresh_best(entries, entry, logprobs, prune, explored)
+        token = entry.best_token
+        row = logprobs[entry.node]
+        _shares(row, temperature, prune, weights)
+        current[i] = _add_child(
+            entries, slots, n_entries, e, token, weights[token], row[token], newline, max_tokens, stamp
+        )
+        n_entries += 1
+    return n_entries
+
+
+@njit(cache=True)
+def hand_out(entries, slots, ends, newline, stamp, tokens, lengths, finished, new_tokens, parent_nodes):
+    """Mark the steps `ends` [C] as seen, give their mass back and write them out.
+
+    Results: tokens int32 [C, S], lengths int32 [C], finished bool [C], new_tokens int32 [C] (entries of this draw, `stamp`,
+    each counted for the first step that ends below it), parent_nodes int32 [C] (the trie node before the last token).
+    """
+    for c in range(ends.size):
+        e = ends[c]
+        entry = entries[e]
+        entry.node = HANDED_OUT
+        entry.best_token = NONE
+        slots[entry.slot].seen_mass += math.exp(entry.logprob)
+        finished[c] = entry.token == newline
+        lengths[c] = entry.depth
+        parent_nodes[c] = entries[entry.parent].node
+        new_tokens[c] = 0
+        lost = entry.remaining
+        entry.remaining = 0.0
+        while entry.parent != NO_ENTRY:
+            tokens[c, entry.depth - 1] = entry.token
+            if entry.birth == stamp:
+                new_tokens[c] += 1
+                entry.birth = 0
+            parent = entries[entry.parent]
+            before = parent.remaining
+            parent.remaining = before - lost * (entry.weight / parent.weight)
+            if parent.remaining < _MIN_REMAINING:
+                parent.remaining = 0.0
+            lost = before - parent.remaining
+            entry = parent
+
+
+@njit(cache=True)
+def sample_tokens(logprobs, nodes, seeds, positions, temperature, tokens, gained):
+    """One independent token after each of trie `nodes` [A], by inversion of the cumulative distribution; argmax at 0.
+
+    Noise: (seeds uint64 [A], positions int64 [A]). Results: tokens int32 [A], gained float64 [A] (log pi at temperature 1).
+    """
+    vocabulary = logprobs.shape[1]
+    shares = np.empty(vocabulary)
+    for i in range(nodes.size):
+        row = logprobs[nodes[i]]
+        token = 0
+        if temperature == 0.0:
+            for v in range(1, vocabulary):
+                if row[v] > row[token]:
+                    token = v
+        else:
+            _shares(row, temperature, -np.inf, shares)
+            left = _uniform(splitmix64(splitmix64(seeds[i]) + np.uint64(positions[i])))
+            for v in range(vocabulary):
+                if shares[v] > 0.0:
+                    token = v
+                    left -= shares[v]
+                    if left < 0.0:
+                        break
+        tokens[i], gained[i] = token, row[token]

@@ -1,0 +1,201 @@
+"""Whole chains of steps in one batch: independent samples, greedy chains, and chains that never re-enter a state.
+
+Chains advance in lock-step through one token trie, so that what samples of one problem share is computed once. What is
+reported as paid is nevertheless every token of every sample, as an independent sampler would pay.
+
+Noise is counter-based, keyed by (seed, problem id, number of the sample, position): a chain does not depend on the others.
+Legend: C chains of one chunk, S tokens of the longest step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+
+from models import draw_kernels as kernels
+from models.sampling import StepSampler
+from models.states import State, next_state, place, root_states, step_text
+from models.trie import TokenTrie
+from models.trie_forward import TrieForward, forward_for
+from tasks.base import NEWLINE_ID, Problem, Task, Verdict
+
+NODES_PER_CHUNK = 1 << 18  # upper bound on trie nodes held at once, about 0.5 GiB for the default model
+CHAINS_PER_CHUNK = 2048
+
+_NO_STEP_LEFT = Verdict(reward=0.0, terminal=True, legal=False, reason="every step leads back to a state of the chain")
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One chain, played to its end."""
+
+    steps: tuple[str, ...]
+    verdict: Verdict  # of the last step
+    tokens: int  # sampled for this chain, rejected steps included
+    logprob: float  # log pi of the chain's own tokens, at temperature 1
+    states: tuple[tuple, ...]  # the task's states: the initial one, then after each step that goes on
+    values: tuple[float, ...]  # P(solved) in each of `states`, by the value head
+
+
+@dataclass(slots=True)
+class _Chain:
+    """A chain in the making."""
+
+    state: State
+    seed: int
+    states: list[tuple]
+    values: list[float]
+    keys: set[bytes] = field(default_factory=set)
+    tokens: int = 0
+    logprob: float = 0.0
+
+    def result(self) -> Rollout:
+        return Rollout(
+            self.state.steps, self.state.verdict, self.tokens, self.logprob, tuple(self.states), tuple(self.values)
+        )
+
+
+def rollouts(
+    model,
+    task: Task,
+    problems: Sequence[Problem],
+    n: int = 1,
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+    no_reentry: bool = False,
+    forward: TrieForward | None = None,
+) -> list[list[Rollout]]:
+    """`n` chains of each problem: independent samples at `temperature`, or greedy ones at 0.
+
+    `no_reentry`: a step that leads back to a state of its own chain is rejected, and the next most probable one
+    (temperature 0) or another sample without replacement is taken; the tokens of rejected steps are paid.
+    `forward`: another way to compute trie nodes than the model's own; `model` is then not used.
+
+    Raises:
+        ValueError: negative temperature, or n below 1.
+        TrieError: a path does not fit the model's positions.
+    """
+    if temperature < 0 or n < 1:
+        raise ValueError(f"temperature must be 0 or more and n at least 1, not {temperature} and {n}")
+    trie = TokenTrie(forward or forward_for(model, len(task.vocabulary)))
+    play = _play_without_reentry if no_reentry else _play
+    longest = task.max_context_tokens + task.max_steps * task.max_step_tokens
+    size = max(1, min(CHAINS_PER_CHUNK, NODES_PER_CHUNK // longest))
+    jobs = [(problem, sample) for problem in problems for sample in range(n)]
+    done: list[Rollout] = []
+    for first in range(0, len(jobs), size):
+        trie.clear()
+        chains = _open_chains(trie, task, jobs[first : first + size], seed)
+        play(trie, task, chains, temperature)
+        done += [chain.result() for chain in chains]
+    return [done[i : i + n] for i in range(0, len(done), n)]
+
+
+def _open_chains(trie: TokenTrie, task: Task, jobs: list[tuple[Problem, int]], seed: int) -> list[_Chain]:
+    chains = []
+    for state, (problem, sample) in zip(root_states(trie, task, [job[0] for job in jobs]), jobs, strict=True):
+        digest = blake2b(f"{seed}\0{problem.id}\0{sample}".encode(), digest_size=8).digest()
+        chains.append(_Chain(state, int.from_bytes(digest, "little"), [state.inner], [float(trie.values[state.start])]))
+    return chains
+
+
+def _play(trie: TokenTrie, task: Task, chains: list[_Chain], temperature: float) -> None:
+    """Token by token, all chains at once, until every chain has ended."""
+    count, longest = len(chains), task.max_step_tokens
+    nodes = np.array([chain.state.start for chain in chains], np.int32)
+    seeds = np.array([chain.seed for chain in chains], np.uint64)
+    position = np.zeros(count, np.int64)  # tokens sampled by the chain so far
+    steps, lengths = np.zeros((count, longest), np.int32), np.zeros(count, np.int64)
+    logprobs = np.zeros(count)
+    active = np.arange(count)
+    while len(active):
+        tokens, gained = np.empty(len(active), np.int32), np.empty(len(active))
+        kernels.sample_tokens(
+            trie.logprobs, nodes[active], seeds[active], position[active], temperature, tokens, gained
+        )
+        steps[active, lengths[active]] = tokens
+        lengths[active] += 1
+        position[active] += 1
+        logprobs[active] += gained
+        ended = (tokens == NEWLINE_ID) | (lengths[active] == longest)
+        going, ending = active[~ended], active[ended]
+        nodes[going] = trie.extend(nodes[going], tokens[~ended])
+        on = []  # chains that have another step to take
+        parents = []
+        for c, row, length in zip(ending.tolist(), steps[ending].tolist(), lengths[ending].tolist(), strict=True):
+            chain = chains[c]
+            parent = chain.state
+            finished = row[length - 1] == NEWLINE_ID
+            chain.state = next_state(task, parent, step_text(task, row[:length], finished), finished)
+            chain.tokens, chain.logprob = int(position[c]), float(logprobs[c])
+            if chain.state.inner is not None:
+                on.append(c)
+                parents.append(parent)
+        _go_on(trie, task, parents, [chains[c] for c in on], nodes[on])
+        nodes[on] = [chains[c].state.start for c in on]
+        lengths[ending] = 0
+        active = np.sort(np.concatenate((going, np.array(on, np.int64))))
+
+
+def _play_without_reentry(trie: TokenTrie, task: Task, chains: list[_Chain], temperature: float) -> None:
+    """Step by step: one unseen step at every chain's state, drawn again where it leads back."""
+    draw = "sample" if temperature > 0 else "best"
+    sampler = StepSampler(trie, max_step_tokens=task.max_step_tokens, temperature=temperature or 1.0)
+    for chain in chains:
+        chain.keys.update(_keys(task, chain.state))
+    active = list(chains)
+    slots = _open_slots(sampler, active)
+    while active:
+        drawn = sampler.draw(slots, 1, draw)
+        parents, moved, moved_nodes, waiting = [], [], [], []
+        for i, (chain, first, last) in enumerate(
+            zip(active, drawn.offsets[:-1].tolist(), drawn.offsets[1:].tolist(), strict=True)
+        ):
+            parent = chain.state
+            if first == last:
+                chain.state = State(parent.problem, parent.steps, None, _NO_STEP_LEFT, parent.depth)
+                continue
+            length = int(drawn.lengths[first])
+            chain.tokens += length
+            finished = bool(drawn.finished[first])
+            text = step_text(task, drawn.tokens[first, :length].tolist(), finished)
+            state = next_state(task, parent, text, finished)
+            keys = _keys(task, state)
+            if keys & chain.keys:
+                waiting.append(i)
+                continue
+            chain.state = state
+            chain.logprob += float(drawn.logprobs[first])
+            if state.inner is not None:
+                chain.keys |= keys
+                parents.append(parent)
+                moved.append(chain)
+                moved_nodes.append(drawn.parent_nodes[first])
+        _go_on(trie, task, parents, moved, np.array(moved_nodes, np.int32))
+        slots = np.concatenate((slots[waiting], _open_slots(sampler, moved)))
+        active = [active[i] for i in waiting] + moved
+
+
+def _go_on(trie: TokenTrie, task: Task, parents: list[State], chains: list[_Chain], parent_nodes: np.ndarray) -> None:
+    """Give chains that moved from `parents` their place in the trie and note state and value."""
+    place(trie, task, parents, [chain.state for chain in chains], parent_nodes)
+    for chain in chains:
+        chain.states.append(chain.state.inner)
+        chain.values.append(float(trie.values[chain.state.start]))
+
+
+def _open_slots(sampler: StepSampler, chains: list[_Chain]) -> np.ndarray:
+    """Slots at the chains' present states; noise differs by chain and by step."""
+    starts = np.array([chain.state.start for chain in chains], np.int32)
+    seeds = np.array([chain.seed ^ (chain.state.depth << 40) for chain in chains], np.uint64)
+    return sampler.open(starts, seeds)
+
+
+def _keys(task: Task, state: State) -> set[bytes]:
+    """The state's key; empty for terminal states and where the task has none."""
+    key = None if state.inner is None else task.state_key(state.problem, state.inner)
+    return set() if key is None else {key}

@@ -1,0 +1,88 @@
+"""Reasoning states over a token trie: what the task says of a step, and where in the trie the next step starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.kernels import NO_NODE
+from models.trie import TokenTrie
+from tasks.base import BOS_ID, NEWLINE, NEWLINE_ID, Problem, Task, Verdict
+
+NO_STEP = Verdict(reward=0.0, terminal=False, legal=True, reason="no step yet")
+
+
+@dataclass(slots=True)
+class State:
+    """A problem and the steps so far. `start` and `context` are set for states that go on."""
+
+    problem: Problem
+    steps: tuple[str, ...]
+    inner: tuple | None  # the task's own state; None when terminal
+    verdict: Verdict
+    depth: int  # steps that the task's `max_steps` counts
+    context: str = ""  # what the policy sees before the next step
+    start: int = NO_NODE  # trie node of the context's last token
+
+
+def root_states(trie: TokenTrie, task: Task, problems: Sequence[Problem]) -> list[State]:
+    """The state before any step of each problem; prompts are prefilled in one forward."""
+    states = [State(problem, (), task.initial_state(problem), NO_STEP, 0) for problem in problems]
+    for state in states:
+        state.context = task.context(state.problem, ())
+    starts = trie.prefill([[BOS_ID, *task.encode(state.context)] for state in states])
+    for state, start in zip(states, starts.tolist(), strict=True):
+        state.start = start
+    return states
+
+
+def step_text(task: Task, tokens: Sequence[int], finished: bool) -> str:
+    """`task.decode` of one step, for the inner loop: no word but the newline that may end it touches blanks."""
+    text = " ".join(map(task.vocabulary.__getitem__, tokens[:-1] if finished else tokens))
+    return text + NEWLINE if finished else text
+
+
+def next_state(task: Task, parent: State, step: str, finished: bool) -> State:
+    """The state after `step`, judged by the task alone; `finished`: the step ends in a newline.
+
+    A chain of `task.max_steps` steps without an answer is over, with reward 0.
+
+    Raises:
+        ValueError: `parent` is terminal.
+    """
+    if parent.inner is None:
+        raise ValueError("a terminal state has no next step")
+    steps = (*parent.steps, step)
+    depth = parent.depth + 1
+    if not finished:
+        verdict = Verdict(0.0, True, False, f"unfinished: no newline within {task.max_step_tokens} tokens")
+        return State(parent.problem, steps, None, verdict, depth)
+    verdict, inner = task.advance(parent.problem, parent.inner, step)
+    if inner is not None and depth >= task.max_steps:
+        verdict, inner = Verdict(0.0, True, True, f"no answer in {task.max_steps} steps"), None
+    return State(parent.problem, steps, inner, verdict, depth)
+
+
+def place(trie: TokenTrie, task: Task, parents: list[State], states: list[State], parent_nodes: np.ndarray) -> None:
+    """Set `context` and `start` of non-terminal `states` [B], children of `parents`.
+
+    `parent_nodes` [B]: trie nodes before the newline that ended each step. Where the context is the parent's plus the step,
+    the start is that newline's own node; a task that shows only the present state has its context prefilled, and equal
+    contexts are one path in the trie, so that each is computed once.
+    """
+    on, anew = [], []
+    for i, (parent, state) in enumerate(zip(parents, states, strict=True)):
+        state.context = task.context(state.problem, state.steps)
+        (on if state.context == parent.context + state.steps[-1] else anew).append(i)
+    starts = np.empty(len(states), np.int64)
+    if on:
+        starts[on] = trie.extend(parent_nodes[on], np.full(len(on), NEWLINE_ID, np.int32))
+    if anew:
+        texts = {states[i].context: None for i in anew}
+        nodes = trie.prefill([[BOS_ID, *task.encode(text)] for text in texts])
+        node_of = dict(zip(texts, nodes.tolist(), strict=True))
+        starts[anew] = [node_of[states[i].context] for i in anew]
+    for state, start in zip(states, starts.tolist(), strict=True):
+        state.start = start

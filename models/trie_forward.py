@@ -1,0 +1,209 @@
+"""How new nodes of a token trie get their log-probabilities and values: two forwards behind one contract.
+
+`LlamaForward` computes a plain Llama node by node: keys and values of ancestors are read where they lie in the trie's arena,
+so that a wave of nodes of any depths is one batch without padding. `PrefixForward` runs any other trunk over whole
+prefixes: slow and correct.
+
+A forward holds a *snapshot*: `refresh()` copies the weights, and until the next one training does not show. Legend: B nodes
+of one batch, D hidden size, H query heads, G key-value heads, E head size, F feed-forward size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from models import kernels
+from tasks.base import BOS_ID, PAD_ID, UNK_ID
+
+if TYPE_CHECKING:
+    from models.trie import TokenTrie
+
+NEVER_SAMPLED = (PAD_ID, BOS_ID, UNK_ID)
+
+
+class TrieForward(Protocol):
+    """Fills `logprobs` and `values` of new trie nodes."""
+
+    vocabulary_size: int  # V
+    kv_shape: tuple[int, int]  # (layers, G E) of keys, and as many of values, that a node keeps; zeros: none
+    max_positions: int  # longest path, in tokens
+
+    def refresh(self) -> None:
+        """Take the weights as they now are. The nodes computed before no longer fit: the trie is cleared with it."""
+
+    def __call__(self, trie: TokenTrie, first: int, last: int) -> None:
+        """Compute nodes first..last-1, whose ancestors are computed or among them, ancestors first."""
+
+
+def forward_for(model, vocabulary_size: int | None = None, masked: tuple[int, ...] = NEVER_SAMPLED) -> TrieForward:
+    """The fastest forward that is exact for `model` (a `PolicyValueLM`: `trunk` and `value_head`).
+
+    `vocabulary_size`: tokens that may be sampled; ids above it are padding of the embedding. None: all of the trunk's.
+    The policy is pi(token | path, token not in `masked`): masked logits are dropped *before* normalising.
+    """
+    kind = LlamaForward if is_plain_llama(model.trunk) else PrefixForward
+    return kind(model, vocabulary_size or model.trunk.config.vocab_size, masked)
+
+
+def is_plain_llama(trunk: torch.nn.Module) -> bool:
+    """True for a float32 Llama on the CPU with default rotary embedding, silu and no biases."""
+    if type(trunk) is not LlamaForCausalLM:
+        return False
+    config = trunk.config
+    weights = trunk.get_output_embeddings().weight
+    return (
+        config.rope_parameters["rope_type"] == "default"
+        and config.rope_parameters.get("partial_rotary_factor", 1.0) == 1.0
+        and config.hidden_act == "silu"
+        and not config.attention_bias
+        and not config.mlp_bias
+        and config.head_dim % 2 == 0
+        and weights.dtype == torch.float32
+        and weights.device.type == "cpu"
+    )
+
+
+def _mask(size: int, masked: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(size, np.bool_)
+    mask[[token for token in masked if token < size]] = True
+    return mask
+
+
+class LlamaForward:
+    """A Llama forward for trie nodes; equal to the trunk's own on every path up to float32 rounding."""
+
+    def __init__(self, model, vocabulary_size: int, masked: tuple[int, ...] = NEVER_SAMPLED, batch_rows: int = 384):
+        """`batch_rows`: nodes a batch; activations of one batch should fit the second-level cache."""
+        config = model.trunk.config
+        self.vocabulary_size = vocabulary_size
+        self.kv_shape = (config.num_hidden_layers, config.num_key_value_heads * config.head_dim)
+        self.max_positions = config.max_position_embeddings
+        self._model = model
+        self._masked = _mask(vocabulary_size, masked)
+        self._rows = batch_rows
+        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self._lanes = (0,) * config.head_dim
+        self._epsilon = config.rms_norm_eps
+        inverse_frequency = model.trunk.model.rotary_emb.inv_freq.double().numpy()
+        angles = np.outer(np.arange(self.max_positions), inverse_frequency)
+        self._cos, self._sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        self._buffers = {
+            name: torch.empty(batch_rows, width)
+            for name, width in {
+                "hidden": config.hidden_size,
+                "normed": config.hidden_size,
+                "qkv": (self._heads + 2 * self._kv_heads) * config.head_dim,
+                "mixed": self._heads * config.head_dim,
+                "gate_up": 2 * config.intermediate_size,
+                "gated": config.intermediate_size,
+                "logits": vocabulary_size,
+            }.items()
+        }
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Pack the weights: gains of the norms and the scale of q are folded into the matrices, q, k and v are one."""
+        trunk = self._model.trunk
+        scale = trunk.config.head_dim**-0.5
+        self._embedding = trunk.get_input_embeddings().weight.detach().clone().numpy()
+        self._layers = []
+        for layer in trunk.model.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            qkv = torch.cat((attention.q_proj.weight * scale, attention.k_proj.weight, attention.v_proj.weight))
+            gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
+            self._layers.append(
+                (
+                    (qkv * layer.input_layernorm.weight).T.contiguous(),  # [D, (H + 2G) E]
+                    attention.o_proj.weight.T.contiguous(),  # [H E, D]
+                    (gate_up * layer.post_attention_layernorm.weight).T.contiguous(),  # [D, 2F]
+                    mlp.down_proj.weight.T.contiguous(),  # [F, D]
+                )
+            )
+        self._gain = trunk.model.norm.weight.detach().clone()
+        output = trunk.get_output_embeddings().weight[: self.vocabulary_size]
+        self._output = (output * self._gain).T.contiguous()  # [D, V]
+        self._value_head = copy.deepcopy(self._model.value_head)
+
+    @torch.no_grad()
+    def __call__(self, trie: TokenTrie, first: int, last: int) -> None:
+        for start in range(first, last, self._rows):
+            self._batch(trie, start, min(start + self._rows, last))
+
+    def _batch(self, trie: TokenTrie, first: int, last: int) -> None:
+        rows = {name: buffer[: last - first] for name, buffer in self._buffers.items()}
+        arrays = {name: buffer.numpy() for name, buffer in rows.items()}
+        heads = (self._heads, self._kv_heads, self._lanes)
+        depths = trie.depths
+        paths = np.empty((last - first, int(depths[first:last].max()) + 1), np.int32)
+        kernels.ancestors(trie.parents, depths, first, paths)
+        np.take(self._embedding, trie.tokens[first:last], axis=0, out=arrays["hidden"], mode="clip")
+        for i, (qkv, output, gate_up, down) in enumerate(self._layers):
+            kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
+            torch.mm(rows["normed"], qkv, out=rows["qkv"])
+            kernels.rotate_and_store(arrays["qkv"], first, depths, self._cos, self._sin, trie.kv, i, *heads)
+            kernels.attend(arrays["qkv"], first, depths, paths, trie.kv, i, *heads, arrays["mixed"])
+            rows["hidden"].addmm_(rows["mixed"], output)
+            kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
+            torch.mm(rows["normed"], gate_up, out=rows["gate_up"])
+            kernels.gate(arrays["gate_up"], arrays["gated"])
+            rows["hidden"].addmm_(rows["gated"], down)
+        kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
+        torch.mm(rows["normed"], self._output, out=rows["logits"])
+        kernels.log_softmax(arrays["logits"], self._masked, trie.logprobs[first:last])
+        value_logits = self._value_head(rows["normed"] * self._gain)
+        trie.values[first:last] = torch.sigmoid(value_logits).reshape(-1).numpy()
+
+
+class PrefixForward:
+    """Any causal LM: each new path is run from its first token, once for all the new nodes on it."""
+
+    kv_shape = (0, 0)
+
+    def __init__(self, model, vocabulary_size: int, masked: tuple[int, ...] = NEVER_SAMPLED, batch_rows: int = 64):
+        config = model.trunk.config.get_text_config()
+        self.vocabulary_size = vocabulary_size
+        self.max_positions = getattr(config, "max_position_embeddings", None) or 1 << 20
+        self._source = model
+        self._masked = torch.from_numpy(_mask(vocabulary_size, masked))
+        self._rows = batch_rows
+        self.refresh()
+
+    def refresh(self) -> None:
+        self._model = copy.deepcopy(self._source).eval()
+
+    @torch.no_grad()
+    def __call__(self, trie: TokenTrie, first: int, last: int) -> None:
+        has_child = np.zeros(last - first, np.bool_)
+        inner = trie.parents[first:last] - first
+        has_child[inner[inner >= 0]] = True
+        ends = first + np.flatnonzero(~has_child)  # every new node is one of these or an ancestor of one
+        for start in range(0, len(ends), self._rows):
+            self._batch(trie, first, ends[start : start + self._rows])
+
+    def _batch(self, trie: TokenTrie, first: int, ends: np.ndarray) -> None:
+        paths = [trie.path(int(end)) for end in ends]
+        tokens_BL = torch.full((len(paths), max(map(len, paths))), PAD_ID)
+        for row, path in zip(tokens_BL, paths, strict=True):
+            row[: len(path)] = torch.from_numpy(trie.tokens[path].astype(np.int64))
+        device = next(self._model.parameters()).device
+        mask_BL = torch.arange(tokens_BL.shape[1]) < torch.tensor([[len(path)] for path in paths])
+        hidden_BLD = self._hidden(tokens_BL.to(device), mask_BL.long().to(device))
+        row = torch.tensor([i for i, path in enumerate(paths) for node in path if node >= first])
+        column = torch.tensor([t for path in paths for t, node in enumerate(path) if node >= first])
+        nodes = np.array([node for path in paths for node in path if node >= first])
+        hidden = hidden_BLD[row.to(device), column.to(device)]
+        logits = self._model.trunk.get_output_embeddings()(hidden)[:, : self.vocabulary_size].float().cpu()
+        trie.logprobs[nodes] = logits.masked_fill(self._masked, -torch.inf).log_softmax(-1).numpy()
+        trie.values[nodes] = torch.sigmoid(self._model.value_head(hidden).float()).reshape(-1).cpu().numpy()
+
+    def _hidden(self, tokens_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """Final normed hidden states [B, L, D]; padding is on the right and hidden by the mask."""
+        base = self._model.trunk.base_model
+        return base(input_ids=tokens_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state

@@ -1,0 +1,194 @@
+"""The typed configuration of a self-play run, registered with Hydra; `conf/selfplay.yaml` is the page to read.
+
+Every limit is optional; the first one reached ends what it limits. Units stand in the names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+TEACHERS = ("random", "hindsight", "star", "search")
+FILLS = ("random", "hindsight", "rules")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work. The message is one line and names the mend."""
+
+
+@dataclass
+class ModelConfig:
+    """A small Llama trained from scratch; about 0.18 M parameters as it stands."""
+
+    hidden_size: int = 64
+    layers: int = 3
+    heads: int = 4
+    intermediate: int = 192
+
+
+@dataclass
+class Phase:
+    """One stretch of the schedule with one teacher. It ends at the first limit reached."""
+
+    teacher: str = MISSING
+    iterations: int | None = None
+    generated_tokens: int | None = None  # by the policy, in this phase
+    cpu_seconds: float | None = None  # all workers together, evaluation excluded
+    seconds: float | None = None  # wall clock
+    steps: int = 100  # learner steps an iteration (at most, where a teacher generates)
+
+
+@dataclass
+class ScheduleConfig:
+    mode: str = "search"  # search | star | hindsight: the teacher that the run is about; a label in every table
+    phases: list[Phase] = field(default_factory=list)
+
+
+@dataclass
+class ActorConfig:
+    """How new experience is made, by search or by sampling (star)."""
+
+    problems: int = 128  # an iteration, all workers together
+    tokens: int = 800  # generated tokens a problem and search
+    simulations: int | None = None  # a second limit; rule=gumbel, which halves a fixed number of them, needs it
+    candidates: int = 4  # distinct steps an expansion
+    rule: str = "best_first"  # best_first | puct | proportional | gumbel
+    draw: str = "sample"  # sample: stochastic beam search | best: most probable unseen step first
+    wave: int = 4  # leaves of one tree in flight
+    temperature: float = 1.0  # of the candidate sampler
+    discount: float = 0.9  # value target of a proven state is discount^distance; 1 where states can die
+    full_share: float = 1.0  # playout-cap randomisation: share of problems searched with the full budget ...
+    cheap_tokens: int = 200  # ... the others get this and teach the value only
+    mine: bool = False  # search only problems that the greedy policy fails (its tokens are counted)
+    policy_target: str = "shortest"  # shortest | completed_q | visits
+    rows_per_problem: int = 32  # training rows kept of one problem
+    losing_rows: int = 8  # rows of proven-lost or never-solved states, value only
+    use_value: bool = True  # False: the rule sees a constant value
+
+
+@dataclass
+class LearnerConfig:
+    rows: int = 256  # rows a step, all workers together
+    learning_rate: float = 3e-3
+    final_learning_rate: float = 3e-5  # linear decay ends here
+    decay_from: float = 0.3  # share of the run after which the decay begins
+    warmup_steps: int = 50
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.98
+    gradient_norm: float = 1.0
+    value_coefficient: float = 0.5
+    replay_share: float = 0.6  # rows of a step that come from replay when a teacher generates
+    replay_window: int = 6  # iterations kept
+    reuse: float = 6.0  # times that a new row is seen, on average
+    rules_share: float = 0.15  # of the rows beside replay: random play that teaches results, not choices
+    value_share: float = 0.1  # of the rows beside replay: Monte-Carlo values of random play, under hindsight only
+    fill: str = "hindsight"  # what fills a batch up beside replay: hindsight | random | rules
+
+
+@dataclass
+class EvaluationConfig:
+    dev: int = 400  # dev problems, the same in every iteration
+    samples: int = 4  # sampled chains a dev problem
+    every: int = 5  # iterations between evaluations
+    test: int = 1000  # test problems of the final table (all, where the split holds fewer)
+    search_tokens: list[int] = field(default_factory=lambda: [200, 800])
+    gate_alpha: float = 0.05
+
+
+@dataclass
+class SelfplayConfig:
+    task: dict[str, Any] = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    selfplay: ScheduleConfig = field(default_factory=ScheduleConfig)
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+    workers: int = 0  # processes, one thread each; 0: one a core
+    run_dir: str | None = None  # None: runs/<task>-<mode>-seed<seed>
+    resume: str | None = None  # a run_dir to go on with
+    checkpoint: str | None = None  # start from these weights instead of from scratch
+    tensorboard: bool = False
+    plain: bool = False  # lines instead of the live table
+
+
+def check_config(config: SelfplayConfig) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        ConfigError: one line that names the setting and the mend.
+    """
+    if not config.selfplay.phases:
+        raise ConfigError("selfplay.phases is empty: choose selfplay=search, star or hindsight")
+    for i, phase in enumerate(config.selfplay.phases):
+        where = f"selfplay.phases[{i}]"
+        if phase.teacher not in TEACHERS:
+            raise ConfigError(f"{where}.teacher={phase.teacher!r} is unknown: use one of {', '.join(TEACHERS)}")
+        if all(limit is None for limit in phase_limits(phase)):
+            raise ConfigError(f"{where} never ends: give it iterations, generated_tokens, cpu_seconds or seconds")
+        if phase.teacher in ("random", "hindsight") and set(
+            map(bool, phase_limits(phase)[:1] + phase_limits(phase)[2:])
+        ) == {False}:
+            raise ConfigError(
+                f"{where} generates no tokens, so generated_tokens never ends it: give it iterations or seconds"
+            )
+        if phase.steps < 1:
+            raise ConfigError(f"{where}.steps={phase.steps} teaches nothing: use at least 1")
+    choices = {
+        "actor.rule": (config.actor.rule, ("best_first", "puct", "proportional", "gumbel")),
+        "actor.draw": (config.actor.draw, ("sample", "best")),
+        "actor.policy_target": (config.actor.policy_target, ("shortest", "completed_q", "visits")),
+        "learner.fill": (config.learner.fill, FILLS),
+    }
+    for name, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ConfigError(f"{name}={value!r} is unknown: use one of {', '.join(allowed)}")
+    if config.actor.rule == "gumbel" and not config.actor.simulations:
+        raise ConfigError("actor.rule=gumbel halves a fixed number of simulations: set actor.simulations, e.g. 32")
+    positive = {
+        "actor.problems": config.actor.problems,
+        "actor.tokens": config.actor.tokens,
+        "actor.candidates": config.actor.candidates,
+        "actor.wave": config.actor.wave,
+        "learner.rows": config.learner.rows,
+        "learner.replay_window": config.learner.replay_window,
+        "evaluation.dev": config.evaluation.dev,
+        "evaluation.test": config.evaluation.test,
+        "evaluation.every": config.evaluation.every,
+        "evaluation.samples": config.evaluation.samples,
+    }
+    for name, value in positive.items():
+        if value < 1:
+            raise ConfigError(f"{name}={value} must be at least 1")
+    shares = {
+        "actor.full_share": config.actor.full_share,
+        "learner.replay_share": config.learner.replay_share,
+        "learner.value_share": config.learner.value_share,
+        "learner.rules_share": config.learner.rules_share,
+        "learner.decay_from": config.learner.decay_from,
+    }
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name}={value} is a share: use 0 to 1")
+    if not 0 < config.actor.discount <= 1:
+        raise ConfigError(f"actor.discount={config.actor.discount} must lie in (0, 1]")
+    if config.workers < 0:
+        raise ConfigError(f"workers={config.workers} must be 0 (one a core) or more")
+    if config.model.hidden_size % (2 * config.model.heads):
+        raise ConfigError(
+            f"model.hidden_size={config.model.hidden_size} must be an even multiple of model.heads={config.model.heads}"
+        )
+
+
+def phase_limits(phase: Phase) -> tuple[float | None, ...]:
+    """(iterations, generated tokens, CPU-seconds, seconds) of a phase, in the order of `PhaseSpent`."""
+    return phase.iterations, phase.generated_tokens, phase.cpu_seconds, phase.seconds
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that `conf/selfplay.yaml` extends."""
+    ConfigStore.instance().store(name="selfplay_schema", node=SelfplayConfig)

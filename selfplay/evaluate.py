@@ -1,0 +1,109 @@
+"""Measure a model on fixed problems: solve rates, illegal steps, and how good its value is.
+
+Labels come from the task's exact reference and are used here only, after the policy has spoken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.rollout import rollouts
+from selfplay.statistics import auc, ece, wilson
+from selfplay.team import Team
+from tasks.base import Problem, Task
+
+GREEDY, SAMPLED = 0.0, 1.0  # temperatures
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One measurement of one model on P problems. Rates in [0, 1]."""
+
+    greedy: np.ndarray  # bool [P], in the order of the problems
+    greedy_no_reentry: np.ndarray | None  # bool [P]; reversible tasks: a step into a state of its chain is redrawn
+    sampled: float  # P(one sample solves)
+    sampled_per_problem: np.ndarray  # float [P]
+    illegal_rate: float  # share of sampled chains that hold an illegal step
+    illegal_steps: float  # share of sampled steps that are illegal
+    value_auc: float  # against the exact reference on sampled states; NaN where one class is missing
+    value_ece: float
+
+    def to_dict(self) -> dict:
+        """Plain numbers for metrics.jsonl."""
+        main = self.greedy if self.greedy_no_reentry is None else self.greedy_no_reentry
+        low, high = wilson(int(main.sum()), len(main))
+        numbers = {
+            "n": len(self.greedy),
+            "greedy": float(self.greedy.mean()),
+            "greedy_ci95": [low, high],
+            "sampled": self.sampled,
+            "sampled_ci95": mean_interval(self.sampled_per_problem),
+            "illegal_rate": self.illegal_rate,
+            "illegal_steps": self.illegal_steps,
+            "value_auc": self.value_auc,
+            "value_ece": self.value_ece,
+        }
+        if self.greedy_no_reentry is not None:
+            numbers["greedy_no_reentry"] = float(self.greedy_no_reentry.mean())
+        return numbers
+
+    @property
+    def headline(self) -> np.ndarray:
+        """The greedy outcome that the gate and the curve use, bool [P]."""
+        return self.greedy if self.greedy_no_reentry is None else self.greedy_no_reentry
+
+
+def mean_interval(values: np.ndarray) -> list[float]:
+    """95 % normal interval of a mean over problems, cut to [0, 1]."""
+    half = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
+    mean = float(np.mean(values))
+    return [max(0.0, mean - half), min(1.0, mean + half)]
+
+
+def evaluate(
+    model, task: Task, problems: list[Problem], team: Team, *, samples: int, discount: float, seed: int
+) -> Evaluation:
+    """Greedy once and `samples` samples on every problem; the team shares the problems. Collective."""
+    mine = team.share(problems)
+    greedy = [chains[0].verdict.reward >= 1 for chains in rollouts(model, task, mine, 1, temperature=GREEDY, seed=seed)]
+    fenced = None
+    if task.reversible:
+        chains_of = rollouts(model, task, mine, 1, temperature=GREEDY, seed=seed, no_reentry=True)
+        fenced = [chains[0].verdict.reward >= 1 for chains in chains_of]
+    sampled, steps, bad_chains, bad_steps = [], 0, 0, 0
+    states: list[tuple[float, float, float]] = []  # (predicted, AUC label or distance, calibration target)
+    for problem, chains in zip(mine, rollouts(model, task, mine, samples, temperature=SAMPLED, seed=seed), strict=True):
+        sampled.append(sum(chain.verdict.reward >= 1 for chain in chains) / samples)
+        for chain in chains:
+            steps += len(chain.steps)
+            bad_chains += not chain.verdict.legal
+            bad_steps += not chain.verdict.legal
+            for value, state in zip(chain.values[1:], chain.states[1:], strict=True):  # prompts are all solvable
+                states.append((float(value), *_labels(task, problem, state, discount)))
+    woven = team.weave(list(zip(greedy, fenced or greedy, sampled, strict=True)))
+    counts = np.sum(team.gather([steps, bad_chains, bad_steps]), axis=0)
+    everywhere = np.array([row for part in team.gather(states) for row in part], np.float64).reshape(-1, 3)
+    score, label, target = everywhere.T
+    if task.reversible and len(label):
+        label = label <= np.median(label) - 1
+    return Evaluation(
+        greedy=np.array([row[0] for row in woven], bool),
+        greedy_no_reentry=np.array([row[1] for row in woven], bool) if task.reversible else None,
+        sampled=float(np.mean([row[2] for row in woven])),
+        sampled_per_problem=np.array([row[2] for row in woven]),
+        illegal_rate=float(counts[1] / (samples * len(problems))),
+        illegal_steps=float(counts[2] / max(counts[0], 1)),
+        value_auc=auc(score, label.astype(bool)),
+        value_ece=ece(score, target),
+    )
+
+
+def _labels(task: Task, problem: Problem, state: tuple, discount: float) -> tuple[float, float]:
+    """(what the AUC sorts by, what the value should say) of a state."""
+    if not task.reversible:
+        solvable = float(task.solvable(problem, state))
+        return solvable, solvable
+    distance = task.distance(problem, state)
+    return float(distance), discount**distance

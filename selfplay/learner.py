@@ -1,0 +1,135 @@
+"""The learner: weighted token cross-entropy plus value BCE, AdamW, clipped, guarded against NaN.
+
+Data-parallel over the team: every rank takes its share of the rows, gradients are averaged in one flat buffer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from models.losses import accumulate_gradients
+from selfplay.config import LearnerConfig
+from selfplay.team import Team
+from tasks.base import PAD_ID, Rows
+
+MAX_BAD_STEPS = 20
+
+
+class DivergedError(RuntimeError):
+    """Training produced NaN or infinity again and again. The message names the mend."""
+
+
+class Learner:
+    """Owns the optimiser and the step counter of one model."""
+
+    def __init__(self, model: torch.nn.Module, config: LearnerConfig, team: Team):
+        self.model, self.config, self.team = model, config, team
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.steps = 0
+        self.trained_tokens = 0  # of all ranks, padding not counted
+        self.skipped = 0  # steps left out because a gradient was not finite
+        self._bad_in_a_row = 0
+
+    def step(self, rows: Rows, learning_rate: float) -> dict[str, float]:
+        """One update on this rank's `rows`; returns the mean losses of this rank.
+
+        Raises:
+            DivergedError: gradients were not finite for MAX_BAD_STEPS steps in a row.
+        """
+        rows = trim(rows)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = accumulate_gradients(
+            self.model,
+            torch.from_numpy(rows.tokens.astype(np.int64)),
+            torch.from_numpy(rows.weight),
+            torch.from_numpy(rows.value),
+            self.config.value_coefficient,
+        )
+        used = torch.tensor([float((rows.tokens != PAD_ID).sum())])  # rides along, so that ranks agree on the total
+        gradients = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
+        flat = self.team.sum_(torch.cat([*gradients, used]))
+        self.steps += 1
+        self.trained_tokens += int(flat[-1])
+        flat = flat[:-1].div_(self.team.size)
+        norm = float(flat.norm())
+        if not np.isfinite(norm):
+            self._note_bad_step()
+            return {}
+        self._bad_in_a_row = 0
+        flat.mul_(min(1.0, self.config.gradient_norm / (norm + 1e-6)))
+        offset = 0
+        for p in self.parameters:
+            p.grad = flat[offset : offset + p.numel()].view_as(p)
+            offset += p.numel()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        return {name: float(value) for name, value in parts.items()} | {"gradient_norm": norm}
+
+    def _note_bad_step(self) -> None:
+        self.skipped += 1
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= MAX_BAD_STEPS:
+            raise DivergedError(
+                f"gradients were not finite in {MAX_BAD_STEPS} steps in a row: lower learner.learning_rate "
+                f"(now {self.config.learning_rate}) or learner.gradient_norm, then resume"
+            )
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Tensors that bring the optimiser back exactly."""
+        tensors = {"counters": torch.tensor([self.steps, self.trained_tokens, self.skipped], dtype=torch.int64)}
+        for i, p in enumerate(self.parameters):
+            moments = self.optimizer.state.get(p)
+            if moments:
+                tensors[f"{i}.exp_avg"] = moments["exp_avg"]
+                tensors[f"{i}.exp_avg_sq"] = moments["exp_avg_sq"]
+                tensors[f"{i}.step"] = moments["step"].reshape(1)
+        return tensors
+
+    def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.steps, self.trained_tokens, self.skipped = (int(x) for x in tensors["counters"])
+        for i, p in enumerate(self.parameters):
+            if f"{i}.exp_avg" in tensors:
+                self.optimizer.state[p] = {
+                    "step": tensors[f"{i}.step"].clone().reshape(()),
+                    "exp_avg": tensors[f"{i}.exp_avg"].clone(),
+                    "exp_avg_sq": tensors[f"{i}.exp_avg_sq"].clone(),
+                }
+
+
+def trim(rows: Rows) -> Rows:
+    """Cut the padding that all rows share."""
+    used = np.flatnonzero((rows.tokens != PAD_ID).any(0))
+    length = int(used[-1]) + 1 if len(used) else 1
+    if length == rows.tokens.shape[1]:
+        return rows
+    return Rows(*(np.ascontiguousarray(array[:, :length]) for array in (rows.tokens, rows.weight, rows.value)))
+
+
+def stack(parts: list[Rows]) -> Rows:
+    """Rows of several sources as one batch, padded to the longest."""
+    parts = [part for part in parts if len(part)]
+    if len(parts) == 1:
+        return parts[0]
+    length = max(part.tokens.shape[1] for part in parts)
+
+    def padded(array: np.ndarray, fill: float) -> np.ndarray:
+        return np.pad(array, ((0, 0), (0, length - array.shape[1])), constant_values=fill)
+
+    return Rows(
+        np.concatenate([padded(part.tokens, PAD_ID) for part in parts]),
+        np.concatenate([padded(part.weight, 0.0) for part in parts]),
+        np.concatenate([padded(part.value, np.nan) for part in parts]),
+    )
+
+
+def select(rows: Rows, index: np.ndarray) -> Rows:
+    return Rows(rows.tokens[index], rows.weight[index], rows.value[index])

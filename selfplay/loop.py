@@ -1,0 +1,290 @@
+"""The loop that learns: act, learn, measure, commit, and again until the schedule ends.
+
+`python -m selfplay` calls `run`; each verb below is one function. Read in this order: `run`, `Run.act`, `Run.learn`,
+`Run.measure`, `Run.commit`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.checkpoint import load_checkpoint
+from models.policy_value import tiny_llama
+from models.tokenizer import make_tokenizer
+from selfplay import commit as commits
+from selfplay.actor import Experience, act
+from selfplay.config import SelfplayConfig
+from selfplay.evaluate import Evaluation, evaluate
+from selfplay.gate import decide
+from selfplay.learner import Learner
+from selfplay.ledger import Ledger
+from selfplay.randomness import derived_seed, generator
+from selfplay.replay import Replay
+from selfplay.schedule import Position, learning_rate
+from selfplay.teachers import GENERATING, batch, steps_for
+from selfplay.team import CpuClock, Team
+from selfplay.traces import read_rows, write_rows, write_shard
+from tasks import Task, make_task
+
+
+@dataclass
+class Run:
+    """Everything that one rank of a run holds between iterations."""
+
+    config: SelfplayConfig
+    team: Team
+    task: Task
+    folders: commits.Folders
+    ledger: Ledger | None  # rank 0 only
+    learner: Learner
+    promoted: torch.nn.Module  # the last net that the gate let through: what acts, and what is kept
+    tokenizer: object
+    position: Position = field(default_factory=Position)
+    replay: Replay = field(default_factory=lambda: Replay(1))
+    iteration: int = 0
+    promoted_iteration: int = 0
+    before_iteration: int = 0  # the net that knows only the rules: the end of random play, or the start
+    gate_open: bool = True  # False after a rejection: the promoted net acts until a newer one passes
+    outcomes: list[bool] | None = None  # the promoted net's greedy outcomes on dev
+    generated_tokens: int = 0
+    prefilled_tokens: int = 0
+    cpu_seconds: float = 0.0
+    seconds: float = 0.0
+
+    # ------------------------------------------------------------------ the four verbs
+
+    def act(self, teacher: str) -> Experience:
+        """New experience from the acting net on train problems. Empty for free teachers."""
+        if teacher not in GENERATING:
+            return Experience.empty()
+        net = self.learner.model if self.gate_open else self.promoted
+        return act(
+            net, self.task, teacher, self.config.actor, self.team, seed=self.config.seed, iteration=self.iteration
+        )
+
+    def learn(self, teacher: str, steps: int) -> dict[str, float]:
+        """`steps` updates; mean losses over them."""
+        config, losses = self.config.learner, []
+        rows = max(1, config.rows // self.team.size)
+        progress = self.position.progress(self.config.selfplay.phases)
+        for step in range(steps):
+            rng = generator(self.config.seed, "batch", self.iteration, step, self.team.rank)
+            rate = learning_rate(config, progress, self.learner.steps)
+            losses.append(self.learner.step(batch(self.task, teacher, rows, self.replay, config, rng), rate))
+        finite = [loss for loss in losses if loss]
+        means = {name: float(np.mean([loss[name] for loss in finite])) for name in (finite[0] if finite else {})}
+        return means | {"learning_rate": rate, "steps": steps}
+
+    def measure(self) -> tuple[Evaluation, dict]:
+        """Dev problems, then the gate: a net that is significantly worse than the promoted one is not promoted."""
+        config = self.config.evaluation
+        found = evaluate(
+            self.learner.model,
+            self.task,
+            dev_problems(self.task, self.config),
+            self.team,
+            samples=config.samples,
+            discount=self.config.actor.discount,
+            seed=derived_seed(self.config.seed, "evaluation"),
+        )
+        before = found.headline if self.outcomes is None else np.array(self.outcomes, bool)
+        decision = decide(before, found.headline, alpha=config.gate_alpha)
+        self.gate_open = decision.promote
+        if decision.promote:
+            self.promoted.load_state_dict(self.learner.model.state_dict())
+            self.promoted_iteration, self.outcomes = self.iteration, found.headline.tolist()
+        gate = {"promoted": decision.promote, "reason": decision.reason}
+        return found, gate
+
+    def commit(self, experience: Experience, metrics: dict) -> None:
+        """Traces, checkpoint and one ledger row; from here on the iteration cannot be lost."""
+        shards = []
+        if len(experience.rows) or experience.traces:
+            name = f"iteration-{self.iteration:06d}-rank{self.team.rank}"
+            shards.append(write_rows(self.folders.traces / f"{name}.rows.parquet", experience.rows))
+            shards.append(write_shard(self.folders.traces / f"{name}.traces.parquet", experience.traces))
+        commits.commit(
+            self.folders,
+            self.ledger,
+            self.team,
+            self.iteration,
+            model=self.learner.model,
+            tokenizer=self.tokenizer,
+            optimizer_state=self.learner.state(),
+            shards=shards,
+            metrics=metrics,
+            state=self.state(),
+        )
+
+    # ------------------------------------------------------------------ one iteration
+
+    def iterate(self) -> dict:
+        """One turn of the loop; returns its line of metrics."""
+        config = self.config
+        phases = config.selfplay.phases
+        phase, phase_index = phases[self.position.phase], self.position.phase
+        started, clock = time.monotonic(), CpuClock(self.team)
+        self.iteration += 1
+        experience = self.act(phase.teacher)
+        self.replay.add(experience.rows)
+        new_rows = sum(self.team.gather(len(experience.rows)))
+        losses = self.learn(phase.teacher, steps_for(phase.teacher, new_rows, phase.steps, config.learner))
+        spent = {
+            "generated_tokens": sum(self.team.gather(experience.generated_tokens)),
+            "cpu_seconds": clock.read(),
+            "seconds": self.team.lead(time.monotonic() - started),
+        }
+        self.position.advance(phases, **spent)
+        self.generated_tokens += spent["generated_tokens"]
+        self.prefilled_tokens += sum(self.team.gather(experience.prefilled_tokens))
+        self.cpu_seconds += spent["cpu_seconds"]
+        self.seconds += spent["seconds"]
+        last_of_phase = self.position.phase != phase_index
+        if last_of_phase and phase.teacher == "random":
+            self.before_iteration = self.iteration
+        metrics = self.totals() | {
+            "teacher": phase.teacher,
+            "phase": phase_index,
+            "new_rows": new_rows,
+            "losses": losses,
+            "actor": experience.summary(self.team),
+        }
+        if last_of_phase or self.iteration % config.evaluation.every == 0:
+            found, gate = self.measure()
+            metrics |= {"dev": found.to_dict(), "gate": gate}
+        self.commit(experience, metrics)
+        return metrics
+
+    def totals(self) -> dict:
+        """Everything spent so far."""
+        return {
+            "iteration": self.iteration,
+            "progress": self.position.progress(self.config.selfplay.phases),
+            "generated_tokens": self.generated_tokens,
+            "prefilled_tokens": self.prefilled_tokens,
+            "trained_tokens": self.learner.trained_tokens,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+        }
+
+    def state(self) -> dict:
+        """What `resume` needs beside weights, optimiser and shards."""
+        return {
+            "iteration": self.iteration,
+            "promoted": self.promoted_iteration,
+            "before": self.before_iteration,
+            "gate_open": self.gate_open,
+            "outcomes": self.outcomes,
+            "position": self.position.to_dict(),
+            "generated_tokens": self.generated_tokens,
+            "prefilled_tokens": self.prefilled_tokens,
+            "cpu_seconds": self.cpu_seconds,
+            "seconds": self.seconds,
+        }
+
+
+def run(team: Team, config: SelfplayConfig, folder: str, resume: bool, display) -> Run:
+    """The whole schedule, from its start or from the last commit. Collective."""
+    state = resumed(team, config, Path(folder)) if resume else started(team, config, Path(folder))
+    phases = config.selfplay.phases
+    if display is not None:
+        display.opened(
+            f"{config.task['name']} by {config.selfplay.mode}, seed {config.seed}, {team.size} workers; "
+            f"run folder {folder}; Ctrl-C is safe, go on with resume={folder}"
+        )
+    while not state.position.done(phases):
+        metrics = state.iterate()
+        if display is not None:
+            display.iteration(metrics)
+    return state
+
+
+def dev_problems(task: Task, config: SelfplayConfig) -> list:
+    """The dev problems of every iteration; all of the split where it holds fewer than asked."""
+    everything = task.problems("dev", None, seed=0)
+    return everything[: config.evaluation.dev]
+
+
+def started(team: Team, config: SelfplayConfig, root: Path) -> Run:
+    """A fresh run: new weights (or `checkpoint=`), measured and committed as iteration 0."""
+    task = make_task(**config.task)
+    tokenizer = make_tokenizer(task.vocabulary)
+    torch.manual_seed(derived_seed(config.seed, "weights") % 2**31)
+    if config.checkpoint:
+        model, tokenizer, _ = load_checkpoint(Path(config.checkpoint))
+    else:
+        model = new_model(task, config)
+    folders = commits.Folders(root)
+    if team.leads:
+        folders.make()
+    team.gather(None)
+    promoted = new_model(task, config) if not config.checkpoint else load_checkpoint(Path(config.checkpoint))[0]
+    promoted.load_state_dict(model.state_dict())
+    state = Run(
+        config,
+        team,
+        task,
+        folders,
+        Ledger(folders.ledger) if team.leads else None,
+        Learner(model, config.learner, team),
+        promoted,
+        tokenizer,
+        replay=Replay(config.learner.replay_window),
+    )
+    found, gate = state.measure()
+    state.commit(
+        Experience.empty(), state.totals() | {"teacher": "none", "phase": -1, "dev": found.to_dict(), "gate": gate}
+    )
+    return state
+
+
+def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
+    """A run as its last commit left it; what came after is swept and done again, bit for bit."""
+    folders = commits.Folders(root)
+    ledger = Ledger(folders.ledger)
+    last = ledger.last()
+    if last is None:  # killed before its first commit
+        ledger.close()
+        return started(team, config, root)
+    if team.leads:
+        commits.sweep(folders, ledger, last.iteration)
+    team.gather(None)
+    model, optimizer_state, promoted, tokenizer = commits.restore(folders, last.state)
+    learner = Learner(model, config.learner, team)
+    learner.load_state(optimizer_state)
+    replay = Replay(config.learner.replay_window)
+    for iteration in range(max(1, last.iteration - config.learner.replay_window + 1), last.iteration + 1):
+        mine = [s for s in ledger.shards(iteration) if s.name.endswith(f"-rank{team.rank}.rows.parquet")]
+        replay.add(read_rows(folders.traces / mine[0].name, mine[0].sha256) if mine else Experience.empty().rows)
+    saved = last.state
+    return Run(
+        config, team, make_task(**config.task), folders, ledger if team.leads else None, learner, promoted, tokenizer,
+        position=Position.from_dict(saved["position"]),
+        replay=replay,
+        iteration=saved["iteration"],
+        promoted_iteration=saved["promoted"],
+        before_iteration=saved["before"],
+        gate_open=saved["gate_open"],
+        outcomes=saved["outcomes"],
+        generated_tokens=saved["generated_tokens"],
+        prefilled_tokens=saved["prefilled_tokens"],
+        cpu_seconds=saved["cpu_seconds"],
+        seconds=saved["seconds"],
+    )  # fmt: skip
+
+
+def new_model(task: Task, config: SelfplayConfig):
+    """A small policy-and-value LM with fresh weights."""
+    return tiny_llama(
+        len(task.vocabulary),
+        hidden_size=config.model.hidden_size,
+        layers=config.model.layers,
+        heads=config.model.heads,
+        intermediate=config.model.intermediate,
+        max_positions=task.max_context_tokens + task.max_step_tokens,
+    )

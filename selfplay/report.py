@@ -1,0 +1,205 @@
+"""The end of a run: the test table with its controls, the curve, three solved problems, and summary.json.
+
+Test problems are looked at here and nowhere else; every choice was made on dev.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+import mcts
+from models.checkpoint import load_checkpoint
+from models.rollout import rollouts
+from selfplay.commit import json_line
+from selfplay.config import SelfplayConfig
+from selfplay.display import Display
+from selfplay.evaluate import Evaluation, evaluate
+from selfplay.loop import Run, run
+from selfplay.plot import learning_curve
+from selfplay.randomness import derived_seed
+from selfplay.rundir import write_durably
+from selfplay.statistics import wilson
+from selfplay.team import Team
+from solve.strategies import best_of_n, enumeration, solve_rate, tree_search
+from tasks.base import Problem, Task
+
+SHOWN_CHAINS = 3
+
+
+def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
+    """The whole of `python -m selfplay` on one rank: the loop, then the report."""
+    if not team.leads:
+        final_report(run(team, config, folder, resume, None))
+        return
+    with Display(Path(folder), plain=config.plain, tensorboard=config.tensorboard) as display:
+        finished = run(team, config, folder, resume, display)
+        display.opened("measuring on the test split ...")
+        summary = final_report(finished)
+        root = finished.folders.root
+        write_durably(root / "summary.json", json_line(summary).encode())
+        learning_curve(finished.ledger.metrics(), root / "learning_curve.png", title=_title(config))
+        display.closed(
+            test_table(summary),
+            phase_table(finished.ledger.metrics()),
+            *solved_chains(finished),
+            f"checkpoint  {summary['checkpoint']}",
+            f"traces      {finished.folders.traces}",
+            f"curve       {root / 'learning_curve.png'}",
+            f"summary     {root / 'summary.json'}",
+        )
+
+
+def final_report(finished: Run) -> dict:
+    """Everything of summary.json. Collective."""
+    config, task, team = finished.config, finished.task, finished.team
+    problems = test_problems(task, config)
+    before = measure(finished, load_checkpoint(finished.folders.checkpoint(finished.before_iteration))[0], problems)
+    after = measure(finished, finished.promoted, problems)
+    low, high = wilson(int(after.headline.sum()), len(problems))
+    seed = derived_seed(config.seed, "test")
+    budgets = sorted(config.evaluation.search_tokens)
+    most = budgets[-1]
+    net = finished.promoted
+
+    def shared(strategy: Callable[[list[Problem]], np.ndarray]) -> np.ndarray:
+        return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)
+
+    spent = {
+        "search": shared(lambda mine: tree_search(net, task, mine, most, rule=mcts.BestFirst(), seed=seed)),
+        "best_of_n": shared(lambda mine: best_of_n(net, task, mine, most, seed=seed)),
+        "enumeration": shared(lambda mine: enumeration(task, mine, most, seed=seed)),
+    }
+    return {
+        "task": dict(config.task),
+        "mode": config.selfplay.mode,
+        "seed": config.seed,
+        "commit": commit_of(Path(__file__).parent),
+        "seconds": finished.seconds,
+        "cpu_seconds": finished.cpu_seconds,
+        "generated_tokens": finished.generated_tokens,
+        "prefilled_tokens": finished.prefilled_tokens,
+        "trained_tokens": finished.learner.trained_tokens,
+        "test": {
+            "n": len(problems),
+            "greedy_before": float(before.headline.mean()),
+            "greedy_after": float(after.headline.mean()),
+            "greedy_ci95": [low, high],
+            "sampled_before": before.sampled,
+            "sampled_after": after.sampled,
+            "sampled_ci95": after.to_dict()["sampled_ci95"],
+            "judge": "verifier in the loop",
+            **{
+                name: {str(budget): float(solve_rate(at, budget).mean()) for budget in budgets}
+                for name, at in spent.items()
+            },
+        },
+        "illegal_rate": after.illegal_rate,
+        "illegal_steps": after.illegal_steps,
+        "value_auc": after.value_auc,
+        "value_ece": after.value_ece,
+        "checkpoint": str(finished.folders.checkpoint(finished.promoted_iteration)),
+    }
+
+
+def measure(finished: Run, model, problems: list[Problem]) -> Evaluation:
+    config = finished.config
+    return evaluate(
+        model,
+        finished.task,
+        problems,
+        finished.team,
+        samples=config.evaluation.samples,
+        discount=config.actor.discount,
+        seed=derived_seed(config.seed, "test"),
+    )
+
+
+def test_problems(task: Task, config: SelfplayConfig) -> list[Problem]:
+    """The test problems of the final table; all of the split where it holds fewer than asked."""
+    return task.problems("test", None, seed=0)[: config.evaluation.test]
+
+
+def test_table(summary: dict) -> Table:
+    """Before and after on test, search and its controls at equal generated tokens."""
+    test = summary["test"]
+    table = Table(title=f"test split, n={test['n']} (solved, %)", title_justify="left")
+    for name in ("", "before", "after", "95 % CI"):
+        table.add_column(name, justify="left" if not name else "right")
+
+    def row(name: str, before: float | None, after: float, interval=None) -> None:
+        low, high = interval or wilson(round(after * test["n"]), test["n"])
+        table.add_row(
+            name,
+            "" if before is None else f"{100 * before:.1f}",
+            f"{100 * after:.1f}",
+            f"{100 * low:.1f} to {100 * high:.1f}",
+        )
+
+    row("greedy, one chain", test["greedy_before"], test["greedy_after"])
+    row("one sample", test["sampled_before"], test["sampled_after"], test["sampled_ci95"])
+    for name, label in (
+        ("search", "tree search (best first)"),
+        ("best_of_n", "best of N"),
+        ("enumeration", "enumeration, no policy"),
+    ):
+        for budget, rate in test[name].items():
+            row(f"{label}, {budget} tokens, verifier in the loop", None, rate)
+    return table
+
+
+def phase_table(metrics: list[dict]) -> Table:
+    """Which phase gained what on dev."""
+    table = Table(title="what each phase gained (dev greedy, %)", title_justify="left")
+    for name in ("teacher", "from", "to", "generated tokens", "trained tokens", "seconds"):
+        table.add_column(name, justify="left" if name == "teacher" else "right")
+    measured = [m for m in metrics if "dev" in m]
+    for previous, end in _phase_ends(measured):
+        start_rate, end_rate = (m["dev"].get("greedy_no_reentry", m["dev"]["greedy"]) for m in (previous, end))
+        table.add_row(
+            end["teacher"],
+            f"{100 * start_rate:.1f}",
+            f"{100 * end_rate:.1f}",
+            f"{end['generated_tokens'] - previous['generated_tokens']:,}",
+            f"{end['trained_tokens'] - previous['trained_tokens']:,}",
+            f"{end['seconds'] - previous['seconds']:.0f}",
+        )
+    return table
+
+
+def _phase_ends(measured: list[dict]) -> list[tuple[dict, dict]]:
+    last_of = {m["phase"]: m for m in measured}
+    ends = [last_of[phase] for phase in sorted(last_of)]
+    return list(pairwise(ends))
+
+
+def solved_chains(finished: Run) -> list[str]:
+    """A few test problems solved by the greedy policy, as their chains of steps."""
+    problems = test_problems(finished.task, finished.config)[:50]
+    shown = []
+    for problem, chains in zip(
+        problems, rollouts(finished.promoted, finished.task, problems, 1, temperature=0.0, seed=0), strict=True
+    ):
+        if chains[0].verdict.reward >= 1 and len(shown) < SHOWN_CHAINS:
+            steps = "\n".join("  " + step.strip() for step in chains[0].steps)
+            shown.append(f"solved: {finished.task.prompt(problem).strip()}\n{steps}")
+    return shown
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of the code that ran, with '+' when it had changes; 'unknown' outside a checkout."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def _title(config: SelfplayConfig) -> str:
+    return f"{config.task['name']}, {config.selfplay.mode}, seed {config.seed}"

@@ -1,0 +1,80 @@
+"""Where a run stands in its phases, and the learning rate there. Pure arithmetic on what was spent."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from selfplay.config import LearnerConfig, Phase, phase_limits
+
+
+@dataclass
+class PhaseSpent:
+    """What the present phase has used, in the order of `phase_limits`."""
+
+    iterations: int = 0
+    generated_tokens: int = 0
+    cpu_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def share_of(self, phase: Phase) -> float:
+        """Progress in [0, 1]: the limit that is nearest decides."""
+        used = (self.iterations, self.generated_tokens, self.cpu_seconds, self.seconds)
+        shares = [
+            u / limit if limit else 1.0 for u, limit in zip(used, phase_limits(phase), strict=True) if limit is not None
+        ]
+        return min(1.0, max(shares))
+
+
+@dataclass
+class Position:
+    """Place in the schedule; saved with every commit."""
+
+    phase: int = 0
+    spent: PhaseSpent = field(default_factory=PhaseSpent)
+
+    def advance(self, phases: list[Phase], *, generated_tokens: int, cpu_seconds: float, seconds: float) -> None:
+        """Book one iteration; step into the next phase when this one is over."""
+        self.spent.iterations += 1
+        self.spent.generated_tokens += generated_tokens
+        self.spent.cpu_seconds += cpu_seconds
+        self.spent.seconds += seconds
+        if self.spent.share_of(phases[self.phase]) >= 1.0:
+            self.phase += 1
+            self.spent = PhaseSpent()
+
+    def done(self, phases: list[Phase]) -> bool:
+        return self.phase >= len(phases)
+
+    def progress(self, phases: list[Phase]) -> float:
+        """Share of the whole schedule in [0, 1]; phases weigh by their learner steps, or equally where unknown."""
+        weights = phase_weights(phases)
+        if self.done(phases):
+            return 1.0
+        here = self.spent.share_of(phases[self.phase]) * weights[self.phase]
+        return (sum(weights[: self.phase]) + here) / sum(weights)
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict) -> Position:
+        return Position(data["phase"], PhaseSpent(**data["spent"]))
+
+
+def phase_weights(phases: list[Phase]) -> list[float]:
+    """How much of the run a phase is, from whichever limit all phases state."""
+    for name in ("seconds", "cpu_seconds"):
+        values = [getattr(phase, name) for phase in phases]
+        if all(values):
+            return [float(value) for value in values]
+    if all(phase.iterations for phase in phases):
+        return [float(phase.iterations * phase.steps) for phase in phases]
+    return [1.0] * len(phases)
+
+
+def learning_rate(config: LearnerConfig, progress: float, step: int) -> float:
+    """Linear warm-up by steps, constant, then linear decay from `decay_from` to the end of the run."""
+    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    tail = (1.0 - progress) / max(1.0 - config.decay_from, 1e-9)
+    decayed = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * min(1.0, tail)
+    return warm * decayed

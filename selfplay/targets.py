@@ -1,0 +1,148 @@
+"""From one search to training rows: graph backup, policy targets and value targets.
+
+After the search, exact distances to the nearest solution flow back through the whole explored graph, merged states included.
+Value target: discount^distance where a solution is known, 0 where the state is proven lost, else a mix of the outcome (no
+solution found) and the search's own value. Policy target at a state with a known distance:
+
+`shortest`     a step that shortens the distance, uniformly among those found;
+`completed_q`  pi' = softmax(logits + sigma(completed Q)), Q exact where distances are (Danihelka et al. 2022, eq. 11);
+`visits`       visit counts.
+
+One step a state is drawn from its target: an unbiased estimate of the cross-entropy, without a row for every candidate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import mcts
+from models.evaluator import ModelEvaluator
+from selfplay.chains import RowBuilder
+from selfplay.config import ActorConfig
+from tasks.base import Problem, Task
+
+OUTCOME_SHARE = 0.5  # of the value target where nothing is proven; the rest is the search's value
+MAX_DRAWS = 4  # tries to find another solution path, for each one wanted
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a search says about its states. N nodes of the whole store."""
+
+    distance: np.ndarray  # int32 [N], edges to the nearest known solution; mcts.UNREACHED
+    value: np.ndarray  # float64 [N], value target
+    members: list[np.ndarray]  # per tree, its nodes that are not terminal
+
+    @staticmethod
+    def of(store: mcts.Store, discount: float) -> Targets:
+        """Graph backup over every tree of a store."""
+        distance = mcts.distances(store)
+        nodes = store.nodes
+        unproven = (1 - OUTCOME_SHARE) * nodes["value"].astype(np.float64)
+        unproven[mcts.proven_lost(store)] = 0.0
+        reached = distance != mcts.UNREACHED
+        value = np.where(reached, discount ** np.where(reached, distance, 0).astype(np.float64), unproven)
+        live = np.flatnonzero((nodes["flags"] & mcts.Flag.TERMINAL) == 0)
+        live = live[np.argsort(nodes["tree"][live], kind="stable")]
+        ends = np.cumsum(np.bincount(nodes["tree"][live], minlength=len(store.trees)))
+        return Targets(distance, value, np.split(live, ends[:-1]))
+
+
+def search_rows(
+    builder: RowBuilder,
+    task: Task,
+    problem: Problem,
+    result: mcts.SearchResult,
+    tree: int,
+    targets: Targets,
+    evaluator: ModelEvaluator,
+    config: ActorConfig,
+    rng: np.random.Generator,
+    *,
+    teach_policy: bool,
+) -> None:
+    """Add the rows of one tree to `builder`."""
+    store = result.store
+    root, live = int(result.roots[tree]), targets.members[tree]
+    reached = live[targets.distance[live] != mcts.UNREACHED]
+    chooser = _Chooser(store, targets, config, rng)
+    if teach_policy and targets.distance[root] != mcts.UNREACHED:
+        if task.reversible:
+            _state_rows(builder, problem, root, reached, chooser, evaluator, config, rng)
+        else:
+            _chain_rows(builder, problem, root, chooser, evaluator, config)
+    unreached = live[(targets.distance[live] == mcts.UNREACHED) & (live != root)]
+    for node in rng.permutation(unreached)[: config.losing_rows]:
+        builder.state(problem, evaluator.steps(int(store.node_handles[node])), float(targets.value[node]))
+
+
+def _chain_rows(builder, problem, root, chooser, evaluator, config) -> None:
+    """Distinct whole solutions, every step taught."""
+    seen: set[tuple[int, ...]] = set()
+    for _ in range(MAX_DRAWS * config.rows_per_problem):
+        edges, values = chooser.walk(root)
+        if tuple(edges) in seen or len(seen) >= config.rows_per_problem:
+            continue
+        seen.add(tuple(edges))
+        steps = [evaluator.step_text(int(chooser.store.edge_handles[e])) for e in edges]
+        builder.chain(problem, steps, [1.0] * len(steps), values)
+
+
+def _state_rows(builder, problem, root, reached, chooser, evaluator, config, rng) -> None:
+    """Single steps: those of one shortest path, then those of other states with a known distance."""
+    edges, _ = chooser.walk(root)
+    on_path = chooser.store.edges["parent"][edges]
+    others = rng.permutation(np.setdiff1d(reached, on_path))[: max(0, config.rows_per_problem - len(edges))]
+    for node, edge in [*zip(on_path, edges, strict=True), *((n, chooser.step(int(n))) for n in others)]:
+        builder.step(
+            problem,
+            evaluator.steps(int(chooser.store.node_handles[node])),
+            evaluator.step_text(int(chooser.store.edge_handles[edge])),
+            1.0,
+            float(chooser.targets.value[node]),
+        )
+
+
+class _Chooser:
+    """Draws steps from the policy target of a state."""
+
+    def __init__(self, store: mcts.Store, targets: Targets, config: ActorConfig, rng: np.random.Generator):
+        self.store, self.targets, self._config, self._rng = store, targets, config, rng
+
+    def walk(self, node: int) -> tuple[list[int], list[float]]:
+        """Edges from a node with a known distance to a solution, and the value target before each."""
+        edges, values = [], []
+        while self.targets.distance[node] > 0:
+            edge = self.step(node) if self._config.policy_target == "shortest" else self._nearer(node)
+            edges.append(edge)
+            values.append(float(self.targets.value[node]))
+            node = int(self.store.edges["child"][edge])
+        return edges, values
+
+    def step(self, node: int) -> int:
+        """One edge of a node with a known distance, drawn from its policy target."""
+        if self._config.policy_target == "shortest":
+            return self._nearer(node)
+        ids = self.store.edges_of(node)
+        edges = self.store.edges[ids]
+        if self._config.policy_target == "visits":
+            policy = mcts.visit_policy(edges["visits"] + (self.targets.distance[edges["child"]] != mcts.UNREACHED))
+        else:
+            q = self._config.discount * self.targets.value[edges["child"]]
+            sigma = mcts.completed_q(
+                edges["logprob"],
+                edges["visits"],
+                q,
+                float(self.store.nodes["raw_value"][node]),
+                known=np.ones(len(ids), bool),
+            )
+            policy = mcts.improved_policy(edges["logprob"], sigma)
+        return int(ids[self._rng.choice(len(ids), p=policy)])
+
+    def _nearer(self, node: int) -> int:
+        ids = self.store.edges_of(node)
+        distance = self.targets.distance
+        nearer = ids[distance[self.store.edges["child"][ids]] == distance[node] - 1]
+        return int(nearer[self._rng.integers(len(nearer))])

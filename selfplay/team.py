@@ -1,0 +1,135 @@
+"""Workers: the same program in one process a core, with gradients summed between them.
+
+Every rank runs the same loop on its own share of problems and rows (single program, multiple data), so generation,
+verification and training all scale with cores, and nothing waits for an interpreter lock. Sums over ranks are the only
+thing exchanged; they are the same bits on every rank, so the ranks' weights never drift apart. Actors and learner take
+turns rather than overlap (measured: docs/LOG.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among its peers. Rank 0 leads: it writes, shows and decides."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum over ranks, in place; the same bits everywhere."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, item: Any) -> list[Any]:
+        """`item` of every rank, by rank, on every rank."""
+        if self.size == 1:
+            return [item]
+        items: list[Any] = [None] * self.size
+        dist.all_gather_object(items, item)
+        return items
+
+    def lead(self, item: Any) -> Any:
+        """Rank 0's item, on every rank."""
+        if self.size == 1:
+            return item
+        box = [item]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def share(self, items: list) -> list:
+        """This rank's part of a list that every rank holds."""
+        return items[self.rank :: self.size]
+
+    def weave(self, items: list) -> list:
+        """Inverse of `share`: every rank's part, back in the common order, on every rank."""
+        parts = self.gather(items)
+        woven = [None] * sum(map(len, parts))
+        for rank, part in enumerate(parts):
+            woven[rank :: self.size] = part
+        return woven
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
+    """Run `body(team, *args)` in `size` processes; return rank 0's result.
+
+    Rank 0 is this process, so its errors surface here. The others end with it, even if it is killed.
+    """
+    torch.set_num_threads(1)
+    if size == 1:
+        return body(Team(), *args)
+    with tempfile.TemporaryDirectory(prefix="reverse-o1-") as folder:
+        meeting = f"file://{folder}/meeting"
+        context = mp.get_context("spawn")
+        peers = [
+            context.Process(target=_peer, args=(rank, size, meeting, os.getpid(), body, args), daemon=True)
+            for rank in range(1, size)
+        ]
+        for peer in peers:
+            peer.start()
+        try:
+            _join(0, size, meeting)
+            result = body(Team(0, size), *args)
+            for peer in peers:
+                peer.join()
+            return result
+        finally:
+            for peer in peers:
+                peer.kill()
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+def _join(rank: int, size: int, meeting: str) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(minutes=30))
+
+
+def _peer(rank: int, size: int, meeting: str, parent: int, body: Callable[..., Any], args: tuple) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leader's to handle
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    torch.set_num_threads(1)
+    _join(rank, size, meeting)
+    body(Team(rank, size), *args)
+
+
+class CpuClock:
+    """CPU-seconds of all ranks together, with pauses left out."""
+
+    def __init__(self, team: Team, spent: float = 0.0):
+        self._team, self._spent, self._start = team, spent, time.process_time()
+
+    def read(self) -> float:
+        """CPU-seconds so far, summed over ranks. Collective: every rank must call it."""
+        mine = torch.tensor([time.process_time() - self._start], dtype=torch.float64)
+        return self._spent + float(self._team.sum_(mine))

@@ -1,0 +1,182 @@
+"""The contract of a task: what a problem is, how a step reads, and who may judge it.
+
+A `Problem` is the wire half: frozen, picklable as plain data, and free of any answer. A `Task` is the behaviour half.
+Gold answers, where a task has them, live in an `AnswerKey` that only a scorer holds (the leak wall); no `Problem`, `Task`
+or search state refers to one.
+
+Token ids are positions in `Task.vocabulary`; the tokenizer saved beside a model has the same ids, so that a task can
+write training rows as arrays without importing a tokenizer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+PAD, BOS, UNK, NEWLINE = "<pad>", "<bos>", "<unk>", "\n"
+SPECIAL_TOKENS = (PAD, BOS, UNK, NEWLINE)  # ids 0, 1, 2, 3 in every task's vocabulary
+PAD_ID, BOS_ID, UNK_ID, NEWLINE_ID = range(4)
+
+
+class TaskError(ValueError):
+    """A task that cannot be built as asked. The message is one line and names the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question. `data` is what the prompt shows and the verifier needs, and nothing else."""
+
+    id: str  # stable across runs and machines; equal ids = equal problems
+    task: str
+    data: tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verifier says of a chain of steps. `reward` in [0, 1]; 0 unless terminal."""
+
+    reward: float
+    terminal: bool
+    legal: bool
+    reason: str  # one short line for a person: "7+13 is 20, not 21"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKey:
+    """Gold answers by problem id. Held by scorers only, after a search has ended."""
+
+    answers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Token rows to learn from; one row is one context with its steps. B rows, L tokens."""
+
+    tokens: np.ndarray  # int32 [B, L], PAD_ID after the end
+    weight: np.ndarray  # float32 [B, L], policy weight of *predicting* this token; 0 on prompts and padding
+    value: np.ndarray  # float32 [B, L], target of P(solved) after this token; NaN where there is none
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class Task(ABC):
+    """Behaviour of one family of problems. Stateless after construction; safe to share between threads."""
+
+    name: str
+    vocabulary: tuple[str, ...]  # index = token id; starts with SPECIAL_TOKENS
+    kinds: tuple[str, ...]  # kinds of step that the grammar allows, e.g. ("propose", "answer")
+    self_verifying: bool  # True: `verdict` needs no gold answer
+    reversible: bool  # True: every state can still be solved, so values must be discounted by distance
+    max_steps: int  # a chain of this many steps without an answer is over, reward 0
+    max_step_tokens: int  # longest legal step in tokens, delimiter included
+    max_context_tokens: int  # longest `context`, in tokens, BOS included
+
+    @abstractmethod
+    def problems(self, split: Split, n: int | None = None, seed: int = 0) -> list[Problem]:
+        """`n` distinct problems of a split, uniform over it and in an order fixed by `seed`; all of them if None.
+
+        Raises:
+            TaskError: the split holds fewer than `n`.
+        """
+
+    @abstractmethod
+    def prompt(self, problem: Problem) -> str:
+        """The text that opens a context, ending in a newline token."""
+
+    @abstractmethod
+    def context(self, problem: Problem, steps: Sequence[str]) -> str:
+        """All that the policy sees before the next step. Markov tasks show only the present state.
+
+        `steps` are legal, non-terminal steps. For a task with history this is prompt + steps.
+        """
+
+    @abstractmethod
+    def parse_step(self, problem: Problem, steps: Sequence[str], step: str) -> tuple[str, str]:
+        """(kind, reason): the kind of `step` after legal `steps`, or ("illegal", why). Total: never raises on any text."""
+
+    @abstractmethod
+    def verdict(self, problem: Problem, steps: Sequence[str]) -> Verdict:
+        """Judge a chain by replaying it. Total and linear-time: any text gets a verdict, none raises.
+
+        An illegal step anywhere makes the chain terminal, illegal, reward 0.
+        """
+
+    @abstractmethod
+    def advance(self, problem: Problem, state: tuple, step: str) -> tuple[Verdict, tuple | None]:
+        """Judge one more step from a known state, so that a search need not replay the chain.
+
+        Returns the verdict and the next state (None when terminal). `initial_state` starts; `verdict` is the fold of this.
+        """
+
+    @abstractmethod
+    def initial_state(self, problem: Problem) -> tuple: ...
+
+    @abstractmethod
+    def state_key(self, problem: Problem, state: tuple) -> bytes | None:
+        """Equal keys = equal states of this problem. None: never merge."""
+
+    @abstractmethod
+    def random_play(self, split: Split, n: int, rng: np.random.Generator, *, rules_only: bool = False) -> Rows:
+        """`n` rows of uniform random *legal* play on problems of a split: format and arithmetic, no target-seeking.
+
+        Policy weight 1 on step tokens; with `rules_only`, 0 on what the player chooses freely, so that a row teaches what
+        follows from a choice (results, new states) and leaves the choice to better teachers. Values: what random play
+        itself went on to earn on the problem, where the task measures that; else NaN.
+        """
+
+    @abstractmethod
+    def hindsight(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
+        """`n` rows of random legal play relabelled with what it reached, only identities that belong to `split`."""
+
+    @abstractmethod
+    def value_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
+        """`n` rows of random legal play towards real targets of a split, policy weight 0, with a Monte-Carlo value
+        target after each step (a hit in several random plays from there; no solver)."""
+
+    @abstractmethod
+    def solvable(self, problem: Problem, state: tuple) -> bool:
+        """Exact label for measuring the value head. Never shown to the policy or a search."""
+
+    @abstractmethod
+    def distance(self, problem: Problem, state: tuple) -> int | None:
+        """Exact least number of steps to a solution, None if there is none. Labels and reference figures only."""
+
+    @abstractmethod
+    def legal_steps(self, problem: Problem, state: tuple) -> list[str]:
+        """Every legal step text from a state, for the policy-free enumeration control."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text in the grammar (no BOS). Unknown words become UNK_ID."""
+        ids = self.token_ids
+        return [ids.get(word, UNK_ID) for word in split_words(text)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of token ids: words joined by blanks, no blank around a newline."""
+        return join_words(self.vocabulary[token] for token in tokens)
+
+    @property
+    def token_ids(self) -> dict[str, int]:
+        cached = self.__dict__.get("_token_ids")
+        if cached is None:
+            cached = self.__dict__["_token_ids"] = {word: i for i, word in enumerate(self.vocabulary)}
+        return cached
+
+
+def split_words(text: str) -> list[str]:
+    """Words of a text: blanks separate, a newline is a word of its own."""
+    return [word for word in text.replace(NEWLINE, f" {NEWLINE} ").split(" ") if word]
+
+
+def join_words(words) -> str:
+    """Inverse of `split_words` on canonical text."""
+    return (
+        " ".join(words).replace(f" {NEWLINE} ", NEWLINE).replace(f" {NEWLINE}", NEWLINE).replace(f"{NEWLINE} ", NEWLINE)
+    )

@@ -1,0 +1,79 @@
+"""A chain becomes the rows that the task's context says: one for a task with history, one a step for a Markov task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from selfplay.chains import RowBuilder
+from tasks import make_task
+from tasks.base import BOS_ID, PAD_ID
+
+
+def text_of(task, tokens) -> str:
+    return task.decode([t for t in tokens if t not in (BOS_ID, PAD_ID)])
+
+
+@pytest.fixture(scope="module")
+def countdown():
+    return make_task(name="countdown", numbers=3, number_max=6, target_max=30)
+
+
+@pytest.fixture(scope="module")
+def sliding():
+    return make_task(name="sliding")
+
+
+def solve(task, problem) -> list[str]:
+    state, steps = task.initial_state(problem), []
+    while True:
+        for step in task.legal_steps(problem, state):
+            verdict, child = task.advance(problem, state, step)
+            if verdict.reward >= 1:
+                return [*steps, step]
+            if child is not None and (task.distance(problem, child) or 99) < task.distance(problem, state):
+                state, steps = child, [*steps, step]
+                break
+        else:
+            raise AssertionError("no step shortens the distance")
+
+
+def test_a_task_with_history_gives_one_row_with_every_value_on_its_newline(countdown):
+    problem = countdown.problems("train", 1)[0]
+    steps = solve(countdown, problem)
+    builder = RowBuilder(countdown)
+    builder.chain(problem, steps, [1.0, 0.5], [0.9, 0.8])
+    rows = builder.rows()
+    assert len(rows) == 1
+    assert text_of(countdown, rows.tokens[0]) == countdown.prompt(problem) + "".join(steps)
+    prompt_end = 1 + len(countdown.encode(countdown.prompt(problem)))
+    first_end = prompt_end + len(countdown.encode(steps[0]))
+    assert (rows.weight[0, :prompt_end] == 0).all()
+    assert (rows.weight[0, prompt_end:first_end] == 1).all()
+    assert (rows.weight[0, first_end : first_end + len(countdown.encode(steps[1]))] == 0.5).all()
+    known = np.flatnonzero(~np.isnan(rows.value[0]))
+    assert known.tolist() == [prompt_end - 1, first_end - 1]
+    assert rows.value[0, known] == pytest.approx([0.9, 0.8])
+
+
+def test_a_markov_task_gives_one_row_a_step_with_its_own_context(sliding):
+    problem = sliding.problems("train", 1)[0]
+    steps = solve(sliding, problem)
+    builder = RowBuilder(sliding)
+    builder.chain(problem, steps, [1.0] * len(steps), [0.5] * len(steps))
+    rows = builder.rows()
+    assert len(rows) == len(steps)
+    for k in range(len(steps)):
+        assert text_of(sliding, rows.tokens[k]) == sliding.context(problem, steps[:k]) + steps[k]
+
+
+def test_a_state_row_teaches_its_value_and_no_token(countdown):
+    problem = countdown.problems("train", 1)[0]
+    steps = solve(countdown, problem)
+    builder = RowBuilder(countdown)
+    builder.state(problem, steps[:1], 0.25)
+    rows = builder.rows()
+    assert (rows.weight == 0).all()
+    end = int((rows.tokens[0] != PAD_ID).sum()) - 1
+    assert rows.value[0, end] == 0.25
+    assert np.isnan(np.delete(rows.value[0], end)).all()

@@ -1,0 +1,113 @@
+"""The learner resumes bit for bit, survives a poisoned batch, and says so when training has diverged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.policy_value import tiny_llama
+from selfplay.config import LearnerConfig
+from selfplay.learner import MAX_BAD_STEPS, DivergedError, Learner, stack, trim
+from selfplay.replay import Replay
+from selfplay.teachers import steps_for
+from selfplay.team import Team
+from tasks.base import PAD_ID, Rows
+
+VOCABULARY = 20
+
+
+def rows(seed: int, n: int = 8, length: int = 9) -> Rows:
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(4, VOCABULARY, (n, length)).astype(np.int32)
+    weight = np.ones((n, length), np.float32)
+    weight[:, :3] = 0
+    value = np.full((n, length), np.nan, np.float32)
+    value[:, -1] = rng.random(n)
+    return Rows(tokens, weight, value)
+
+
+def learner(seed: int = 0) -> Learner:
+    torch.manual_seed(seed)
+    return Learner(tiny_llama(VOCABULARY, hidden_size=16, layers=1, heads=2, intermediate=16), LearnerConfig(), Team())
+
+
+def weights(of: Learner) -> torch.Tensor:
+    return torch.cat([p.detach().reshape(-1) for p in of.parameters])
+
+
+def test_training_lowers_the_loss():
+    it = learner()
+    losses = [it.step(rows(0), 3e-3)["policy_loss"] for _ in range(40)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_restored_learner_goes_on_bit_for_bit():
+    one = learner()
+    for k in range(3):
+        one.step(rows(k), 1e-3)
+    other = learner(seed=1)
+    other.model.load_state_dict(one.model.state_dict())
+    other.load_state({name: tensor.clone() for name, tensor in one.state().items()})
+    for k in range(3, 6):
+        one.step(rows(k), 1e-3)
+        other.step(rows(k), 1e-3)
+    assert torch.equal(weights(one), weights(other))
+    assert (one.steps, one.trained_tokens) == (other.steps, other.trained_tokens) == (6, 6 * 72)
+
+
+def test_a_poisoned_batch_leaves_the_weights_alone():
+    it = learner()
+    before = weights(it)
+    bad = rows(0)
+    bad.weight[0, 5] = np.inf
+    assert it.step(bad, 1e-3) == {}
+    assert torch.equal(before, weights(it))
+    assert it.skipped == 1
+    assert it.step(rows(0), 1e-3)["policy_loss"] > 0
+
+
+def test_divergence_is_reported_with_its_mend():
+    it = learner()
+    bad = rows(0)
+    bad.weight[:] = np.inf
+    for _ in range(MAX_BAD_STEPS - 1):
+        it.step(bad, 1e-3)
+    with pytest.raises(DivergedError, match=r"learner\.learning_rate"):
+        it.step(bad, 1e-3)
+
+
+def test_a_gradient_is_clipped_to_its_norm():
+    it = learner()
+    it.config.gradient_norm = 1e-3
+    it.step(rows(0), 1e-3)
+    clipped = torch.cat([p.grad.reshape(-1) for p in it.parameters]).norm()
+    assert float(clipped) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_stack_pads_to_the_longest_and_trim_undoes_it():
+    both = stack([rows(0, n=2, length=5), rows(1, n=3, length=9)])
+    assert both.tokens.shape == (5, 9)
+    assert (both.tokens[:2, 5:] == PAD_ID).all()
+    assert (both.weight[:2, 5:] == 0).all()
+    assert np.isnan(both.value[:2, 5:]).all()
+    short = trim(Rows(both.tokens[:2], both.weight[:2], both.value[:2]))
+    assert np.array_equal(short.tokens, rows(0, n=2, length=5).tokens)
+
+
+def test_replay_forgets_what_left_its_window():
+    replay = Replay(window=2)
+    for k in range(4):
+        replay.add(rows(k, n=k + 1))
+    assert len(replay) == 3 + 4
+    seen = replay.sample(500, np.random.default_rng(0)).tokens
+    kept = np.concatenate([rows(2, n=3).tokens, rows(3, n=4).tokens])
+    assert {row.tobytes() for row in seen} == {row.tobytes() for row in kept}
+
+
+def test_steps_follow_reuse_of_new_rows_but_never_pass_the_cap():
+    config = LearnerConfig(rows=100, replay_share=0.5, reuse=5.0)
+    assert steps_for("hindsight", 0, 40, config) == 40
+    assert steps_for("search", 100, 40, config) == 10
+    assert steps_for("search", 10_000, 40, config) == 40
+    assert steps_for("search", 0, 40, config) == 1

@@ -1,0 +1,71 @@
+"""Phases end at their nearest limit; the learning rate is a function of progress alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfplay.config import ConfigError, LearnerConfig, Phase, ScheduleConfig, SelfplayConfig, check_config
+from selfplay.schedule import PhaseSpent, Position, learning_rate
+
+PHASES = [Phase("random", iterations=2, steps=10), Phase("hindsight", iterations=4, generated_tokens=1000, steps=10)]
+
+
+def spend(position: Position, **what) -> None:
+    position.advance(PHASES, **({"generated_tokens": 0, "cpu_seconds": 0.0, "seconds": 0.0} | what))
+
+
+def test_a_phase_ends_at_the_first_limit_reached():
+    position = Position()
+    spend(position)
+    assert position.phase == 0
+    spend(position)
+    assert position.phase == 1
+    assert position.spent == PhaseSpent()
+    spend(position, generated_tokens=1500)
+    assert position.done(PHASES)
+
+
+def test_progress_rises_from_zero_to_one_and_weighs_phases_by_their_steps():
+    position, seen = Position(), []
+    while not position.done(PHASES):
+        seen.append(position.progress(PHASES))
+        spend(position)
+    assert seen == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+    assert position.progress(PHASES) == 1.0
+
+
+def test_a_position_survives_json():
+    position = Position()
+    spend(position, seconds=1.5)
+    assert Position.from_dict(position.to_dict()) == position
+
+
+def test_learning_rate_warms_up_holds_and_falls_to_its_floor():
+    config = LearnerConfig(learning_rate=1.0, final_learning_rate=0.1, decay_from=0.5, warmup_steps=10)
+    assert learning_rate(config, 0.0, 0) == pytest.approx(0.1)
+    assert learning_rate(config, 0.0, 9) == 1.0
+    assert learning_rate(config, 0.5, 100) == 1.0
+    assert learning_rate(config, 0.75, 100) == pytest.approx(0.55)
+    assert learning_rate(config, 1.0, 100) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "names"),
+    [
+        (lambda c: setattr(c.selfplay, "phases", []), "selfplay.phases"),
+        (lambda c: setattr(c.selfplay, "phases", [Phase("magic", iterations=1)]), "magic"),
+        (lambda c: setattr(c.selfplay, "phases", [Phase("random")]), "never ends"),
+        (lambda c: setattr(c.actor, "rule", "dfs"), "actor.rule"),
+        (lambda c: setattr(c.actor, "discount", 0.0), "actor.discount"),
+        (lambda c: setattr(c.learner, "value_share", 1.5), "learner.value_share"),
+        (lambda c: setattr(c.evaluation, "dev", 0), "evaluation.dev"),
+        (lambda c: setattr(c.model, "heads", 5), "model.heads"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line_that_names_it(break_it, names):
+    config = SelfplayConfig(task={"name": "countdown"}, selfplay=ScheduleConfig(phases=[Phase("random", iterations=1)]))
+    check_config(config)
+    break_it(config)
+    with pytest.raises(ConfigError, match=names) as refused:
+        check_config(config)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,159 @@
+"""The loop as a user runs it, at toy size: every mode and experiment, what is left on disk, and refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from itertools import pairwise
+
+import pyarrow.parquet as parquet
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from models.checkpoint import load_checkpoint
+from selfplay.cli import CONF, hydra_main
+from tests.selfplay.tiny import run
+
+SUMMARY_KEYS = {
+    "seconds", "cpu_seconds", "generated_tokens", "trained_tokens", "test", "illegal_rate", "value_auc", "value_ece",
+    "checkpoint", "seed", "commit",
+}  # fmt: skip
+TEST_KEYS = {"n", "greedy_before", "greedy_after", "greedy_ci95", "sampled_after", "search", "best_of_n", "enumeration"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs") / "run"
+    run(f"run_dir={root}")
+    return root
+
+
+def lines_of(root) -> list[dict]:
+    return [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_summary_says_what_it_promises(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary.keys() >= SUMMARY_KEYS
+    assert summary["test"].keys() >= TEST_KEYS
+    assert summary["test"]["n"] == 4
+    assert summary["generated_tokens"] > 0
+    assert summary["seed"] == 0
+
+
+def test_metrics_have_a_line_an_iteration_and_rising_totals(finished):
+    lines = lines_of(finished)
+    assert [line["iteration"] for line in lines] == list(range(6))
+    for before, after in pairwise(lines):
+        assert after["trained_tokens"] > before["trained_tokens"]
+        assert after["generated_tokens"] >= before["generated_tokens"]
+        assert after["progress"] > before["progress"]
+    measured = [line["dev"] for line in lines if "dev" in line]
+    assert all(0 <= dev["greedy_ci95"][0] <= dev["greedy"] <= dev["greedy_ci95"][1] <= 1 for dev in measured)
+
+
+def test_the_checkpoint_is_a_plain_causal_lm_for_any_program(finished):
+    folder = json.loads((finished / "summary.json").read_text())["checkpoint"]
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ours, _, _ = load_checkpoint(folder)
+    ids = tokenizer("<bos> 3 7 12 = 24\n", return_tensors="pt", add_special_tokens=False).input_ids
+    assert (model(ids).logits - ours(ids)[0]).abs().max() < 1e-5
+
+
+def test_traces_are_parquet_with_message_columns(finished):
+    shards = sorted((finished / "traces").glob("*.traces.parquet"))
+    rows = [row for shard in shards for row in parquet.read_table(shard).to_pylist()]
+    assert rows
+    assert all(row["prompt"][0]["role"] == "user" and row["completion"][0]["role"] == "assistant" for row in rows)
+    assert all(row["rule"] == "best_first" and row["generated_tokens"] > 0 for row in rows)
+
+
+def test_there_is_a_picture(finished):
+    assert (finished / "learning_curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("mode", ["star", "hindsight"])
+def test_the_controls_are_modes_of_the_same_loop(tmp_path, mode):
+    root = tmp_path / mode
+    phases = f"selfplay.phases=[{{teacher:random,iterations:1,steps:2}},{{teacher:{mode},iterations:1,steps:2}}]"
+    run(f"run_dir={root}", f"selfplay={mode}", phases)
+    generated = lines_of(root)[-1]["generated_tokens"]
+    assert (generated > 0) == (mode == "star")
+
+
+@pytest.mark.parametrize("rule", ["puct", "gumbel", "proportional"])
+def test_every_rule_and_target_can_teach(tmp_path, rule):
+    phases = "selfplay.phases=[{teacher:hindsight,iterations:1,steps:20},{teacher:search,iterations:1,steps:1}]"
+    target = {"puct": "visits", "gumbel": "completed_q", "proportional": "shortest"}[rule]
+    run(
+        f"run_dir={tmp_path / 'run'}",
+        f"actor.rule={rule}",
+        f"actor.policy_target={target}",
+        "actor.simulations=8",
+        phases,
+    )
+    assert lines_of(tmp_path / "run")[-1]["teacher"] == "search"
+
+
+def test_playout_caps_and_mining_spend_less(tmp_path):
+    phases = "selfplay.phases=[{teacher:search,iterations:1,steps:1}]"
+    run(f"run_dir={tmp_path / 'full'}", phases, "actor.mine=false")
+    run(f"run_dir={tmp_path / 'capped'}", phases, "actor.mine=false", "actor.full_share=0.0", "actor.cheap_tokens=10")
+    full, capped = (lines_of(tmp_path / name)[-1]["generated_tokens"] for name in ("full", "capped"))
+    assert 0 < capped < full
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_composes_and_runs_one_step(tmp_path, experiment):
+    phases = "selfplay.phases=[{teacher:random,iterations:1,steps:1},{teacher:search,generated_tokens:50,steps:1}]"
+    run(f"run_dir={tmp_path / 'run'}", phases, experiment=experiment)
+    assert math.isfinite(lines_of(tmp_path / "run")[-1]["dev"]["sampled"])
+
+
+def test_two_workers_share_the_run(tmp_path):
+    run(f"run_dir={tmp_path / 'two'}", "workers=2")
+    names = {path.name for path in (tmp_path / "two" / "traces").iterdir()}
+    assert {name.split("-")[2].split(".")[0] for name in names} == {"rank0", "rank1"}
+    assert len(lines_of(tmp_path / "two")) == 6
+
+
+REFUSALS = {
+    "an unknown task": (["task.name=chess"], "countdown"),
+    "an unknown option": (["+task.colour=red"], "colour"),
+    "an impossible range": (
+        ["task.numbers=2", "task.target_min=98", "task.target_max=99", "task.number_max=5"],
+        "target",
+    ),
+    "a rule without its limit": (["actor.rule=gumbel"], "actor.simulations"),
+    "an unknown rule": (["actor.rule=dfs"], "best_first"),
+    "a checkpoint that is not there": (["checkpoint=/nowhere"], "/nowhere"),
+    "a resume of nothing": (["resume=/nowhere"], "/nowhere"),
+}
+
+
+def command_line(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["selfplay", "experiment=tiny", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        hydra_main()
+    return ended.value.code, capsys.readouterr().err.strip()
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_bad_input_is_one_line_that_names_the_mend(what, monkeypatch, capsys, tmp_path):
+    arguments, names = REFUSALS[what]
+    run_dir = [] if any(a.startswith("resume") for a in arguments) else [f"run_dir={tmp_path / 'run'}"]
+    code, said = command_line(monkeypatch, capsys, *run_dir, *arguments)
+    assert code == 2
+    assert said.startswith("error: ")
+    assert "\n" not in said
+    assert names in said
+
+
+def test_a_used_run_dir_and_another_config_are_refused(finished, monkeypatch, capsys):
+    before = sorted(path.name for path in finished.rglob("*"))
+    code, said = command_line(monkeypatch, capsys, f"run_dir={finished}")
+    assert (code, "resume=" in said) == (2, True)
+    code, said = command_line(monkeypatch, capsys, f"resume={finished}", "learner.rows=64")
+    assert (code, "learner.rows" in said) == (2, True)
+    assert sorted(path.name for path in finished.rglob("*")) == before

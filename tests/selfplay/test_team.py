@@ -1,0 +1,31 @@
+"""Ranks share work and agree on sums; a rank's failure ends the run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from selfplay.team import Team, run_as_team
+
+
+def sums_and_lists(team: Team, items: list[int]) -> tuple:
+    total = float(team.sum_(torch.tensor([float(team.rank + 1)])))
+    mine = [10 * item for item in team.share(items)]
+    return total, team.weave(mine), team.lead(team.rank), team.gather(team.rank)
+
+
+def breaks(team: Team) -> None:
+    if not team.leads:
+        raise ValueError("this rank fails")
+    team.gather(None)
+
+
+@pytest.mark.parametrize(("size", "total"), [(1, 1.0), (2, 3.0)])
+def test_ranks_agree_whatever_their_number(size, total):
+    got = run_as_team(size, sums_and_lists, [1, 2, 3])
+    assert got == (total, [10, 20, 30], 0, list(range(size)))
+
+
+def test_a_failed_rank_ends_the_leader_too():
+    with pytest.raises(RuntimeError):
+        run_as_team(2, breaks)
