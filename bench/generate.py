@@ -1,6 +1,6 @@
 """Candidate drawing in a search against `transformers` generate: same model, prefixes and job, new tokens a second.
 
-    python -m bench.generate [leaves=256] [rounds=3]
+    python -m bench generate [run_dir=DIR] [leaves=256] [rounds=3] [warmup=400]
 
 The job: eight candidate steps at every leaf of three waves, Countdown states of depth 0, 1 and 2 with their history. The model
 is tiny and warmed up on random legal play, so that steps have the length that they have in self-play. Ours: `ModelEvaluator`,
@@ -14,19 +14,16 @@ Tokens: ours counts distinct tokens sampled, theirs every sampled token up to th
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")
-
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import process_time
+from typing import Any
 
 import numpy as np
 import torch
 
+from bench import command
 from models.evaluator import ModelEvaluator
 from models.policy_value import PolicyValueLM, tiny_llama
 from tasks import BOS_ID, NEWLINE_ID, PAD_ID, UNK_ID, Countdown, Task
@@ -45,8 +42,8 @@ class Lot:
     seconds: float
 
 
-def warmed_up_model(task: Task, steps: int = 400) -> PolicyValueLM:
-    """A tiny model that knows the format of a step, half a minute of random legal play."""
+def warmed_up_model(task: Task, steps: int) -> PolicyValueLM:
+    """A tiny model after `steps` batches of random legal play; 400, half a minute, teach it the format of a step."""
     torch.manual_seed(0)
     model, rng = tiny_llama(len(task.vocabulary)), np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -62,12 +59,16 @@ def warmed_up_model(task: Task, steps: int = 400) -> PolicyValueLM:
 
 
 def ours(model: PolicyValueLM, task: Task, problems: list) -> tuple[Lot, list[list[str]]]:
-    """The job, and the contexts of each wave's leaves. A wave's leaves are candidates of the one before that go on."""
+    """The job, and the contexts of each wave's leaves. A wave's leaves are candidates of the one before that go on; a model
+    that writes no legal step has none.
+    """
     evaluator, rng = ModelEvaluator(model, task), np.random.default_rng(0)
     waves, steps, seconds = [], 0, 0.0
     started = process_time()
     handles = evaluator.begin(problems).handles
     for _ in range(WAVES):
+        if not len(handles):
+            break
         seconds -= process_time() - started
         waves.append([task.context(problems[evaluator.tree(h)], evaluator.steps(h)) for h in handles.tolist()])
         seconds += process_time() - started
@@ -79,6 +80,7 @@ def ours(model: PolicyValueLM, task: Task, problems: list) -> tuple[Lot, list[li
 
 @torch.no_grad()
 def theirs(model: PolicyValueLM, task: Task, waves: list[list[str]], batch: int) -> Lot:
+    trunk: Any = model.trunk  # PreTrainedModel, its declared type, has no `generate`; a causal LM does
     tokens, steps, seconds = 0, 0, 0.0
     for wave in waves:
         contexts = sorted(([BOS_ID, *task.encode(context)] for context in wave), key=len)
@@ -87,7 +89,7 @@ def theirs(model: PolicyValueLM, task: Task, waves: list[list[str]], batch: int)
             width = len(rows[-1])
             prefixes = torch.tensor([[PAD_ID] * (width - len(row)) + row for row in rows])
             started = process_time()
-            out = model.trunk.generate(
+            out = trunk.generate(
                 input_ids=prefixes,
                 attention_mask=(prefixes != PAD_ID).long(),
                 do_sample=True,
@@ -111,28 +113,46 @@ def best_batch(job: Callable[[int], Lot], sizes: tuple[int, ...]) -> int:
         job(size)
         lot = job(size)
         speed[size] = lot.tokens / lot.seconds
-    return max(speed, key=speed.get)
+    return max(speed, key=lambda size: speed[size])
 
 
-def main(leaves: int = 256, rounds: int = 3) -> None:
+def main(run_dir: str = "", leaves: int = 256, rounds: int = 3, warmup: int = 400) -> dict[str, float]:
+    """Alternate the two `rounds` times on waves of `leaves` leaves, and print what each makes a second.
+
+    Raises:
+        TaskError: fewer training problems than `leaves`.
+    """
     torch.set_num_threads(1)
     task = Countdown(numbers=4, number_max=9)
     problems = task.problems("train", leaves)
-    model = warmed_up_model(task)
+    model = warmed_up_model(task, warmup)
     _, waves = ours(model, task, problems)  # compiles
     batch = best_batch(lambda size: theirs(model, task, waves[:1], size), BATCHES)
     print(f"waves of {[len(wave) for wave in waves]} leaves, {CANDIDATES} candidates each, one thread;")
     print(f"generate in batches of {batch} prefixes")
     print(f"{'round':>5} {'ours tok/s':>11} {'generate tok/s':>15} {'ratio':>6} {'distinct steps':>20}")
-    ratios = []
+    pairs = []
     for i in range(rounds):
         (a, _), b = ours(model, task, problems), theirs(model, task, waves, batch)
-        a_speed, b_speed = a.tokens / a.seconds, b.tokens / b.seconds
-        ratios.append(a_speed / b_speed)
-        print(f"{i:>5} {a_speed:>11,.0f} {b_speed:>15,.0f} {ratios[-1]:>6.2f} {a.steps:>9} vs {b.steps:>7}")
-    distinct = a.steps / a.seconds, b.steps / b.seconds
-    print(f"median ratio {np.median(ratios):.2f}; distinct steps a second: {distinct[0]:,.0f} vs {distinct[1]:,.0f}")
+        pairs.append((a.tokens / a.seconds, b.tokens / b.seconds, a.steps / a.seconds, b.steps / b.seconds))
+        a_speed, b_speed, *_ = pairs[-1]
+        print(f"{i:>5} {a_speed:>11,.0f} {b_speed:>15,.0f} {a_speed / b_speed:>6.2f} {a.steps:>9} vs {b.steps:>7}")
+    our_tokens, their_tokens, our_steps, their_steps = np.median(pairs, axis=0).tolist()
+    ratio = float(np.median([a_speed / b_speed for a_speed, b_speed, *_ in pairs]))
+    print(f"median ratio {ratio:.2f}; distinct steps a second: {our_steps:,.0f} vs {their_steps:,.0f}")
+    result = {
+        "ours_tokens_per_second": our_tokens,
+        "generate_tokens_per_second": their_tokens,
+        "ratio": ratio,
+        "ours_distinct_steps_per_second": our_steps,
+        "generate_distinct_steps_per_second": their_steps,
+        "leaves": leaves,
+        "rounds": rounds,
+        "generate_batch": batch,
+    }
+    command.save(result, run_dir, "generate")
+    return result
 
 
 if __name__ == "__main__":
-    main(**{name: int(value) for name, value in (argument.split("=") for argument in sys.argv[1:])})
+    sys.exit(command.run(main, sys.argv[1:]))

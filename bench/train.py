@@ -1,6 +1,6 @@
 """Trained tokens per second: our learner's step against a plain transformers + AdamW loop, alternating in one run.
 
-    python -m bench.train [--run-dir DIR] [--seconds 20] [--rows 256] [--length 30]
+    python -m bench train [run_dir=DIR] [seconds=20] [rows=256] [length=30]
 
 One thread. A step is forward, backward, clipping and AdamW on the same rows and the default model; all tokens of a row count.
 The plain loop is what one would write first: `LlamaForCausalLM` with an attention mask, cross-entropy over the step tokens,
@@ -9,20 +9,20 @@ The plain loop is what one would write first: `LlamaForCausalLM` with an attenti
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench import command
 from models.losses import accumulate_gradients
 from models.policy_value import PolicyValueLM, tiny_llama
 
 PROMPT_TOKENS = 9
+MAX_POSITIONS = 256  # of the default model
 VOCABULARY = 110
 GRADIENT_NORM = 1.0
 
@@ -75,7 +75,7 @@ def measure(seconds: float, rows: int, length: int, seed: int = 0) -> dict[str, 
     for step in steps.values():
         step()  # compiles kernels, fills caches
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while not spent["ours"] or time.monotonic() < end:
         for name, step in steps.items():
             start = time.process_time()
             step()
@@ -87,24 +87,23 @@ def measure(seconds: float, rows: int, length: int, seed: int = 0) -> dict[str, 
     return {**rates, "ratio": ratio, "rows": rows, "length": length, "rounds": len(spent["ours"])}
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(prog="python -m bench.train", description=__doc__.splitlines()[0])
-    parser.add_argument("--run-dir", type=Path, help="write train.json here")
-    parser.add_argument("--seconds", type=float, default=20.0, help="time to spend measuring")
-    parser.add_argument("--rows", type=int, default=256, help="rows of a batch")
-    parser.add_argument("--length", type=int, default=30, help="tokens of a row")
-    options = parser.parse_args(arguments)
+def main(run_dir: str = "", seconds: float = 20.0, rows: int = 256, length: int = 30) -> dict[str, float]:
+    """Measure for about `seconds` on batches of `rows` rows of `length` tokens, and print both rates.
+
+    Raises:
+        command.UsageError: rows too short to hold a step, or too long for the model.
+    """
+    if not PROMPT_TOKENS < length <= MAX_POSITIONS:
+        raise command.UsageError(f"length={length}: a row has {PROMPT_TOKENS + 1} to {MAX_POSITIONS} tokens")
     torch.set_num_threads(1)
-    result = measure(options.seconds, options.rows, options.length)
+    result = measure(seconds, rows, length)
     print(f"plain transformers + AdamW  {result['plain_tokens_per_second']:9,.0f} trained tokens/s on one thread")
     print(
         f"ours                        {result['ours_tokens_per_second']:9,.0f} trained tokens/s, {result['ratio']:.2f}x"
     )
-    if options.run_dir:
-        options.run_dir.mkdir(parents=True, exist_ok=True)
-        (options.run_dir / "train.json").write_text(json.dumps(result, indent=1))
+    command.save(result, run_dir, "train")
     return result
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main, sys.argv[1:]))

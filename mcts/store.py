@@ -143,7 +143,7 @@ class Store:
     def __init__(self, n_trees: int, node_capacity: int, edge_capacity: int) -> None:
         self.node_planes = np.zeros((node_capacity, NODE.itemsize // 4), np.int32)
         self.edge_planes = np.zeros((edge_capacity, EDGE.itemsize // 4), np.int32)
-        self.tree_planes = np.zeros((n_trees, len(TREE)), np.int64)
+        self.tree_planes = np.zeros((n_trees, TREE.itemsize // 8), np.int64)
         self.counters = np.zeros(N_COUNTERS, np.int64)
         self.heap = np.full((node_capacity, 4), NONE, np.int32)
         self.keys = np.zeros(node_capacity, np.uint64)

@@ -50,7 +50,7 @@ class Expansion:
     tokens: np.ndarray  # int32 [C], generated tokens that this candidate newly cost
     leaf_tokens: np.ndarray  # int32 [L], generated tokens newly paid for the leaf, spilled and unfinished ones included
     unseen_logmass: np.ndarray  # float32 [L], log of the policy mass not yet handed out; -inf: exhausted
-    best_unseen_logprob: np.ndarray  # float32 [L], log-probability bound of the best step not yet handed out; -inf: none
+    best_unseen_logprob: np.ndarray  # float32 [L], bound on the log-probability of every step not yet handed out
 
 
 class Evaluator(Protocol):

@@ -16,15 +16,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
@@ -43,28 +44,35 @@ class CheckpointError(RuntimeError):
 def save_checkpoint(
     folder: Path | str, model: PolicyValueLM, tokenizer: PreTrainedTokenizerBase, extra: dict | None = None
 ) -> None:
-    """Write a whole checkpoint, replacing one of the same name. `extra` is JSON data."""
+    """Write a whole checkpoint, replacing one of the same name. `extra` is JSON data.
+
+    Raises:
+        CheckpointError: disk full or not writable.
+    """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(stale)
     new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
-    new.mkdir()
-    with _quiet_transformers():
-        model.trunk.save_pretrained(new)
-        tokenizer.save_pretrained(new)
-    save_file({name: tensor.contiguous() for name, tensor in model.value_head.state_dict().items()}, new / VALUE_HEAD)
-    (new / EXTRA).write_text(json.dumps(extra or {}, indent=1, sort_keys=True, allow_nan=False))
-    files = {file.name: _fingerprint(file) for file in sorted(new.iterdir())}
-    manifest = {"format": "reverse-o1 checkpoint", "version": FORMAT_VERSION, "files": files}
-    (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for file in new.iterdir():
-        _sync(file)
-    _sync(new)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    _sync(folder.parent)
+    with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for stale in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(stale)
+        new.mkdir()
+        with _quiet_transformers():
+            model.trunk.save_pretrained(new)
+            tokenizer.save_pretrained(new)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in model.value_head.state_dict().items()}, new / VALUE_HEAD
+        )
+        (new / EXTRA).write_text(json.dumps(extra or {}, indent=1, sort_keys=True, allow_nan=False))
+        files = {file.name: _fingerprint(file) for file in sorted(new.iterdir())}
+        manifest = {"format": "reverse-o1 checkpoint", "version": FORMAT_VERSION, "files": files}
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for file in new.iterdir():
+            _sync(file)
+        _sync(new)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        _sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -82,10 +90,11 @@ def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokeni
     try:
         with _quiet_transformers(), torch.random.fork_rng(devices=[]):
             config = AutoConfig.from_pretrained(folder, **local)
-            trunk, report = AutoModelForCausalLM.from_pretrained(
+            loaded = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, use_safetensors=True, output_loading_info=True, **local
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+            trunk, report = cast("tuple[PreTrainedModel, dict]", loaded)  # a pair because of output_loading_info
+            tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, **local))
             model = PolicyValueLM.from_trunk(trunk)
         model.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
         extra = json.loads((folder / EXTRA).read_text())
@@ -155,14 +164,19 @@ def verify_checkpoint(folder: Path | str) -> None:
 
 
 def save_tensors(path: Path | str, tensors: dict[str, Tensor]) -> None:
-    """Write named tensors (optimizer moments, say) as one safetensors file that appears whole or not at all."""
+    """Write named tensors (optimizer moments, say) as one safetensors file that appears whole or not at all.
+
+    Raises:
+        CheckpointError: disk full or not writable.
+    """
     path = Path(path)
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     new = path.with_name(f".{path.name}.new")
-    save_file(tensors, new, metadata={"sha256": _digest(tensors)})
-    _sync(new)
-    new.replace(path)
-    _sync(path.parent)
+    with _writing(path):
+        save_file(tensors, new, metadata={"sha256": _digest(tensors)})
+        _sync(new)
+        new.replace(path)
+        _sync(path.parent)
 
 
 def load_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -231,12 +245,22 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def _writing(path: Path) -> Generator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({_one_line(error)}); free space or make it writable, then resume"
+        ) from error
+
+
 def _one_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def _quiet_transformers() -> Generator[None]:
     """No progress bars and no warnings of transformers: what matters is checked here."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

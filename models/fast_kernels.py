@@ -10,6 +10,8 @@ computes offsets itself; the shape is then the one in the name.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -19,7 +21,12 @@ from numba.extending import intrinsic, register_model
 LANES = 16  # float32 numbers in one 512-bit register; LLVM splits it where registers are narrower
 MASKED = np.float32(-1e30)  # score of a position that may not be seen; its exp is exactly 0
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"nsz", "arcp", "contract", "reassoc"}}
+_OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"nsz", "arcp", "contract", "reassoc"},
+}
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _LOG2_E = np.float32(np.log2(np.e))
 # 2**f on [-0.5, 0.5]: Taylor coefficients ln(2)**k / k!, relative error below 6e-9, i.e. below float32 rounding.

@@ -9,13 +9,16 @@ Legend: B rows, L tokens, N = B * L, D hidden size, H heads, E head size, F feed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from models import fast_kernels as kernels
 
@@ -27,7 +30,8 @@ def supports(model: nn.Module) -> bool:
     trunk = getattr(model, "trunk", model)
     if type(trunk) is not LlamaForCausalLM:
         return False
-    config, weight = trunk.config, trunk.lm_head.weight
+    config: Any = trunk.config  # its fields are declared optional, and filled in when it is made
+    weight = trunk.lm_head.weight
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
@@ -56,8 +60,8 @@ def fast_forward(model: nn.Module, tokens_BL: Tensor, first: int = 0) -> Tensor:
     Differentiable once with respect to the weights. Positions before `first` (a prompt whose logits nobody reads) still
     are attended to, but skip the last layer's output projection and feed-forward.
     """
-    trunk = getattr(model, "trunk", model)
-    config = trunk.config
+    trunk = cast("LlamaForCausalLM", getattr(model, "trunk", model))
+    config: Any = trunk.config
     theta = config.rope_parameters["rope_theta"]
     shape = (
         config.num_attention_heads,
@@ -72,7 +76,7 @@ def fast_forward(model: nn.Module, tokens_BL: Tensor, first: int = 0) -> Tensor:
 def _weights(trunk: LlamaForCausalLM) -> list[Tensor]:
     base = trunk.model
     weights = [base.embed_tokens.weight]
-    for layer in base.layers:
+    for layer in cast("Iterable[LlamaDecoderLayer]", base.layers):
         attention, mlp = layer.self_attn, layer.mlp
         projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
         weights += [layer.input_layernorm.weight, *(p.weight for p in projections)]

@@ -9,6 +9,8 @@ a scalar), read off the last token of a step; deviations: GELU, and a sigmoid in
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
@@ -60,7 +62,7 @@ class PolicyValueLM(PreTrainedModel):
         super().__init__(config)
         trunk = trunk if trunk is not None else AutoModelForCausalLM.from_config(config.trunk)
         self.trunk = trunk
-        self.value_head = ValueHead(trunk.get_input_embeddings().embedding_dim)
+        self.value_head = ValueHead(cast("nn.Embedding", trunk.get_input_embeddings()).embedding_dim)
         self._init_weights(self.value_head)
         self.all_tied_weights_keys = {
             f"trunk.{key}": f"trunk.{source}" for key, source in trunk.all_tied_weights_keys.items()

@@ -46,11 +46,17 @@ class _Chain:
 
     state: State
     seed: int
-    states: list[tuple]
-    values: list[float]
+    states: list[tuple] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
     keys: set[bytes] = field(default_factory=set)
     tokens: int = 0
     logprob: float = 0.0
+
+    def note_state(self, trie: TokenTrie) -> None:
+        """Write down the present state, which is not terminal, and its value."""
+        assert self.state.inner is not None, "a terminal state has no value"
+        self.states.append(self.state.inner)
+        self.values.append(float(trie.values[self.state.start]))
 
     def result(self) -> Rollout:
         return Rollout(
@@ -99,7 +105,9 @@ def _open_chains(trie: TokenTrie, task: Task, jobs: list[tuple[Problem, int]], s
     chains = []
     for state, (problem, sample) in zip(root_states(trie, task, [job[0] for job in jobs]), jobs, strict=True):
         digest = blake2b(f"{seed}\0{problem.id}\0{sample}".encode(), digest_size=8).digest()
-        chains.append(_Chain(state, int.from_bytes(digest, "little"), [state.inner], [float(trie.values[state.start])]))
+        chain = _Chain(state, int.from_bytes(digest, "little"))
+        chain.note_state(trie)
+        chains.append(chain)
     return chains
 
 
@@ -184,8 +192,7 @@ def _go_on(trie: TokenTrie, task: Task, parents: list[State], chains: list[_Chai
     """Give chains that moved from `parents` their place in the trie and note state and value."""
     place(trie, task, parents, [chain.state for chain in chains], parent_nodes)
     for chain in chains:
-        chain.states.append(chain.state.inner)
-        chain.values.append(float(trie.values[chain.state.start]))
+        chain.note_state(trie)
 
 
 def _open_slots(sampler: StepSampler, chains: list[_Chain]) -> np.ndarray:

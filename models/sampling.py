@@ -29,7 +29,7 @@ from models.draw_kernels import ENDED, NO_ENTRY, PENDING, STALE
 from models.trie import TokenTrie
 from tasks.base import NEWLINE_ID
 
-ENTRY = np.dtype(
+ENTRY: np.dtype = np.dtype(
     [
         ("hash", np.uint64),  # of the tokens since the start
         ("weight", np.float64),  # mass of the prefix under pi ** (1 / temperature), 1 at the start
@@ -49,7 +49,7 @@ ENTRY = np.dtype(
     ],
     align=True,
 )
-SLOT = np.dtype(
+SLOT: np.dtype = np.dtype(
     [
         ("seed", np.uint64),
         ("seen_mass", np.float64),  # mass of the steps handed out, under pi

@@ -11,7 +11,7 @@ of one batch, D hidden size, H query heads, G key-value heads, E head size, F fe
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def is_plain_llama(trunk: torch.nn.Module) -> bool:
     """True for a float32 Llama on the CPU with default rotary embedding, silu and no biases."""
     if type(trunk) is not LlamaForCausalLM:
         return False
-    config = trunk.config
+    config: Any = trunk.config  # its fields are declared optional, and filled in when it is made
     weights = trunk.get_output_embeddings().weight
     return (
         config.rope_parameters["rope_type"] == "default"

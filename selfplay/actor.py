@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -61,14 +62,29 @@ class Origin:
     model_hash: str
 
 
-def act(model, task: Task, teacher: str, config: ActorConfig, team: Team, *, seed: int, iteration: int) -> Experience:
-    """This rank's share of one iteration's problems, searched or sampled, as rows and traces."""
+def act(
+    model,
+    task: Task,
+    teacher: str,
+    config: ActorConfig,
+    team: Team,
+    *,
+    seed: int,
+    iteration: int,
+    trust_value: bool = True,
+) -> Experience:
+    """This rank's share of one iteration's problems, searched or sampled, as rows and traces.
+
+    `trust_value`: False hides the value head from the search, which then orders by the policy alone.
+    """
     rng = generator(seed, "act", iteration, team.rank)
     origin = Origin(seed, iteration, weights_hash(model))
     wanted = max(1, config.problems // team.size)
     problems, mined, tokens = draw_problems(model, task, wanted, config, rng)
-    make = searched if teacher == "search" else sampled
-    harvest = make(model, task, problems, config, rng, origin)
+    if teacher == "search":
+        harvest = searched(model, task, problems, config, rng, origin, trust_value)
+    else:
+        harvest = sampled(model, task, problems, config, rng, origin)
     return replace(harvest, mined=mined, generated_tokens=harvest.generated_tokens + tokens)
 
 
@@ -91,7 +107,7 @@ def draw_problems(
     return hard[:n], at, tokens
 
 
-def searched(model, task, problems, config, rng, origin) -> Experience:
+def searched(model, task, problems, config, rng, origin, trust_value) -> Experience:
     """Tree search that goes on after the first solution; rows by graph backup."""
     builder, traces = RowBuilder(task), []
     evaluator = ModelEvaluator(
@@ -111,7 +127,7 @@ def searched(model, task, problems, config, rng, origin) -> Experience:
             roots = evaluator.begin(chosen)
             result = mcts.search(
                 roots,
-                evaluator if config.use_value else _ValueBlind(evaluator),
+                evaluator if trust_value else _ValueBlind(evaluator),
                 rule,
                 budget,
                 wave_size=config.wave,
@@ -166,9 +182,9 @@ def _star_rows(builder, task, problem, good, bad, config, rng) -> None:
 
 def make_rule(config: ActorConfig) -> mcts.Rule:
     """The rule that the configuration names."""
-    common = {"n_candidates": config.candidates, "discount": config.discount}
+    common: dict[str, Any] = {"n_candidates": config.candidates, "discount": config.discount}
     if config.rule == "best_first":
-        return mcts.BestFirst(draw=config.draw, **common)
+        return mcts.BestFirst(draw=cast("mcts.Draw", config.draw), **common)
     if config.rule == "puct":
         return mcts.PUCT(**common)
     if config.rule == "gumbel":

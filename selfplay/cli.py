@@ -1,57 +1,94 @@
 """`python -m selfplay`: compose the configuration, open the run directory, run the loop, report.
 
 Exit code 0: done, or stopped by Ctrl-C with everything up to the last commit saved. 2: refused, with one line
-that says why.
+that says why. 130: Ctrl-C before the run began.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from selfplay.config import SelfplayConfig, check_config, register
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("task", "selfplay", "experiment")  # an override of a whole group may touch anything
 ALLOWED_ON_RESUME = ("resume", "run_dir", "plain", "tensorboard")  # may differ from the run that is resumed
+REFUSALS = (HydraException, OmegaConfBaseException, OSError)  # of others, that say what is wrong with the input
+HYDRA_ADVICE = ("To append", "See https", "full_key", "reference_type", "object_type")  # lines that help nobody here
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 register()
 
 
 @hydra.main(config_path=str(CONF), config_name="selfplay", version_base="1.3")
-def hydra_main(composed: DictConfig) -> None:
+def composed_main(composed: DictConfig) -> None:
     try:
         if composed.resume:
             composed = resumed_config(composed, HydraConfig.get().overrides.task)
-        config: SelfplayConfig = OmegaConf.to_object(composed)  # type: ignore[assignment]
+        known = OmegaConf.merge(OmegaConf.structured(SelfplayConfig), OmegaConf.to_container(composed))
+        config = cast("SelfplayConfig", OmegaConf.to_object(known))
         check_config(config)
-        code = play(config, OmegaConf.to_container(composed, resolve=True))
+        code = play(config, cast("dict", OmegaConf.to_container(known, resolve=True)))
     except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith(("selfplay.", "tasks.", "models.")):
+        if not isinstance(error, REFUSALS) and not type(error).__module__.startswith(
+            ("selfplay.", "tasks.", "models.")
+        ):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        code = 2
+        code = refused(error)
     if code:
         sys.exit(code)
 
 
+def hydra_main() -> None:
+    """`python -m selfplay` with the command line of this process."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print over many lines
+    try:
+        composed_main()
+    except REFUSALS as error:
+        sys.exit(refused(error))
+    except KeyboardInterrupt:
+        print("stopped before the run began; start it again", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def refused(error: Exception) -> int:
+    """Say in one line why, and which mend helps; returns the exit code."""
+    said = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
+    lines = [line.strip() for part in said for line in str(part).partition("Config search path")[0].splitlines()]
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        lines = [line for line in lines if line and not line.startswith(HYDRA_ADVICE)]
+        lines[-1] += "; python -m selfplay --help shows every setting"
+    print(f"error: {' '.join(' '.join(lines).split())}", file=sys.stderr)
+    return 2
+
+
 def play(config: SelfplayConfig, plain_config: dict) -> int:
     """One run, from scratch or resumed; returns the exit code."""
+    from selfplay.commit import Folders, check_start, rewind_damage
     from selfplay.report import job
     from selfplay.rundir import open_run_dir
     from selfplay.team import core_count, run_as_team
     from tasks import make_task
 
-    make_task(**config.task)  # an impossible task is refused before anything is written
+    task = make_task(**config.task)  # an impossible task is refused before anything is written
+    if config.checkpoint and not config.resume:
+        check_start(Path(config.checkpoint), task)
     if not config.workers:
         config.workers = plain_config["workers"] = core_count()
     root = Path(config.resume or config.run_dir or default_run_dir(config))
     with open_run_dir(root, resume=bool(config.resume), config=plain_config, may_differ=ALLOWED_ON_RESUME):
         try:
+            if config.resume and (damage := rewind_damage(Folders(root))):
+                print(f"warning: {damage}", file=sys.stderr)
             run_as_team(config.workers, job, config, str(root), bool(config.resume))
         except KeyboardInterrupt:
             print(f"stopped; everything up to the last commit is saved: go on with resume={root}", file=sys.stderr)
@@ -62,14 +99,21 @@ def resumed_config(composed: DictConfig, overrides: list[str]) -> DictConfig:
     """The configuration that the run was started with, with this command line's overrides on top.
 
     Raises:
-        RunDirError: there is no run to resume.
+        RunDirError: there is no run to resume, or another release wrote its config.
     """
-    from selfplay.rundir import frozen_config
+    from selfplay.rundir import CONFIG_NAME, RunDirError, frozen_config
 
     keys = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
     if any(key in GROUPS for key in keys):
         return composed
-    config = OmegaConf.merge(composed, frozen_config(composed.resume))
+    frozen = frozen_config(composed.resume)
+    try:
+        config = cast("DictConfig", OmegaConf.merge(OmegaConf.structured(SelfplayConfig), frozen))
+    except OmegaConfBaseException as error:
+        raise RunDirError(
+            f"{Path(composed.resume) / CONFIG_NAME} does not fit this release ({str(error).splitlines()[0]}); "
+            "use the release that wrote it, or start a new run"
+        ) from None
     for key in keys:
         OmegaConf.update(config, key, OmegaConf.select(composed, key))
     return config

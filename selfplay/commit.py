@@ -15,11 +15,19 @@ from typing import Any
 
 import torch
 
-from models.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
-from selfplay.ledger import Ledger
+from models.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    load_tensors,
+    save_checkpoint,
+    save_tensors,
+    verify_checkpoint,
+)
+from selfplay.ledger import SHARD_SUFFIX, Commit, Ledger, LedgerError
 from selfplay.team import Team
+from tasks.base import Task
 
-KEPT_CHECKPOINTS = 2
+KEPT_COMMITS = 2  # that a run can go on from: the last, and the one before in case the last is damaged
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,68 @@ def commit(
         )
         with folders.metrics.open("a") as lines:
             lines.write(json_line(metrics))
-        _prune(folders, keep={iteration, state["promoted"], state["before"]})
+        _prune(folders, ledger.newest(KEPT_COMMITS))
     team.gather(None)  # no rank goes on before the row is there
+
+
+def needed(commit: Commit) -> set[int]:
+    """Iterations whose checkpoints a run needs to go on from `commit`."""
+    return {commit.iteration, commit.state["promoted"], commit.state["before"]}
+
+
+def check_start(folder: Path, task: Task) -> None:
+    """Refuse the checkpoint of `checkpoint=` before anything is written.
+
+    Raises:
+        CheckpointError: it is damaged, or of another task.
+    """
+    _, tokenizer, _ = load_checkpoint(folder)
+    if tokenizer.get_vocab() != task.token_ids:
+        raise CheckpointError(f"{folder}: its tokens are not those of task {task.name}; use a checkpoint of this task")
+
+
+def rewind_damage(folders: Folders) -> str | None:
+    """Before a resume: check every file that the ledger names, and take the last commit back if that is what it takes.
+
+    The iteration taken back is repeated, bit for bit. Returns what was damaged and is made anew; None: nothing was.
+
+    Raises:
+        LedgerError: the ledger is damaged or lost, or no kept commit is whole; nothing was changed.
+    """
+    lost = LedgerError(
+        f"ledger {folders.ledger} is missing or empty although {folders.traces} holds shards; "
+        "restore it from a copy, or start a new run"
+    )
+    used = any(folders.traces.glob(f"*{SHARD_SUFFIX}"))
+    if not folders.ledger.exists() or not folders.ledger.stat().st_size:
+        if used:
+            raise lost
+        return None  # killed before its first commit
+    damage: list[str] = []
+    with Ledger(folders.ledger) as ledger:
+        kept = ledger.newest(KEPT_COMMITS)
+        if used and not kept:
+            raise lost
+        for commit in kept:
+            try:
+                _check_files(folders, ledger, commit)
+            except (CheckpointError, LedgerError) as error:
+                damage.append(str(error).rpartition(";")[0])
+                continue
+            if not damage:
+                return None
+            ledger.rewind(commit.iteration)
+            return f"{damage[0]}; going on from iteration {commit.iteration}, the last that is whole"
+    if damage:
+        raise LedgerError(f"{damage[0]}; restore it from a copy, or start a new run")
+    return None
+
+
+def _check_files(folders: Folders, ledger: Ledger, commit: Commit) -> None:
+    for iteration in sorted(needed(commit)):
+        verify_checkpoint(folders.checkpoint(iteration))
+    load_tensors(folders.optimizer(commit.iteration))
+    ledger.verify_shards(folders.traces, 0, commit.iteration)
 
 
 def restore(folders: Folders, state: dict):
@@ -116,9 +184,9 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _prune(folders: Folders, keep: set[int]) -> None:
-    newest = sorted(folders.checkpoints.glob("step-*"))[-KEPT_CHECKPOINTS:]
-    names = {path.name for path in newest} | {folders.checkpoint(i).name for i in keep}
+def _prune(folders: Folders, kept: list[Commit]) -> None:
+    """Remove checkpoints and optimiser states that none of the commits `kept` needs."""
+    names = {folders.checkpoint(iteration).name for commit in kept for iteration in needed(commit)}
     for path in folders.checkpoints.glob("step-*"):
         if path.name not in names:
             shutil.rmtree(path)

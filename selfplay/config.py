@@ -66,14 +66,16 @@ class ActorConfig:
     policy_target: str = "shortest"  # shortest | completed_q | visits
     rows_per_problem: int = 32  # training rows kept of one problem
     losing_rows: int = 8  # rows of proven-lost or never-solved states, value only
-    use_value: bool = True  # False: the rule sees a constant value
+    value_auc: float = 0.6  # the rule sees the value only while its AUC on dev, as last measured, is at least this
 
 
 @dataclass
 class LearnerConfig:
     rows: int = 256  # rows a step, all workers together
-    learning_rate: float = 3e-3
-    final_learning_rate: float = 3e-5  # linear decay ends here
+    optimizer: str = "muon"  # muon: for the matrices inside the layers, AdamW for the rest | adamw: for everything
+    learning_rate: float = 3e-3  # AdamW's peak
+    muon_learning_rate: float = 0.02  # Muon's peak
+    final_rate: float = 0.01  # share of the peaks at which the linear decay ends
     decay_from: float = 0.3  # share of the run after which the decay begins
     warmup_steps: int = 50
     weight_decay: float = 0.01
@@ -142,6 +144,7 @@ def check_config(config: SelfplayConfig) -> None:
         "actor.rule": (config.actor.rule, ("best_first", "puct", "proportional", "gumbel")),
         "actor.draw": (config.actor.draw, ("sample", "best")),
         "actor.policy_target": (config.actor.policy_target, ("shortest", "completed_q", "visits")),
+        "learner.optimizer": (config.learner.optimizer, ("muon", "adamw")),
         "learner.fill": (config.learner.fill, FILLS),
     }
     for name, (value, allowed) in choices.items():
@@ -166,6 +169,7 @@ def check_config(config: SelfplayConfig) -> None:
             raise ConfigError(f"{name}={value} must be at least 1")
     shares = {
         "actor.full_share": config.actor.full_share,
+        "actor.value_auc": config.actor.value_auc,
         "learner.replay_share": config.learner.replay_share,
         "learner.value_share": config.learner.value_share,
         "learner.rules_share": config.learner.rules_share,

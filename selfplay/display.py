@@ -104,7 +104,7 @@ def _seconds_left(metrics: dict) -> float:
 
 
 def _cells(m: dict) -> list[str]:
-    dev, gate = m.get("dev"), m.get("gate")
+    dev = m.get("dev")
     cells = [str(m["iteration"]), m["teacher"], count(m["generated_tokens"]), count(m["trained_tokens"])]
     if dev is None:
         return [*cells, "", "", "", "", "", "", ""]
@@ -119,7 +119,7 @@ def _cells(m: dict) -> list[str]:
         f"{100 * dev['illegal_rate']:.1f}",
         f"{dev['value_auc']:.2f}",
         f"{dev['value_ece']:.2f}",
-        "passed" if gate["promoted"] else "held back",
+        "passed" if m["gate"]["promoted"] else "held back",
     ]
 
 

@@ -106,4 +106,5 @@ def _labels(task: Task, problem: Problem, state: tuple, discount: float) -> tupl
         solvable = float(task.solvable(problem, state))
         return solvable, solvable
     distance = task.distance(problem, state)
+    assert distance is not None, "every state of a reversible task can be solved"
     return float(distance), discount**distance

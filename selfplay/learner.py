@@ -1,4 +1,4 @@
-"""The learner: weighted token cross-entropy plus value BCE, AdamW, clipped, guarded against NaN.
+"""The learner: weighted token cross-entropy plus value BCE, clipped, guarded against NaN.
 
 Data-parallel over the team: every rank takes its share of the rows, gradients are averaged in one flat buffer.
 """
@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from models.losses import accumulate_gradients
+from models.policy_value import PolicyValueLM
 from selfplay.config import LearnerConfig
+from selfplay.optimizer import Optimizer
 from selfplay.team import Team
 from tasks.base import PAD_ID, Rows
 
@@ -23,29 +25,23 @@ class DivergedError(RuntimeError):
 class Learner:
     """Owns the optimiser and the step counter of one model."""
 
-    def __init__(self, model: torch.nn.Module, config: LearnerConfig, team: Team):
+    def __init__(self, model: PolicyValueLM, config: LearnerConfig, team: Team):
         self.model, self.config, self.team = model, config, team
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = Optimizer(model, config)
         self.steps = 0
         self.trained_tokens = 0  # of all ranks, padding not counted
         self.skipped = 0  # steps left out because a gradient was not finite
         self._bad_in_a_row = 0
 
-    def step(self, rows: Rows, learning_rate: float) -> dict[str, float]:
-        """One update on this rank's `rows`; returns the mean losses of this rank.
+    def step(self, rows: Rows, rate: float) -> dict[str, float]:
+        """One update on this rank's `rows` at `rate` times the peak learning rates; returns this rank's mean losses.
 
         Raises:
             DivergedError: gradients were not finite for MAX_BAD_STEPS steps in a row.
         """
         rows = trim(rows)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         parts = accumulate_gradients(
             self.model,
             torch.from_numpy(rows.tokens.astype(np.int64)),
@@ -69,9 +65,7 @@ class Learner:
         for p in self.parameters:
             p.grad = flat[offset : offset + p.numel()].view_as(p)
             offset += p.numel()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
+        self.optimizer.step(rate)
         return {name: float(value) for name, value in parts.items()} | {"gradient_norm": norm}
 
     def _note_bad_step(self) -> None:
@@ -85,24 +79,12 @@ class Learner:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Tensors that bring the optimiser back exactly."""
-        tensors = {"counters": torch.tensor([self.steps, self.trained_tokens, self.skipped], dtype=torch.int64)}
-        for i, p in enumerate(self.parameters):
-            moments = self.optimizer.state.get(p)
-            if moments:
-                tensors[f"{i}.exp_avg"] = moments["exp_avg"]
-                tensors[f"{i}.exp_avg_sq"] = moments["exp_avg_sq"]
-                tensors[f"{i}.step"] = moments["step"].reshape(1)
-        return tensors
+        counters = torch.tensor([self.steps, self.trained_tokens, self.skipped], dtype=torch.int64)
+        return {"counters": counters, **self.optimizer.state()}
 
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
         self.steps, self.trained_tokens, self.skipped = (int(x) for x in tensors["counters"])
-        for i, p in enumerate(self.parameters):
-            if f"{i}.exp_avg" in tensors:
-                self.optimizer.state[p] = {
-                    "step": tensors[f"{i}.step"].clone().reshape(()),
-                    "exp_avg": tensors[f"{i}.exp_avg"].clone(),
-                    "exp_avg_sq": tensors[f"{i}.exp_avg_sq"].clone(),
-                }
+        self.optimizer.load_state(tensors)
 
 
 def trim(rows: Rows) -> Rows:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,33 +117,36 @@ class Ledger:
             raise LedgerError(f"ledger {self._path} already names one of {names}; give every shard a name of its own")
         texts = json.dumps(metrics), json.dumps(state)
         digest = _chain(self._digest, iteration, named, checkpoint, *texts)
-        with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.execute(
-                    "INSERT INTO iterations VALUES (?, ?, ?, ?, ?)", (iteration, checkpoint, *texts, digest)
-                )
-                self._db.executemany(
-                    "INSERT INTO shards VALUES (?, ?, ?, ?, ?)",
-                    [(shard.name, iteration, position, shard.sha256, shard.n) for position, shard in enumerate(named)],
-                )
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._transaction():
+            self._db.execute("INSERT INTO iterations VALUES (?, ?, ?, ?, ?)", (iteration, checkpoint, *texts, digest))
+            self._db.executemany(
+                "INSERT INTO shards VALUES (?, ?, ?, ?, ?)",
+                [(shard.name, iteration, position, shard.sha256, shard.n) for position, shard in enumerate(named)],
+            )
         self._digest = digest
+
+    def rewind(self, iteration: int) -> None:
+        """Take back every commit after `iteration`, all of them or none; the files that they named become orphans."""
+        with self._transaction():
+            self._db.execute("DELETE FROM shards WHERE iteration > ?", (iteration,))
+            self._db.execute("DELETE FROM iterations WHERE iteration > ?", (iteration,))
+        with self._errors():
+            self._digest = self._check_chain()
 
     def last(self) -> Commit | None:
         """The newest commit; None before the first."""
-        last = self._last_iteration()
-        if last is None:
-            return None
+        return next(iter(self.newest(1)), None)
+
+    def newest(self, n: int) -> list[Commit]:
+        """The last `n` commits, newest first; fewer where there are fewer."""
         with self._errors():
-            checkpoint, metrics, state = self._db.execute(
-                "SELECT checkpoint, metrics, state FROM iterations WHERE iteration = ?", (last,)
-            ).fetchone()
-            return Commit(last, tuple(self.shards(last)), checkpoint, json.loads(metrics), json.loads(state))
+            rows = self._db.execute(
+                "SELECT iteration, checkpoint, metrics, state FROM iterations ORDER BY iteration DESC LIMIT ?", (n,)
+            ).fetchall()
+            return [
+                Commit(iteration, tuple(self.shards(iteration)), checkpoint, json.loads(metrics), json.loads(state))
+                for iteration, checkpoint, metrics, state in rows
+            ]
 
     def metrics(self) -> list[dict[str, Any]]:
         """Metrics of every committed iteration, oldest first."""
@@ -230,7 +233,7 @@ class Ledger:
         return digest
 
     @contextmanager
-    def _errors(self):
+    def _errors(self) -> Generator[None]:
         try:
             yield
         except (sqlite3.Error, ValueError) as error:  # ValueError: damaged text or JSON
@@ -240,6 +243,18 @@ class Ledger:
                 mend = "restore it from a copy, or start a new run"
             first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise LedgerError(f"ledger {self._path} cannot be used ({first_line}); {mend}") from None
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def _shard_error(self, file: Path, what: str) -> LedgerError:
         return LedgerError(

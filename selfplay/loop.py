@@ -50,6 +50,7 @@ class Run:
     promoted_iteration: int = 0
     before_iteration: int = 0  # the net that knows only the rules: the end of random play, or the start
     gate_open: bool = True  # False after a rejection: the promoted net acts until a newer one passes
+    value_auc: float = 0.0  # of the last measurement; 0 where it could not be told
     outcomes: list[bool] | None = None  # the promoted net's greedy outcomes on dev
     generated_tokens: int = 0
     prefilled_tokens: int = 0
@@ -64,7 +65,14 @@ class Run:
             return Experience.empty()
         net = self.learner.model if self.gate_open else self.promoted
         return act(
-            net, self.task, teacher, self.config.actor, self.team, seed=self.config.seed, iteration=self.iteration
+            net,
+            self.task,
+            teacher,
+            self.config.actor,
+            self.team,
+            seed=self.config.seed,
+            iteration=self.iteration,
+            trust_value=self.value_auc >= self.config.actor.value_auc,
         )
 
     def learn(self, teacher: str, steps: int) -> dict[str, float]:
@@ -95,6 +103,7 @@ class Run:
         before = found.headline if self.outcomes is None else np.array(self.outcomes, bool)
         decision = decide(before, found.headline, alpha=config.gate_alpha)
         self.gate_open = decision.promote
+        self.value_auc = 0.0 if np.isnan(found.value_auc) else found.value_auc
         if decision.promote:
             self.promoted.load_state_dict(self.learner.model.state_dict())
             self.promoted_iteration, self.outcomes = self.iteration, found.headline.tolist()
@@ -179,6 +188,7 @@ class Run:
             "promoted": self.promoted_iteration,
             "before": self.before_iteration,
             "gate_open": self.gate_open,
+            "value_auc": self.value_auc,
             "outcomes": self.outcomes,
             "position": self.position.to_dict(),
             "generated_tokens": self.generated_tokens,
@@ -270,6 +280,7 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
         promoted_iteration=saved["promoted"],
         before_iteration=saved["before"],
         gate_open=saved["gate_open"],
+        value_auc=saved["value_auc"],
         outcomes=saved["outcomes"],
         generated_tokens=saved["generated_tokens"],
         prefilled_tokens=saved["prefilled_tokens"],

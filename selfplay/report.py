@@ -39,6 +39,7 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
         return
     with Display(Path(folder), plain=config.plain, tensorboard=config.tensorboard) as display:
         finished = run(team, config, folder, resume, display)
+        assert finished.ledger is not None, "rank 0 keeps the ledger"
         display.opened("measuring on the test split ...")
         summary = final_report(finished)
         root = finished.folders.root

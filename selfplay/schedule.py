@@ -67,14 +67,14 @@ def phase_weights(phases: list[Phase]) -> list[float]:
         values = [getattr(phase, name) for phase in phases]
         if all(values):
             return [float(value) for value in values]
-    if all(phase.iterations for phase in phases):
-        return [float(phase.iterations * phase.steps) for phase in phases]
+    learner_steps = [phase.iterations * phase.steps for phase in phases if phase.iterations]
+    if len(learner_steps) == len(phases):
+        return [float(steps) for steps in learner_steps]
     return [1.0] * len(phases)
 
 
 def learning_rate(config: LearnerConfig, progress: float, step: int) -> float:
-    """Linear warm-up by steps, constant, then linear decay from `decay_from` to the end of the run."""
+    """Share of the peak learning rates: linear warm-up by steps, constant, linear decay from `decay_from` to the end."""
     warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     tail = (1.0 - progress) / max(1.0 - config.decay_from, 1e-9)
-    decayed = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * min(1.0, tail)
-    return warm * decayed
+    return warm * (config.final_rate + (1.0 - config.final_rate) * min(1.0, tail))

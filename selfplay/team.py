@@ -121,6 +121,7 @@ def _peer(rank: int, size: int, meeting: str, parent: int, body: Callable[..., A
     torch.set_num_threads(1)
     _join(rank, size, meeting)
     body(Team(rank, size), *args)
+    dist.destroy_process_group()
 
 
 class CpuClock:

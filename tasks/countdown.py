@@ -40,6 +40,11 @@ class Countdown(Task):
     `cap`. `train_fraction`, `dev_fraction`: shares of the problems; the rest is test. `value_plays`: random plays
     behind one Monte-Carlo value label.
 
+    `wide_share` of the free rows (`hindsight`, `value_play`, `random_play`) come from a wider space of the same game:
+    numbers up to `wide_number_max` (default: a third above `number_max`) and every target up to `cap`. A split is a
+    function of the identity alone, so a wider train split never holds a dev or test problem of this task. With 3056
+    train problems a small net learns them by heart; wider play makes it learn to search.
+
     Raises:
         TaskError: the ranges are impossible, too large to enumerate, or hold no solvable problem.
     """
@@ -60,6 +65,8 @@ class Countdown(Task):
         train_fraction: float = 0.75,
         dev_fraction: float = 0.1,
         value_plays: int = 32,
+        wide_share: float = 0.0,
+        wide_number_max: int | None = None,
     ) -> None:
         numbers = check_int("numbers", numbers, 2, 6)
         cap = check_int("cap", cap, 1, 999)
@@ -76,6 +83,14 @@ class Countdown(Task):
         self.numbers = numbers
         self.cap = cap
         self.space: CountdownSpace = build_space(ranges, train_fraction, dev_fraction)
+        self.wide_share = check_fraction("wide_share", wide_share, 0.0, 1.0)
+        if wide_number_max is None:
+            wide_number_max = min(cap, number_max + (number_max + 2) // 3)
+        wide_number_max = check_int("wide_number_max", wide_number_max, number_max, cap)
+        self.wide_space = self.space
+        if self.wide_share:
+            wide = Ranges(numbers, number_min, wide_number_max, 0, cap, cap)
+            self.wide_space = build_space(wide, train_fraction, dev_fraction)
         self.vocabulary = play.vocabulary(cap)
         self.max_steps = numbers - 1
         self.max_step_tokens = play.step_tokens(numbers)
@@ -232,7 +247,8 @@ class Countdown(Task):
     def random_play(self, split: Split, n: int, rng: np.random.Generator, *, rules_only: bool = False) -> Rows:
         """Complete random plays with their true results. The free choices are the two operands and the operation."""
         tokens = self._blank_rows(n, play.row_tokens(self.numbers))
-        play.random_rows(rng, self.space.multisets, self._members(split), self.cap, tokens)
+        for space, part in self._parts(n, rng):
+            play.random_rows(rng, space.multisets, _members(space, split), self.cap, tokens[part])
         weight = self._step_weight(tokens)
         if rules_only:
             weight[:, play.choice_columns(self.numbers)] = 0.0
@@ -245,10 +261,10 @@ class Countdown(Task):
         solver. Value 1 where a value is read, since each row's own steps solve its problem.
         """
         tokens = self._blank_rows(n, play.row_tokens(self.numbers))
-        ranges = self.space.ranges
-        accept = _acceptance_table(self.space, split)
-        args = (self._members(split), accept, ranges.target_min, self.cap, tokens)
-        play.hindsight_rows(rng, self.space.multisets, *args)
+        for space, part in self._parts(n, rng):
+            accept = _acceptance_table(space, split)
+            args = (_members(space, split), accept, space.ranges.target_min, self.cap, tokens[part])
+            play.hindsight_rows(rng, space.multisets, *args)
         value = np.full(tokens.shape, np.nan, np.float32)
         value[:, play.state_ends(self.numbers)] = 1.0
         return Rows(tokens, self._step_weight(tokens), value)
@@ -263,8 +279,9 @@ class Countdown(Task):
         tokens = self._blank_rows(n, self.max_context_tokens)
         value = np.full(tokens.shape, np.nan, np.float32)
         ends = np.array(play.state_ends(self.numbers))
-        args = (self._members(split), self.cap, ends, self.value_plays, VALUE_TRIES, tokens, value)
-        play.value_rows(rng, self.space.multisets, *args)
+        for space, part in self._parts(n, rng):
+            args = (_members(space, split), self.cap, ends, self.value_plays, VALUE_TRIES, tokens[part], value[part])
+            play.value_rows(rng, space.multisets, *args)
         return Rows(tokens, np.zeros(tokens.shape, np.float32), value)
 
     # ---- labels and controls
@@ -302,12 +319,11 @@ class Countdown(Task):
         shown = tuple(ascending[i] for i in keyed_permutation(name.encode(), len(ascending)))
         return Problem(id=f"{self.name}:{name}", task=self.name, data=(shown, target))
 
-    def _members(self, split: Split) -> np.ndarray:
-        split_code(split)
-        members = self.space.members[split]
-        if len(members) == 0:
-            raise TaskError(f"the {split} split is empty: widen the ranges or its fraction")
-        return members
+    def _parts(self, n: int, rng: np.random.Generator) -> list[tuple[CountdownSpace, slice]]:
+        """Which of `n` rows come from which space."""
+        wide = int(rng.binomial(check_int("n", n, 0, 2**31), self.wide_share)) if self.wide_share else 0
+        parts = [(self.space, slice(0, n - wide)), (self.wide_space, slice(n - wide, n))]
+        return [(space, part) for space, part in parts if part.stop > part.start]
 
     def _blank_rows(self, n: int, length: int) -> np.ndarray:
         return np.zeros((check_int("n", n, 0, 2**31), length), np.int32)
@@ -316,6 +332,14 @@ class Countdown(Task):
         weight = np.ones(tokens.shape, np.float32)
         weight[:, : play.prompt_tokens(self.numbers)] = 0.0
         return weight
+
+
+def _members(space: CountdownSpace, split: Split) -> np.ndarray:
+    split_code(split)
+    members = space.members[split]
+    if len(members) == 0:
+        raise TaskError(f"the {split} split is empty: widen the ranges or its fraction")
+    return members
 
 
 @lru_cache(maxsize=8)

@@ -14,10 +14,21 @@ from mcts.types import Draw, Expansion
 class Rule(Protocol):
     """Order in which a search visits and expands. Frozen; two searches may share one."""
 
-    n_candidates: int  # unseen steps asked for at one expansion
-    root_candidates: int | None  # the same at the first expansion of a root; None: n_candidates
-    draw: Draw
-    discount: float  # Q through an edge = discount * Q(child)
+    @property
+    def n_candidates(self) -> int:
+        """Unseen steps asked for at one expansion."""
+
+    @property
+    def root_candidates(self) -> int | None:
+        """The same at the first expansion of a root; None: n_candidates."""
+
+    @property
+    def draw(self) -> Draw:
+        """How unseen steps are chosen."""
+
+    @property
+    def discount(self) -> float:
+        """Q through an edge = discount * Q(child)."""
 
     def select(self, store: Store, wave_size: int) -> Leaves:
         """Up to `wave_size` leaves of every running tree, distinct; marks them and their paths as in flight."""

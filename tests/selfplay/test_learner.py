@@ -27,9 +27,10 @@ def rows(seed: int, n: int = 8, length: int = 9) -> Rows:
     return Rows(tokens, weight, value)
 
 
-def learner(seed: int = 0) -> Learner:
+def learner(seed: int = 0, optimizer: str = "muon") -> Learner:
     torch.manual_seed(seed)
-    return Learner(tiny_llama(VOCABULARY, hidden_size=16, layers=1, heads=2, intermediate=16), LearnerConfig(), Team())
+    model = tiny_llama(VOCABULARY, hidden_size=16, layers=1, heads=2, intermediate=16)
+    return Learner(model, LearnerConfig(optimizer=optimizer), Team())
 
 
 def weights(of: Learner) -> torch.Tensor:
@@ -38,20 +39,21 @@ def weights(of: Learner) -> torch.Tensor:
 
 def test_training_lowers_the_loss():
     it = learner()
-    losses = [it.step(rows(0), 3e-3)["policy_loss"] for _ in range(40)]
+    losses = [it.step(rows(0), 1.0)["policy_loss"] for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_a_restored_learner_goes_on_bit_for_bit():
-    one = learner()
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_restored_learner_goes_on_bit_for_bit(optimizer):
+    one = learner(optimizer=optimizer)
     for k in range(3):
-        one.step(rows(k), 1e-3)
-    other = learner(seed=1)
+        one.step(rows(k), 0.3)
+    other = learner(seed=1, optimizer=optimizer)
     other.model.load_state_dict(one.model.state_dict())
     other.load_state({name: tensor.clone() for name, tensor in one.state().items()})
     for k in range(3, 6):
-        one.step(rows(k), 1e-3)
-        other.step(rows(k), 1e-3)
+        one.step(rows(k), 0.3)
+        other.step(rows(k), 0.3)
     assert torch.equal(weights(one), weights(other))
     assert (one.steps, one.trained_tokens) == (other.steps, other.trained_tokens) == (6, 6 * 72)
 
@@ -61,10 +63,10 @@ def test_a_poisoned_batch_leaves_the_weights_alone():
     before = weights(it)
     bad = rows(0)
     bad.weight[0, 5] = np.inf
-    assert it.step(bad, 1e-3) == {}
+    assert it.step(bad, 0.3) == {}
     assert torch.equal(before, weights(it))
     assert it.skipped == 1
-    assert it.step(rows(0), 1e-3)["policy_loss"] > 0
+    assert it.step(rows(0), 0.1)["policy_loss"] > 0
 
 
 def test_divergence_is_reported_with_its_mend():
@@ -72,15 +74,15 @@ def test_divergence_is_reported_with_its_mend():
     bad = rows(0)
     bad.weight[:] = np.inf
     for _ in range(MAX_BAD_STEPS - 1):
-        it.step(bad, 1e-3)
+        it.step(bad, 0.3)
     with pytest.raises(DivergedError, match=r"learner\.learning_rate"):
-        it.step(bad, 1e-3)
+        it.step(bad, 0.3)
 
 
 def test_a_gradient_is_clipped_to_its_norm():
     it = learner()
     it.config.gradient_norm = 1e-3
-    it.step(rows(0), 1e-3)
+    it.step(rows(0), 0.3)
     clipped = torch.cat([p.grad.reshape(-1) for p in it.parameters]).norm()
     assert float(clipped) == pytest.approx(1e-3, rel=1e-3)
 

@@ -41,7 +41,7 @@ def test_a_position_survives_json():
 
 
 def test_learning_rate_warms_up_holds_and_falls_to_its_floor():
-    config = LearnerConfig(learning_rate=1.0, final_learning_rate=0.1, decay_from=0.5, warmup_steps=10)
+    config = LearnerConfig(final_rate=0.1, decay_from=0.5, warmup_steps=10)
     assert learning_rate(config, 0.0, 0) == pytest.approx(0.1)
     assert learning_rate(config, 0.0, 9) == 1.0
     assert learning_rate(config, 0.5, 100) == 1.0

@@ -1,0 +1,36 @@
+"""Measure the engine against its peers, on one thread.
+
+    python -m bench [run_dir=DIR]             every bench at short settings, about a minute each
+    python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate
+
+With run_dir, each bench also writes its figures to DIR/NAME.json. Exit code 2: refused, with one line that says why.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from bench import command, generate, train
+
+BENCHES: dict[str, command.Bench] = {"train": train.main, "generate": generate.main}
+SHORT = {"train": ("seconds=10",), "generate": ("leaves=128", "rounds=2")}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code."""
+    if arguments and "=" not in arguments[0]:
+        name, *rest = arguments
+        if name not in BENCHES:
+            print(f"error: no bench is named {name!r}: choose one of {', '.join(BENCHES)}", file=sys.stderr)
+            return 2
+        return command.run(BENCHES[name], rest)
+    for name, bench in BENCHES.items():
+        print(f"--- {name}")
+        if code := command.run(bench, [*SHORT[name], *arguments]):
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""The benches run end to end at the smallest settings, and refuse a bad command line with one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bench.__main__ import BENCHES, SHORT, main
+from bench.command import UsageError, settings
+
+SMALLEST = {
+    "train": ("seconds=0.01", "rows=2", "length=16"),
+    "generate": ("leaves=2", "rounds=1", "warmup=1"),
+}
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_a_bench_prints_its_figures_and_writes_them(name, tmp_path, capsys):
+    assert main([name, f"run_dir={tmp_path / 'new'}", *SMALLEST[name]]) == 0
+    figures = json.loads((tmp_path / "new" / f"{name}.json").read_text())
+    assert figures["ratio"] > 0
+    assert f"{figures['ratio']:.2f}" in capsys.readouterr().out
+
+
+def test_without_a_name_every_bench_runs_at_short_settings(monkeypatch):
+    calls = []
+    for name, bench in BENCHES.items():
+        settings(bench, SHORT[name])  # they are settings of that bench
+
+        def record(run_dir: str = "", seconds: float = 1.0, leaves: int = 1, rounds: int = 1, name=name):
+            calls.append((name, run_dir, seconds, leaves, rounds))
+            return {}
+
+        monkeypatch.setitem(BENCHES, name, record)
+    assert main([]) == 0
+    assert calls == [("train", "", 10.0, 1, 1), ("generate", "", 1.0, 128, 2)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["nosuch"], "'nosuch'"),
+        (["train", "rounds=3"], "rounds"),
+        (["train", "20"], "'20'"),
+        (["train", "rows=many"], "rows"),
+        (["train", "seconds=0"], "seconds"),
+        (["train", "length=3"], "length"),
+        (["generate", "leaves=1000000000"], "1000000000"),
+    ],
+)
+def test_a_bad_command_line_is_refused_with_one_line(arguments, word, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert word in error
+
+
+def test_settings_take_the_type_of_their_default():
+    assert settings(BENCHES["train"], ["seconds=2", "rows=3"]) == {"seconds": 2.0, "rows": 3}
+    with pytest.raises(UsageError, match="positive"):
+        settings(BENCHES["train"], ["seconds=inf"])
