@@ -77,6 +77,8 @@ def act(
 
     `trust_value`: False hides the value head from the search, which then orders by the policy alone.
     """
+    if not task.self_verifying:
+        raise ValueError(f"task {task.name} needs gold answers to be judged: no search may see them")
     rng = generator(seed, "act", iteration, team.rank)
     origin = Origin(seed, iteration, weights_hash(model))
     wanted = max(1, config.problems // team.size)
@@ -91,11 +93,10 @@ def act(
 def draw_problems(
     model, task: Task, n: int, config: ActorConfig, rng: np.random.Generator
 ) -> tuple[list[Problem], int, int]:
-    """(train problems, problems tried, generated tokens): uniform, or with `mine` those that greedy decoding fails."""
-    everything = task.problems("train", None, seed=0)
+    """(practice problems, problems tried, generated tokens): all, or with `mine` those that greedy decoding fails."""
     if not config.mine:
-        return [everything[i] for i in rng.choice(len(everything), min(n, len(everything)), replace=False)], 0, 0
-    tried = [everything[i] for i in rng.choice(len(everything), min(MINING_ROUNDS * n, len(everything)), replace=False)]
+        return task.practice(n, rng), 0, 0
+    tried = task.practice(MINING_ROUNDS * n, rng)
     hard, tokens, at = [], 0, 0
     while len(hard) < n and at < len(tried):
         batch = tried[at : at + n]
@@ -133,7 +134,7 @@ def searched(model, task, problems, config, rng, origin, trust_value) -> Experie
                 wave_size=config.wave,
                 seed=derived_seed(origin.seed, "rule", origin.iteration),
             )
-            targets = Targets.of(result.store, config.discount)
+            targets = Targets.of(result.store, config.discount, trust_value=trust_value)
             for tree, problem in enumerate(chosen):
                 search_rows(builder, task, problem, result, tree, targets, evaluator, config, rng, teach_policy=teach)
                 traces.append(_search_trace(task, problem, result, tree, targets, evaluator, config, origin))

@@ -39,6 +39,7 @@ class Phase:
     cpu_seconds: float | None = None  # all workers together, evaluation excluded
     seconds: float | None = None  # wall clock
     steps: int = 100  # learner steps an iteration (at most, where a teacher generates)
+    rate: float = 1.0  # share of the peak learning rates; low where targets are noise, which a fast learner walks after
 
 
 @dataclass
@@ -85,6 +86,9 @@ class LearnerConfig:
     value_coefficient: float = 0.5
     replay_share: float = 0.6  # rows of a step that come from replay when a teacher generates
     replay_window: int = 6  # iterations kept
+    nearness: float = (
+        3.4  # a replayed step is drawn as its (value target) ** nearness; .9 ** 3.4 = .7 a step of distance
+    )
     reuse: float = 6.0  # times that a new row is seen, on average
     rules_share: float = 0.15  # of the rows beside replay: random play that teaches results, not choices
     value_share: float = 0.1  # of the rows beside replay: Monte-Carlo values of random play, under hindsight only

@@ -75,14 +75,14 @@ class Run:
             trust_value=self.value_auc >= self.config.actor.value_auc,
         )
 
-    def learn(self, teacher: str, steps: int) -> dict[str, float]:
-        """`steps` updates; mean losses over them."""
+    def learn(self, teacher: str, steps: int, share: float) -> dict[str, float]:
+        """`steps` updates at `share` of the schedule's rate; mean losses over them."""
         config, losses = self.config.learner, []
         rows = max(1, config.rows // self.team.size)
         progress = self.position.progress(self.config.selfplay.phases)
         for step in range(steps):
             rng = generator(self.config.seed, "batch", self.iteration, step, self.team.rank)
-            rate = learning_rate(config, progress, self.learner.steps)
+            rate = share * learning_rate(config, progress, self.learner.steps)
             losses.append(self.learner.step(batch(self.task, teacher, rows, self.replay, config, rng), rate))
         finite = [loss for loss in losses if loss]
         means = {name: float(np.mean([loss[name] for loss in finite])) for name in (finite[0] if finite else {})}
@@ -142,7 +142,7 @@ class Run:
         experience = self.act(phase.teacher)
         self.replay.add(experience.rows)
         new_rows = sum(self.team.gather(len(experience.rows)))
-        losses = self.learn(phase.teacher, steps_for(phase.teacher, new_rows, phase.steps, config.learner))
+        losses = self.learn(phase.teacher, steps_for(phase.teacher, new_rows, phase.steps, config.learner), phase.rate)
         spent = {
             "generated_tokens": sum(self.team.gather(experience.generated_tokens)),
             "cpu_seconds": clock.read(),
@@ -244,7 +244,7 @@ def started(team: Team, config: SelfplayConfig, root: Path) -> Run:
         Learner(model, config.learner, team),
         promoted,
         tokenizer,
-        replay=Replay(config.learner.replay_window),
+        replay=Replay(config.learner.replay_window, config.learner.nearness),
     )
     found, gate = state.measure()
     state.commit(
@@ -267,7 +267,7 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
     model, optimizer_state, promoted, tokenizer = commits.restore(folders, last.state)
     learner = Learner(model, config.learner, team)
     learner.load_state(optimizer_state)
-    replay = Replay(config.learner.replay_window)
+    replay = Replay(config.learner.replay_window, config.learner.nearness)
     for iteration in range(max(1, last.iteration - config.learner.replay_window + 1), last.iteration + 1):
         mine = [s for s in ledger.shards(iteration) if s.name.endswith(f"-rank{team.rank}.rows.parquet")]
         replay.add(read_rows(folders.traces / mine[0].name, mine[0].sha256) if mine else Experience.empty().rows)

@@ -54,6 +54,7 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
             f"curve       {root / 'learning_curve.png'}",
             f"summary     {root / 'summary.json'}",
         )
+        finished.ledger.close()
 
 
 def final_report(finished: Run) -> dict:

@@ -64,7 +64,9 @@ class RunDir:
 
     def close(self) -> None:
         """Let another process use the directory. Closing twice is fine."""
-        self._lock.close()
+        if not self._lock.closed:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # at once, even if a worker was just forked and holds its copy yet
+            self._lock.close()
 
     def __enter__(self) -> Self:
         return self

@@ -36,11 +36,11 @@ class Targets:
     members: list[np.ndarray]  # per tree, its nodes that are not terminal
 
     @staticmethod
-    def of(store: mcts.Store, discount: float) -> Targets:
-        """Graph backup over every tree of a store."""
+    def of(store: mcts.Store, discount: float, *, trust_value: bool = True) -> Targets:
+        """Graph backup over every tree of a store. Without a trusted value, what is not proven has its outcome alone."""
         distance = mcts.distances(store)
         nodes = store.nodes
-        unproven = (1 - OUTCOME_SHARE) * nodes["value"].astype(np.float64)
+        unproven = (1 - OUTCOME_SHARE) * trust_value * nodes["value"].astype(np.float64)
         unproven[mcts.proven_lost(store)] = 0.0
         reached = distance != mcts.UNREACHED
         value = np.where(reached, discount ** np.where(reached, distance, 0).astype(np.float64), unproven)

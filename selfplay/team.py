@@ -92,8 +92,12 @@ def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
             context.Process(target=_peer, args=(rank, size, meeting, os.getpid(), body, args), daemon=True)
             for rank in range(1, size)
         ]
-        for peer in peers:
-            peer.start()
+        on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # peers inherit it: Ctrl-C is the leader's alone
+        try:
+            for peer in peers:
+                peer.start()
+        finally:
+            signal.signal(signal.SIGINT, on_interrupt)
         try:
             _join(0, size, meeting)
             result = body(Team(0, size), *args)

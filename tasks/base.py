@@ -87,6 +87,12 @@ class Task(ABC):
             TaskError: the split holds fewer than `n`.
         """
 
+    def practice(self, n: int, rng: np.random.Generator) -> list[Problem]:
+        """Up to `n` distinct problems to play on: uniform over the train split, or over a wider game that holds none of dev
+        and test."""
+        train = self.problems("train", None, seed=0)
+        return [train[i] for i in rng.choice(len(train), min(n, len(train)), replace=False)]
+
     @abstractmethod
     def prompt(self, problem: Problem) -> str:
         """The text that opens a context, ending in a newline token."""

@@ -108,6 +108,17 @@ class Countdown(Task):
         multisets = self.space.multisets[chosen[:, 0]].tolist()
         return [self._problem(tuple(m), t) for m, t in zip(multisets, chosen[:, 1].tolist(), strict=True)]
 
+    def practice(self, n: int, rng: np.random.Generator) -> list[Problem]:
+        """Train problems, `wide_share` of them from the wider space."""
+        problems: dict[str, Problem] = {}
+        for space, part in self._parts(n, rng):
+            members = _members(space, "train")
+            chosen = members[rng.choice(len(members), min(part.stop - part.start, len(members)), replace=False)]
+            for numbers, target in zip(space.multisets[chosen[:, 0]].tolist(), chosen[:, 1].tolist(), strict=True):
+                problem = self._problem(tuple(numbers), target)
+                problems[problem.id] = problem
+        return list(problems.values())
+
     def parse_problem(self, text: str) -> Problem:
         """The problem that a text such as "3 7 8 8 = 24" asks. It need not be solvable nor in the ranges.
 

@@ -1,7 +1,8 @@
 """Random legal Countdown play as training rows, in numba. All of the task's jitted play lives in this one file.
 
-A play is uniform over the distinct legal actions (i, j, op) of a state; operands that commute change places half of the
-time. Nothing here solves: hindsight learns from what random play happens to reach.
+A play is uniform over the distinct legal actions (i, j, op) of a state and writes the larger operand first, so that one
+action has one text (the verifier takes either order). Nothing here solves: hindsight learns from what random play happens
+to reach.
 
 Legend: M multisets, n numbers, T targets in range, S problems of one split, B rows, L tokens of a row.
 """
@@ -222,7 +223,7 @@ def _play(rng, numbers, left, stop, cap, actions, row, at):
         action = actions[int(rng.random() * _legal_actions(numbers, left, cap, actions))]
         i, j, op, result = action[0], action[1], action[2], action[3]
         a, b = numbers[i], numbers[j]
-        if op in (PLUS_ID, TIMES_ID) and rng.random() < 0.5:
+        if a < b and op in (PLUS_ID, TIMES_ID):  # the larger first: one way to write a step instead of two
             a, b = b, a
         if left == 2:
             row[at] = ANSWER_ID

@@ -335,7 +335,7 @@ def test_ctrl_c_stops_with_a_line_and_the_resumed_run_ends_as_if_nothing_had_bee
 
 
 def test_ctrl_c_before_the_run_begins_is_one_line(tmp_path):
-    code, said = in_child(tmp_path, *NEW, f"run_dir={tmp_path / 'run'}", since="check_config", stop_at=5)
+    code, said = in_child(tmp_path, *NEW, f"run_dir={tmp_path / 'run'}", since="check_config", stop_at=1)
     assert (code, said) == (cli.INTERRUPTED, "stopped before the run began; start it again\n")
     assert not (tmp_path / "run").exists()
 

@@ -9,7 +9,7 @@ import torch
 from models.policy_value import tiny_llama
 from selfplay.config import LearnerConfig
 from selfplay.learner import MAX_BAD_STEPS, DivergedError, Learner, stack, trim
-from selfplay.replay import Replay
+from selfplay.replay import Replay, priorities
 from selfplay.teachers import steps_for
 from selfplay.team import Team
 from tasks.base import PAD_ID, Rows
@@ -113,3 +113,21 @@ def test_steps_follow_reuse_of_new_rows_but_never_pass_the_cap():
     assert steps_for("search", 100, 40, config) == 10
     assert steps_for("search", 10_000, 40, config) == 40
     assert steps_for("search", 0, 40, config) == 1
+
+
+def test_replay_draws_steps_near_the_goal_as_often_as_their_value_says():
+    near, far = rows(0, n=1), rows(1, n=1)
+    near.value[:, -1], far.value[:, -1] = 0.9, 0.9**5
+    replay = Replay(window=1, nearness=3.0)
+    replay.add(stack([near, far]))
+    drawn = replay.sample(20_000, np.random.default_rng(0)).value[:, -1]
+    assert (drawn > 0.8).mean() == pytest.approx(1 / (1 + 0.9**12), abs=0.01)
+
+
+def test_rows_that_teach_a_value_only_keep_their_share():
+    silent = rows(1, n=3)
+    silent.weight[:] = 0
+    teaching = rows(0, n=2)
+    teaching.value[:, -1] = [0.9, 0.1]
+    share = priorities(stack([teaching, silent]), 2.0)
+    assert share[2:].sum() / share.sum() == pytest.approx(3 / 5)

@@ -1,0 +1,81 @@
+"""The README says what is so: its commands compose, its make targets exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from selfplay.cli import CONF, default_run_dir
+from selfplay.config import SelfplayConfig, check_config
+from tasks import make_task
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\(([^)\s]+)\)")  # of [text](link) and ![text](link)
+
+
+def code_lines(page: str) -> list[str]:
+    """Lines of the page's code blocks."""
+    return [line for block in page.split("```")[1::2] for line in block.splitlines()]
+
+
+def overrides_of(line: str) -> list[str]:
+    """Settings behind ARGS= of a make command; none without it."""
+    arguments = [word.removeprefix("ARGS=") for word in shlex.split(line, comments=True) if word.startswith("ARGS=")]
+    return shlex.split(arguments[0]) if arguments else []
+
+
+def composed(overrides: list[str]) -> SelfplayConfig:
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = OmegaConf.to_object(compose(config_name="selfplay", overrides=overrides))
+    assert isinstance(config, SelfplayConfig)
+    return config
+
+
+COMMANDS = [line for line in code_lines(README) if line.startswith("make selfplay")]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_selfplay_command_composes_into_a_run_that_can_start(line):
+    config = composed(overrides_of(line))
+    check_config(config)
+    assert make_task(**config.task).problems("train", 1)
+
+
+def test_the_readme_has_commands_with_and_without_settings():
+    assert {bool(overrides_of(line)) for line in COMMANDS} == {True, False}
+
+
+def test_the_run_that_is_resumed_is_the_one_that_the_first_command_makes():
+    resumed = [config.resume for config in map(composed, map(overrides_of, COMMANDS)) if config.resume]
+    assert resumed == [str(default_run_dir(composed([])))]
+
+
+def test_every_make_target_named_on_a_page_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text()
+        commands = [*code_lines(text), *re.findall(r"`([^`\n]+)`", text)]
+        named = {found[1] for command in commands if (found := re.match(r"make ([a-z-]+)", command))}
+        assert named <= targets, page
+    assert {"selfplay", "test"} <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_and_picture_exists(page):
+    links = [urlparse(link) for link in LINK.findall(page.read_text())]
+    missing = [link.path for link in links if link.path and not link.scheme and not (page.parent / link.path).exists()]
+    assert missing == []
+
+
+def test_every_top_level_package_named_is_a_folder_here():
+    listed = re.search(r"top-level packages are named (.+?)\.\s", README, re.DOTALL)
+    assert listed is not None
+    assert all((ROOT / name).is_dir() for name in re.findall(r"`([a-z]+)`", listed[1]))
