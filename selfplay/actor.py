@@ -212,29 +212,39 @@ def _search_trace(task, problem, result, tree, targets, evaluator, config, origi
     store = result.store
     steps = tuple(evaluator.step_text(int(store.edge_handles[e])) for e in path)
     ends = store.edges["child"][path]
-    return Trace(
-        problem_id=problem.id,
-        task=task.name,
-        prompt=task.prompt(problem),
-        completion="".join(steps),
-        steps=steps,
-        kinds=tuple(task.parse_step(problem, steps[:k], step)[0] for k, step in enumerate(steps)),
+    return _trace(
+        task,
+        problem,
+        steps,
+        origin,
         visits=tuple(int(v) for v in store.edges["visits"][path]),
         targets=tuple(float(targets.distance[end] != mcts.UNREACHED) for end in ends),
         values=tuple(float(targets.value[end]) for end in ends),
         reward=task.verdict(problem, steps).reward,
         solved=bool(result.solved[tree]),
         rule=config.rule,
-        seed=origin.seed,
-        iteration=origin.iteration,
-        model_hash=origin.model_hash,
-        policy_version=origin.iteration - 1,
         generated_tokens=int(result.tokens[tree]),
     )
 
 
 def _star_trace(task, problem, chain: Rollout, solved: bool, tokens: int, config, origin) -> Trace:
     steps = tuple(chain.steps)
+    return _trace(
+        task,
+        problem,
+        steps,
+        origin,
+        visits=(1,) * len(steps),
+        targets=(float(solved),) * len(steps),
+        values=tuple(config.discount ** (len(steps) - 1 - k) if solved else 0.0 for k in range(len(steps))),
+        reward=chain.verdict.reward,
+        solved=solved,
+        rule="star",
+        generated_tokens=tokens,
+    )
+
+
+def _trace(task, problem, steps: tuple[str, ...], origin: Origin, **found: Any) -> Trace:
     return Trace(
         problem_id=problem.id,
         task=task.name,
@@ -242,15 +252,9 @@ def _star_trace(task, problem, chain: Rollout, solved: bool, tokens: int, config
         completion="".join(steps),
         steps=steps,
         kinds=tuple(task.parse_step(problem, steps[:k], step)[0] for k, step in enumerate(steps)),
-        visits=(1,) * len(steps),
-        targets=(float(solved),) * len(steps),
-        values=tuple(config.discount ** (len(steps) - 1 - k) if solved else 0.0 for k in range(len(steps))),
-        reward=chain.verdict.reward,
-        solved=solved,
-        rule="star",
         seed=origin.seed,
         iteration=origin.iteration,
         model_hash=origin.model_hash,
         policy_version=origin.iteration - 1,
-        generated_tokens=tokens,
+        **found,
     )

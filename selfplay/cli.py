@@ -50,6 +50,9 @@ def composed_main(composed: DictConfig) -> None:
 
 def hydra_main() -> None:
     """`python -m selfplay` with the command line of this process."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text())
+        return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print over many lines
     try:
         composed_main()
@@ -121,6 +124,15 @@ def resumed_config(composed: DictConfig, overrides: list[str]) -> DictConfig:
 
 def default_run_dir(config: SelfplayConfig) -> Path:
     return Path("runs") / f"{config.task['name']}-{config.selfplay.mode}-seed{config.seed}"
+
+
+def help_text() -> str:
+    """Every setting with its comment: the root of the configuration, then what its groups hold."""
+    parts = ["python -m selfplay [SETTING=VALUE ...]", (CONF / "selfplay.yaml").read_text().strip()]
+    for group in GROUPS:
+        pages = sorted((CONF / group).glob("*.yaml"))
+        parts.extend(f"## {group}={page.stem}\n{page.read_text().strip()}" for page in pages)
+    return "\n\n".join(parts)
 
 
 def main() -> None:

@@ -157,3 +157,11 @@ def test_a_used_run_dir_and_another_config_are_refused(finished, monkeypatch, ca
     code, said = command_line(monkeypatch, capsys, f"resume={finished}", "learner.rows=64")
     assert (code, "learner.rows" in said) == (2, True)
     assert sorted(path.name for path in finished.rglob("*")) == before
+
+
+def test_help_shows_every_setting_with_its_comment(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["selfplay", "--help"])
+    hydra_main()
+    said = capsys.readouterr().out
+    for setting in ("seed:", "resume:", "gate_alpha:", "experiment=sliding", "number_max:", "teacher: search"):
+        assert setting in said
