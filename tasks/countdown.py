@@ -26,7 +26,6 @@ from .splits import check_fraction, check_int, draw_distinct, keyed_permutation,
 ACCEPT_QUANTILE = 0.1  # share of identities that hindsight keeps whenever it meets them; see `acceptance`
 PREPASS_PLAYS = 4_000_000  # random plays, all multisets together, that estimate how often identities come up
 PREPASS_SEED = 20_240_229
-WIDE_MULTISETS = 10_000  # of the wider space by default: more take longer to enumerate than they teach
 VALUE_TRIES = 8  # see `value_rows`
 ECHO = 24  # longest word of hostile text that a reason repeats
 
@@ -42,8 +41,8 @@ class Countdown(Task):
     behind one Monte-Carlo value label.
 
     `wide_share` of the free rows (`hindsight`, `value_play`, `random_play`) and of the practice problems come from a wider
-    space of the same game: numbers up to `wide_number_max` (default: twice `number_max`, or less where the space would grow
-    too large) and every target up to `cap`. A split is a function of the identity alone, so a wider train split never holds
+    space of the same game: numbers up to `wide_number_max` (default: a third above `number_max`) and every target up to
+    `cap`. A split is a function of the identity alone, so a wider train split never holds
     a dev or test problem of this task. A small net learns 3056 train problems by heart; wider play makes it learn to search.
 
     Raises:
@@ -86,12 +85,7 @@ class Countdown(Task):
         self.space: CountdownSpace = build_space(ranges, train_fraction, dev_fraction)
         self.wide_share = check_fraction("wide_share", wide_share, 0.0, 1.0)
         if wide_number_max is None:
-            wide_number_max = min(cap, 2 * number_max)
-            while (
-                wide_number_max > number_max
-                and Ranges(numbers, number_min, wide_number_max, 0, cap, cap).multisets > WIDE_MULTISETS
-            ):
-                wide_number_max -= 1
+            wide_number_max = min(cap, number_max + (number_max + 2) // 3)
         wide_number_max = check_int("wide_number_max", wide_number_max, number_max, cap)
         self.wide_space = self.space
         if self.wide_share:

@@ -205,11 +205,19 @@ def test_the_walk_finds_a_planted_leak(leak):
 @pytest.mark.parametrize("teacher", ["search", "star"])
 def test_no_trace_and_no_row_tells_a_gold_answer(teacher, monkeypatch):
     task, _ = riddles()
+    monkeypatch.setattr(task, "self_verifying", True, raising=False)  # as a task that claims too much
     experience = played(monkeypatch, task, teacher, guesser())
     assert experience.traces
     fields = [str(value) for trace in experience.traces for value in asdict(trace).values()]
     assert says_gold(fields) == says_gold(task.shown) == []
     assert not np.isin(experience.rows.tokens, [task.vocabulary.index(word) for word in CANARY]).any()
+
+
+@pytest.mark.parametrize("teacher", ["search", "star"])
+def test_self_play_refuses_a_task_that_needs_gold(teacher, monkeypatch):
+    task, _ = riddles()
+    with pytest.raises(ValueError, match="task riddles needs gold answers"):
+        played(monkeypatch, task, teacher, guesser())
 
 
 @pytest.mark.parametrize(

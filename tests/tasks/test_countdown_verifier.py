@@ -79,7 +79,7 @@ def test_only_a_right_chain_earns_the_reward(case):
 
 def test_verdicts_equal_those_of_a_slow_checker_on_solved_chains(rng):
     solved = 0
-    for problem in TASK.problems("train", 300):
+    for problem in TASK.problems("train", 2000):
         steps = random_chain(rng.integers, problem)
         verdict = TASK.verdict(problem, steps)
         assert verdict.terminal
