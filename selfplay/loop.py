@@ -23,6 +23,7 @@ from selfplay.evaluate import Evaluation, evaluate
 from selfplay.gate import decide
 from selfplay.learner import Learner
 from selfplay.ledger import Ledger
+from selfplay.provenance import commit_of
 from selfplay.randomness import derived_seed, generator
 from selfplay.replay import Replay
 from selfplay.schedule import Position, learning_rate
@@ -47,6 +48,7 @@ class Run:
     position: Position = field(default_factory=Position)
     replay: Replay = field(default_factory=lambda: Replay(1))
     iteration: int = 0
+    code: str = ""  # commit of the code that started the run
     promoted_iteration: int = 0
     before_iteration: int = 0  # the net that knows only the rules: the end of random play, or the start
     gate_open: bool = True  # False after a rejection: the promoted net acts until a newer one passes
@@ -185,6 +187,7 @@ class Run:
         """What `resume` needs beside weights, optimiser and shards."""
         return {
             "iteration": self.iteration,
+            "code": self.code,
             "promoted": self.promoted_iteration,
             "before": self.before_iteration,
             "gate_open": self.gate_open,
@@ -245,6 +248,7 @@ def started(team: Team, config: SelfplayConfig, root: Path) -> Run:
         promoted,
         tokenizer,
         replay=Replay(config.learner.replay_window, config.learner.nearness),
+        code=team.lead(commit_of(Path(__file__).parent)),
     )
     found, gate = state.measure()
     state.commit(
@@ -277,6 +281,7 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
         position=Position.from_dict(saved["position"]),
         replay=replay,
         iteration=saved["iteration"],
+        code=saved["code"],
         promoted_iteration=saved["promoted"],
         before_iteration=saved["before"],
         gate_open=saved["gate_open"],

@@ -5,7 +5,6 @@ Test problems are looked at here and nowhere else; every choice was made on dev.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -81,7 +80,7 @@ def final_report(finished: Run) -> dict:
         "task": dict(config.task),
         "mode": config.selfplay.mode,
         "seed": config.seed,
-        "commit": commit_of(Path(__file__).parent),
+        "commit": finished.code,
         "seconds": finished.seconds,
         "cpu_seconds": finished.cpu_seconds,
         "generated_tokens": finished.generated_tokens,
@@ -191,16 +190,6 @@ def solved_chains(finished: Run) -> list[str]:
             steps = "\n".join("  " + step.strip() for step in chains[0].steps)
             shown.append(f"solved: {finished.task.prompt(problem).strip()}\n{steps}")
     return shown
-
-
-def commit_of(folder: Path) -> str:
-    """The commit of the code that ran, with '+' when it had changes; 'unknown' outside a checkout."""
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
 def _title(config: SelfplayConfig) -> str:
