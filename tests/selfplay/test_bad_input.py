@@ -279,6 +279,7 @@ def run_in_child(folder: Path, arguments: tuple[str, ...], since: str, stop_at: 
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of the process)
     sys.stderr = open(folder / "said.txt", "w")  # noqa: SIM115
     sys.argv = ["selfplay", *arguments]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as at a terminal; a background job inherits "ignore"
     calls = 0
 
     def count(frame: FrameType, event: str, _argument) -> None:
