@@ -3,7 +3,7 @@
 Every rank runs the same loop on its own share of problems and rows (single program, multiple data), so generation,
 verification and training all scale with cores, and nothing waits for an interpreter lock. Sums over ranks are the only
 thing exchanged; they are the same bits on every rank, so the ranks' weights never drift apart. Actors and learner take
-turns rather than overlap (measured: docs/LOG.md).
+turns rather than overlap: both cores are busy in either (docs/results/loop.md), so overlap has little left to win.
 """
 
 from __future__ import annotations
