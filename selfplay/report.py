@@ -123,7 +123,7 @@ def measure(finished: Run, model, problems: list[Problem]) -> Evaluation:
 
 def test_problems(task: Task, config: SelfplayConfig) -> list[Problem]:
     """The test problems of the final table; all of the split where it holds fewer than asked."""
-    return task.problems("test", None, seed=0)[: config.evaluation.test]
+    return task.first_problems("test", config.evaluation.test)
 
 
 def test_table(summary: dict) -> Table:

@@ -87,11 +87,18 @@ class Task(ABC):
             TaskError: the split holds fewer than `n`.
         """
 
+    @abstractmethod
+    def count(self, split: Split) -> int:
+        """How many problems a split holds."""
+
+    def first_problems(self, split: Split, n: int) -> list[Problem]:
+        """The same up to `n` problems at every call: all of a split that holds fewer, in a fixed order."""
+        return self.problems(split, min(n, self.count(split)), seed=0)
+
     def practice(self, n: int, rng: np.random.Generator) -> list[Problem]:
         """Up to `n` distinct problems to play on: uniform over the train split, or over a wider game that holds none of dev
         and test."""
-        train = self.problems("train", None, seed=0)
-        return [train[i] for i in rng.choice(len(train), min(n, len(train)), replace=False)]
+        return self.problems("train", min(n, self.count("train")), seed=int(rng.integers(2**63)))
 
     @abstractmethod
     def prompt(self, problem: Problem) -> str:

@@ -108,6 +108,10 @@ class Countdown(Task):
         multisets = self.space.multisets[chosen[:, 0]].tolist()
         return [self._problem(tuple(m), t) for m, t in zip(multisets, chosen[:, 1].tolist(), strict=True)]
 
+    def count(self, split: Split) -> int:
+        split_code(split)
+        return len(self.space.members[split])
+
     def practice(self, n: int, rng: np.random.Generator) -> list[Problem]:
         """Train problems, `wide_share` of them from the wider space."""
         problems: dict[str, Problem] = {}

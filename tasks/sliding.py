@@ -91,7 +91,7 @@ class Sliding(Task):
             TaskError: also if `n` is None and the split is too large to list (3x3).
         """
         goals = kernels.unrank_many(self._goals(split), self.squares)
-        ends = np.cumsum(np.array(self._start_counts())[(goals == 0).argmax(1)])  # problems up to and with each goal
+        ends = self._problem_ends(goals)
         chosen = draw_distinct(int(ends[-1]), n, split, seed)
         places = np.searchsorted(ends, chosen, side="right").tolist()
         targets = [tuple(goals[place].tolist()) for place in places]
@@ -101,6 +101,9 @@ class Sliding(Task):
             codes[k] = starts[position - int(ends[place]) + len(starts)]
         starts = kernels.unrank_many(codes, self.squares)
         return [self._problem(start_board(start, goal), goal) for start, goal in zip(starts, targets, strict=True)]
+
+    def count(self, split: Split) -> int:
+        return int(self._problem_ends(kernels.unrank_many(self._goals(split), self.squares))[-1])
 
     def parse_problem(self, text: str) -> Problem:
         """The problem of a prompt, "goal | start".
@@ -194,7 +197,7 @@ class Sliding(Task):
         """Rows are single steps: a uniform goal of the split, a uniform state that can reach it, a random move.
 
         Value of the state before the step: random play goes on from there for `max_steps` moves; discount ** moves if it
-        meets the goal, else 0. The free choice is the move.
+        meets the goal, else 0. The free choice is the move. Rows that teach the rules only carry no value.
         """
         tokens, value = self._blank_rows(n)
         play = (self.max_steps, self.discount)
@@ -202,6 +205,7 @@ class Sliding(Task):
         weight = self._step_weight(tokens)
         if rules_only:
             weight[:, self.max_context_tokens] = 0.0
+            value[:] = np.nan
         return Rows(tokens, weight, value)
 
     def hindsight(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
@@ -264,6 +268,10 @@ class Sliding(Task):
     def _start_counts(self) -> list[int]:
         """Starts in range, by the square of the goal's blank."""
         return [len(self._starts(blank)) for blank in range(self.squares)]
+
+    def _problem_ends(self, goals: np.ndarray) -> np.ndarray:
+        """int [G]: how many problems the goals [G, N] up to and with each one have."""
+        return np.cumsum(np.array(self._start_counts())[(goals == 0).argmax(1)])
 
     def _blank_rows(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         shape = (check_int("n", n, 0, 2**31), self.max_context_tokens + self.max_step_tokens)

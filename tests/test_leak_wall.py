@@ -80,6 +80,9 @@ class Riddles(SumTask):
     def problems(self, split, n=None, seed=0):
         return [Problem(f"riddles:{i}", self.name, (i,)) for i in range(n or 6)]
 
+    def count(self, split):
+        return 6
+
     def context(self, problem, steps):
         self.shown.append(f"riddle {problem.data[0]}{NEWLINE}" + "".join(steps))
         return self.shown[-1]

@@ -85,6 +85,9 @@ class SumTask(Task):
     def problems(self, split, n=None, seed=0):
         return [Problem(f"sum:{target}", self.name, (target,)) for target in range(5, 5 + (n or 4))]
 
+    def count(self, split):
+        return 4
+
     def prompt(self, problem):
         return self.context(problem, ())
 

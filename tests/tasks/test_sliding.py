@@ -262,3 +262,11 @@ def test_the_same_generator_state_gives_the_same_rows(play):
     for field in ("tokens", "weight", "value"):
         np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
     assert (first.tokens != other.tokens).any()
+
+
+def test_a_split_too_large_to_list_still_counts_deals_and_practises(rng):
+    large = make_task("sliding", rows=3, cols=3, distance_max=10)
+    assert large.count("train") > 10_000_000
+    assert len({problem.id for problem in large.practice(20, rng)}) == 20
+    assert large.first_problems("dev", 5) == large.first_problems("dev", 9)[:5]
+    assert SMALL.count("dev") == len(SMALL.problems("dev"))
