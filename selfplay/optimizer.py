@@ -30,7 +30,9 @@ class Optimizer:
         self._muon = None
         if inside:
             matrices = [p for name, p in named if name in inside]
-            self._muon = torch.optim.Muon(matrices, lr=config.muon_learning_rate, momentum=0.95, weight_decay=0.0)
+            self._muon = torch.optim.Muon(
+                matrices, lr=config.muon_learning_rate, momentum=0.95, weight_decay=config.weight_decay
+            )
 
     def zero_grad(self) -> None:
         for p in self._parameters.values():

@@ -63,13 +63,14 @@ class Position:
 
 def phase_weights(phases: list[Phase]) -> list[float]:
     """How much of the run a phase is, from whichever limit all phases state."""
-    for name in ("seconds", "cpu_seconds"):
-        values = [getattr(phase, name) for phase in phases]
-        if all(values):
-            return [float(value) for value in values]
-    learner_steps = [phase.iterations * phase.steps for phase in phases if phase.iterations]
-    if len(learner_steps) == len(phases):
-        return [float(steps) for steps in learner_steps]
+    stated = (
+        [(phase.iterations or 0) * phase.steps for phase in phases],
+        [phase.cpu_seconds for phase in phases],
+        [phase.seconds for phase in phases],
+    )
+    for weights in stated:
+        if all(weights):
+            return [float(weight) for weight in weights if weight]
     return [1.0] * len(phases)
 
 

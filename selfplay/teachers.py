@@ -7,6 +7,8 @@ a net trained on them alone writes the target whatever the operands are; a share
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from selfplay.config import LearnerConfig
@@ -17,10 +19,41 @@ from tasks.base import Rows, Task
 GENERATING = ("star", "search")  # teachers that need an actor
 
 
-def batch(task: Task, teacher: str, n: int, replay: Replay, config: LearnerConfig, rng: np.random.Generator) -> Rows:
-    """`n` rows for one step of one rank."""
+@dataclass(frozen=True)
+class Diet:
+    """What the learner eats in one iteration."""
+
+    steps: int  # learner steps
+    replay_share: float  # of a step's rows; the others are free
+
+
+def diet(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> Diet:
+    """How the actor's `new_rows` (all ranks') are spent, so that each is seen about `reuse` times.
+
+    Where hindsight fills batches up, all of `most` steps are taken and replay gets a share that suits what is new: free
+    data costs nothing and never waits for a search. Random legal play teaches no choices and unlearns them when there is
+    too much of it, so beside it the share is fixed, at `replay_share`, and there are fewer steps.
+    """
+    if teacher not in GENERATING:
+        return Diet(most, 0.0)
+    wanted = new_rows * config.reuse / config.rows  # steps that replay alone would fill
+    if config.fill == "hindsight":
+        return Diet(most, min(config.replay_share, wanted / most))
+    return Diet(int(np.clip(wanted / max(config.replay_share, 1 / config.rows), 1, most)), config.replay_share)
+
+
+def batch(
+    task: Task,
+    teacher: str,
+    n: int,
+    replay: Replay,
+    config: LearnerConfig,
+    rng: np.random.Generator,
+    replay_share: float = 0.0,
+) -> Rows:
+    """`n` rows for one step of one rank, `replay_share` of them from replay, once there is any."""
     parts: list[Rows] = []
-    from_replay = round(n * config.replay_share) if teacher in GENERATING and len(replay) else 0
+    from_replay = int(rng.binomial(n, replay_share)) if len(replay) else 0
     if from_replay:
         parts.append(replay.sample(from_replay, rng))
     free = n - from_replay
@@ -35,14 +68,3 @@ def batch(task: Task, teacher: str, n: int, replay: Replay, config: LearnerConfi
         play = task.hindsight if fill == "hindsight" else task.random_play
         parts.append(play("train", free - rules - valued, rng))
     return stack(parts)
-
-
-def steps_for(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> int:
-    """Learner steps of an iteration: all of `most` on free data, else as many as `reuse` of the new rows allows.
-
-    `new_rows` counts all ranks' rows, as `config.rows` does.
-    """
-    if teacher not in GENERATING:
-        return most
-    per_step = max(1, round(config.rows * config.replay_share))
-    return int(np.clip(new_rows * config.reuse / per_step, 1, most))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from selfplay.config import ConfigError, LearnerConfig, Phase, ScheduleConfig, SelfplayConfig, check_config
-from selfplay.schedule import PhaseSpent, Position, learning_rate
+from selfplay.schedule import PhaseSpent, Position, learning_rate, phase_weights
 
 PHASES = [Phase("random", iterations=2, steps=10), Phase("hindsight", iterations=4, generated_tokens=1000, steps=10)]
 
@@ -32,6 +32,16 @@ def test_progress_rises_from_zero_to_one_and_weighs_phases_by_their_steps():
         spend(position)
     assert seen == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
     assert position.progress(PHASES) == 1.0
+
+
+def test_iterations_weigh_before_the_times_that_only_cap_them():
+    phases = [
+        Phase("random", iterations=1, seconds=90, steps=10),
+        Phase("hindsight", iterations=9, seconds=10, steps=10),
+    ]
+    assert phase_weights(phases) == [10, 90]
+    timed = [Phase("random", cpu_seconds=5, steps=10), Phase("hindsight", cpu_seconds=15, iterations=3, steps=10)]
+    assert phase_weights(timed) == [5, 15]
 
 
 def test_a_position_survives_json():
