@@ -27,7 +27,7 @@ from selfplay.provenance import commit_of
 from selfplay.randomness import derived_seed, generator
 from selfplay.replay import Replay
 from selfplay.schedule import Position, learning_rate
-from selfplay.teachers import GENERATING, Diet, batch, diet
+from selfplay.teachers import GENERATING, Mixture, batch, mixture
 from selfplay.team import CpuClock, Team
 from selfplay.traces import read_rows, write_rows, write_shard
 from tasks import Task, make_task
@@ -77,19 +77,19 @@ class Run:
             trust_value=self.value_auc >= self.config.actor.value_auc,
         )
 
-    def learn(self, teacher: str, diet: Diet, share: float) -> dict[str, float]:
+    def learn(self, teacher: str, mix: Mixture, share: float) -> dict[str, float]:
         """The updates of one iteration at `share` of the schedule's rate; mean losses over them."""
         config, losses = self.config.learner, []
         rows = max(1, config.rows // self.team.size)
         progress = self.position.progress(self.config.selfplay.phases)
-        for step in range(diet.steps):
+        for step in range(mix.steps):
             rng = generator(self.config.seed, "batch", self.iteration, step, self.team.rank)
             rate = share * learning_rate(config, progress, self.learner.steps)
-            food = batch(self.task, teacher, rows, self.replay, config, rng, diet.replay_share)
-            losses.append(self.learner.step(food, rate))
+            drawn = batch(self.task, teacher, rows, self.replay, config, rng, mix.replay_share)
+            losses.append(self.learner.step(drawn, rate))
         finite = [loss for loss in losses if loss]
         means = {name: float(np.mean([loss[name] for loss in finite])) for name in (finite[0] if finite else {})}
-        return means | {"learning_rate": rate, "steps": diet.steps, "replay_share": diet.replay_share}
+        return means | {"learning_rate": rate, "steps": mix.steps, "replay_share": mix.replay_share}
 
     def measure(self) -> tuple[Evaluation, dict]:
         """Dev problems, then the gate: a net that is significantly worse than the promoted one is not promoted."""
@@ -145,7 +145,7 @@ class Run:
         experience = self.act(phase.teacher)
         self.replay.add(experience.rows)
         new_rows = sum(self.team.gather(len(experience.rows)))
-        losses = self.learn(phase.teacher, diet(phase.teacher, new_rows, phase.steps, config.learner), phase.rate)
+        losses = self.learn(phase.teacher, mixture(phase.teacher, new_rows, phase.steps, config.learner), phase.rate)
         spent = {
             "generated_tokens": sum(self.team.gather(experience.generated_tokens)),
             "cpu_seconds": clock.read(),

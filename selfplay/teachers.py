@@ -20,14 +20,14 @@ GENERATING = ("star", "search")  # teachers that need an actor
 
 
 @dataclass(frozen=True)
-class Diet:
-    """What the learner eats in one iteration."""
+class Mixture:
+    """What the rows of one iteration are made of."""
 
     steps: int  # learner steps
     replay_share: float  # of a step's rows; the others are free
 
 
-def diet(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> Diet:
+def mixture(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> Mixture:
     """How the actor's `new_rows` (all ranks') are spent, so that each is seen about `reuse` times.
 
     Where hindsight fills batches up, all of `most` steps are taken and replay gets a share that suits what is new: free
@@ -35,11 +35,11 @@ def diet(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> Diet:
     too much of it, so beside it the share is fixed, at `replay_share`, and there are fewer steps.
     """
     if teacher not in GENERATING:
-        return Diet(most, 0.0)
+        return Mixture(most, 0.0)
     wanted = new_rows * config.reuse / config.rows  # steps that replay alone would fill
     if config.fill == "hindsight":
-        return Diet(most, min(config.replay_share, wanted / most))
-    return Diet(int(np.clip(wanted / max(config.replay_share, 1 / config.rows), 1, most)), config.replay_share)
+        return Mixture(most, min(config.replay_share, wanted / most))
+    return Mixture(int(np.clip(wanted / max(config.replay_share, 1 / config.rows), 1, most)), config.replay_share)
 
 
 def batch(

@@ -10,7 +10,7 @@ from models.policy_value import tiny_llama
 from selfplay.config import LearnerConfig
 from selfplay.learner import MAX_BAD_STEPS, DivergedError, Learner, stack, trim
 from selfplay.replay import Replay, priorities
-from selfplay.teachers import Diet, batch, diet
+from selfplay.teachers import Mixture, batch, mixture
 from selfplay.team import Team
 from tasks import make_task
 from tasks.base import BOS_ID, PAD_ID, Rows
@@ -111,18 +111,18 @@ def test_replay_forgets_what_left_its_window():
 @pytest.mark.parametrize("fill", ["random", "rules"])
 def test_beside_random_play_steps_follow_reuse_of_new_rows_but_never_pass_the_cap(fill):
     config = LearnerConfig(rows=100, replay_share=0.5, reuse=5.0, fill=fill)
-    assert diet("random", 0, 40, config) == Diet(40, 0.0)
-    assert diet("search", 100, 40, config) == Diet(10, 0.5)
-    assert diet("search", 10_000, 40, config) == Diet(40, 0.5)
-    assert diet("search", 0, 40, config) == Diet(1, 0.5)
+    assert mixture("random", 0, 40, config) == Mixture(40, 0.0)
+    assert mixture("search", 100, 40, config) == Mixture(10, 0.5)
+    assert mixture("search", 10_000, 40, config) == Mixture(40, 0.5)
+    assert mixture("search", 0, 40, config) == Mixture(1, 0.5)
 
 
 def test_beside_hindsight_all_steps_are_taken_and_the_replay_share_follows_reuse():
     config = LearnerConfig(rows=100, replay_share=0.5, reuse=5.0, fill="hindsight")
-    assert diet("hindsight", 0, 40, config) == Diet(40, 0.0)
-    assert diet("search", 0, 40, config) == Diet(40, 0.0)
-    assert diet("search", 80, 40, config) == Diet(40, 0.1)
-    assert diet("star", 10_000, 40, config) == Diet(40, 0.5)
+    assert mixture("hindsight", 0, 40, config) == Mixture(40, 0.0)
+    assert mixture("search", 0, 40, config) == Mixture(40, 0.0)
+    assert mixture("search", 80, 40, config) == Mixture(40, 0.1)
+    assert mixture("star", 10_000, 40, config) == Mixture(40, 0.5)
 
 
 def test_a_batch_holds_its_share_of_replay():
@@ -131,9 +131,9 @@ def test_a_batch_holds_its_share_of_replay():
     replay.add(rows(0, n=5))
     rng = np.random.default_rng(0)
     drawn = [batch(task, "search", 50, replay, LearnerConfig(), rng, 0.1) for _ in range(40)]
-    from_replay = sum(int((food.tokens[:, 0] != BOS_ID).sum()) for food in drawn)
+    from_replay = sum(int((part.tokens[:, 0] != BOS_ID).sum()) for part in drawn)
     assert from_replay == pytest.approx(200, abs=45)
-    assert all(len(food) == 50 for food in drawn)
+    assert all(len(part) == 50 for part in drawn)
 
 
 def test_replay_draws_steps_near_the_goal_as_often_as_their_value_says():
