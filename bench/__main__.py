@@ -2,6 +2,7 @@
 
     python -m bench [run_dir=DIR]             every bench at short settings, about a minute each
     python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate
+    python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/compare.py
 
 With run_dir, each bench also writes its figures to DIR/NAME.json. Exit code 2: refused, with one line that says why.
 """
@@ -11,9 +12,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import command, generate, train
+from bench import command, compare, generate, train
 
 BENCHES: dict[str, command.Bench] = {"train": train.main, "generate": generate.main}
+ON_DEMAND: dict[str, command.Bench] = {"compare": compare.main}  # these need to be told what to measure
 SHORT = {"train": ("seconds=10",), "generate": ("leaves=128", "rounds=2")}
 
 
@@ -21,10 +23,11 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code."""
     if arguments and "=" not in arguments[0]:
         name, *rest = arguments
-        if name not in BENCHES:
-            print(f"error: no bench is named {name!r}: choose one of {', '.join(BENCHES)}", file=sys.stderr)
+        named = BENCHES | ON_DEMAND
+        if name not in named:
+            print(f"error: no bench is named {name!r}: choose one of {', '.join(named)}", file=sys.stderr)
             return 2
-        return command.run(BENCHES[name], rest)
+        return command.run(named[name], rest)
     for name, bench in BENCHES.items():
         print(f"--- {name}")
         if code := command.run(bench, [*SHORT[name], *arguments]):

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks import TaskError
 
-Bench = Callable[..., dict[str, float]]  # keywords with defaults; `run_dir` is a folder for the result, "" for none
+Bench = Callable[..., dict[str, Any]]  # keywords with defaults; `run_dir` is a folder for the result, "" for none
 
 
 class UsageError(ValueError):
@@ -54,7 +54,7 @@ def run(bench: Bench, arguments: Sequence[str]) -> int:
     return 0
 
 
-def save(result: dict[str, float], run_dir: str, name: str) -> None:
+def save(result: dict[str, Any], run_dir: str, name: str) -> None:
     """Write `result` to run_dir/name.json; nothing where no folder is given."""
     if run_dir:
         (Path(run_dir) / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
