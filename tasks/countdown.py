@@ -42,8 +42,8 @@ class Countdown(Task):
 
     `wide_share` of the free rows (`hindsight`, `value_play`, `random_play`) and of the practice problems come from a wider
     space of the same game: numbers up to `wide_number_max` (default: a third above `number_max`) and every target up to
-    `cap`. A split is a function of the identity alone, so a wider train split never holds
-    a dev or test problem of this task. A small net learns 3056 train problems by heart; wider play makes it learn to search.
+    `cap`. A split is a function of the identity alone, so a wider train split never holds a dev or test problem of this
+    task. A small net learns 3056 train problems by heart; wider play is harder to learn by heart.
 
     Raises:
         TaskError: the ranges are impossible, too large to enumerate, or hold no solvable problem.
