@@ -11,6 +11,7 @@ COLOURS = {"none": "0.6", "random": "tab:gray", "hindsight": "tab:blue", "star":
 def learning_curve(metrics: list[dict], path: Path, *, title: str) -> None:
     """Draw the measured iterations; one colour a teacher."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     measured = [m for m in metrics if "dev" in m]
     figure = Figure(figsize=(12, 4), layout="constrained")
@@ -35,6 +36,8 @@ def learning_curve(metrics: list[dict], path: Path, *, title: str) -> None:
                 markersize=3,
             )
         axis.set_xlabel(unit.replace("_", " "))
+        if unit != "seconds":
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.grid(alpha=0.3)
         axis.set_ylim(0, 100)
     for teacher in dict.fromkeys(m["teacher"] for m in measured[1:]):

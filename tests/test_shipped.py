@@ -29,5 +29,5 @@ def test_it_solves_problems_that_it_never_saw():
         [chains[0].verdict.reward >= 1 for chains in rollouts(model, task, problems, 1, temperature=0.0, seed=0)]
     )
     found = tree_search(model, task, problems, 100, rule=mcts.BestFirst(), seed=0)
-    assert greedy > 0.55  # 4 standard errors below what it measured on the whole split
+    assert greedy > 0.7  # 4 standard errors below what it measured on the whole split
     assert solve_rate(found, 100).mean() > greedy
