@@ -31,7 +31,7 @@ class Optimizer:
         if inside:
             matrices = [p for name, p in named if name in inside]
             self._muon = torch.optim.Muon(
-                matrices, lr=config.muon_learning_rate, momentum=0.95, weight_decay=config.weight_decay
+                matrices, lr=config.muon_learning_rate, momentum=0.95, weight_decay=config.muon_weight_decay
             )
 
     def zero_grad(self) -> None:
