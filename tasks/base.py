@@ -111,9 +111,19 @@ class Task(ABC):
         `steps` are legal, non-terminal steps. For a task with history this is prompt + steps.
         """
 
-    @abstractmethod
     def parse_step(self, problem: Problem, steps: Sequence[str], step: str) -> tuple[str, str]:
         """(kind, reason): the kind of `step` after legal `steps`, or ("illegal", why). Total: never raises on any text."""
+        state: tuple | None = self.initial_state(problem)
+        for earlier in steps:
+            verdict, state = self.advance(problem, state, earlier)
+            if state is None:
+                return "illegal", f"an earlier step ended the chain: {verdict.reason}"
+        return self.step_kind(problem, state, step)
+
+    def step_kind(self, problem: Problem, state: tuple, step: str) -> tuple[str, str]:
+        """As `parse_step`, from a known state. Here for tasks with one kind of step."""
+        verdict, _ = self.advance(problem, state, step)
+        return (self.kinds[0] if verdict.legal else "illegal"), verdict.reason
 
     @abstractmethod
     def verdict(self, problem: Problem, steps: Sequence[str]) -> Verdict:
@@ -141,8 +151,8 @@ class Task(ABC):
         """`n` rows of uniform random *legal* play on problems of a split: format and arithmetic, no target-seeking.
 
         Policy weight 1 on step tokens; with `rules_only`, 0 on what the player chooses freely, so that a row teaches what
-        follows from a choice (results, new states) and leaves the choice to better teachers. Values: what random play
-        itself went on to earn on the problem, where the task measures that; else NaN.
+        follows from a choice (results, new states) and leaves choice and value to better teachers. Values otherwise: what
+        random play itself went on to earn on the problem, where the task measures that; else NaN.
         """
 
     @abstractmethod

@@ -174,12 +174,7 @@ class Countdown(Task):
             verdict, state = self.advance(problem, state, step)
         return verdict
 
-    def parse_step(self, problem: Problem, steps: Sequence[str], step: str) -> tuple[str, str]:
-        state = self.initial_state(problem)
-        for earlier in steps:
-            verdict, state = self.advance(problem, state, earlier)
-            if state is None:
-                return "illegal", f"an earlier step ended the chain: {verdict.reason}"
+    def step_kind(self, problem: Problem, state: tuple, step: str) -> tuple[str, str]:
         kind, verdict, _ = self._judge(state, problem.data[1], step)
         return (kind if verdict.legal else "illegal"), verdict.reason
 

@@ -162,15 +162,6 @@ class Sliding(Task):
             return Verdict(0.0, True, True, f"the goal is not reached in {self.max_steps} steps")
         return verdict
 
-    def parse_step(self, problem: Problem, steps: Sequence[str], step: str) -> tuple[str, str]:
-        state = self.initial_state(problem)
-        for earlier in steps:
-            verdict, state = self.advance(problem, state, earlier)
-            if state is None:
-                return "illegal", f"an earlier step ended the chain: {verdict.reason}"
-        wrong, _ = self._judge(state, step)
-        return ("illegal" if wrong else "propose"), wrong or ""
-
     def _judge(self, state: tuple, step: str) -> tuple[str | None, Board | None]:
         """(what is wrong or None, next state)."""
         if not isinstance(step, str):
