@@ -79,7 +79,7 @@ class LearnerConfig:
     final_rate: float = 0.01  # share of the peaks at which the linear decay ends
     decay_from: float = 0.3  # share of the run after which the decay begins
     warmup_steps: int = 50
-    weight_decay: float = 0.01  # AdamW's, decoupled
+    weight_decay: float = 0.1  # AdamW's, decoupled
     muon_weight_decay: float = 0.15  # Muon's, decoupled; what makes a net that could learn by heart generalise
     beta1: float = 0.9
     beta2: float = 0.98
