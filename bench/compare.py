@@ -29,7 +29,7 @@ from selfplay.team import Team
 from tasks import Problem, Task, make_task
 
 SUMMARY = "summary.json"
-T_975 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom; then normal
+T_975 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom
 
 
 def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -45,11 +45,11 @@ def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def mean_over_seeds(differences: list[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval over seeds (Student's t)."""
+    """Mean and half width of its 95 % interval over seeds: Student's t, from ten seeds on that of ten, which is wider."""
     k = len(differences)
     if k == 1:
         return differences[0], math.inf
-    quantile = T_975[k - 1] if k <= len(T_975) else 1.96
+    quantile = T_975[min(k, len(T_975)) - 1]
     return float(np.mean(differences)), quantile * float(np.std(differences, ddof=1)) / math.sqrt(k)
 
 

@@ -48,7 +48,7 @@ def test_the_interval_over_seeds_is_students():
     assert half_width == pytest.approx(4.303 * 0.1 / math.sqrt(3))
     assert mean_over_seeds([0.1])[1] == math.inf
     many = np.random.default_rng(0).normal(size=50).tolist()
-    assert mean_over_seeds(many)[1] == pytest.approx(1.96 * np.std(many, ddof=1) / math.sqrt(50))
+    assert mean_over_seeds(many)[1] == pytest.approx(2.262 * np.std(many, ddof=1) / math.sqrt(50))
 
 
 @pytest.mark.parametrize(
