@@ -52,21 +52,21 @@ class ScheduleConfig:
 class ActorConfig:
     """How new experience is made, by search or by sampling (star)."""
 
-    problems: int = 128  # an iteration, all workers together
-    tokens: int = 800  # generated tokens a problem and search
+    problems: int = 256  # an iteration, all workers together
+    tokens: int = 400  # generated tokens a problem and search
     simulations: int | None = None  # a second limit; rule=gumbel, which halves a fixed number of them, needs it
     candidates: int = 4  # distinct steps an expansion
     rule: str = "best_first"  # best_first | puct | proportional | gumbel
     draw: str = "sample"  # sample: stochastic beam search | best: most probable unseen step first
     wave: int = 4  # leaves of one tree in flight
     temperature: float = 1.0  # of the candidate sampler
-    discount: float = 0.9  # value target of a proven state is discount^distance; 1 where states can die
+    discount: float = 1.0  # value target of a proven state is discount^distance; 1 where states can die
     full_share: float = 1.0  # playout-cap randomisation: share of problems searched with the full budget ...
-    cheap_tokens: int = 200  # ... the others get this and teach the value only
-    mine: bool = False  # search only problems that the greedy policy fails (its tokens are counted)
+    cheap_tokens: int = 100  # ... the others get this and teach the value only
+    mine: bool = True  # search only problems that the greedy policy fails (its tokens are counted)
     policy_target: str = "shortest"  # shortest | completed_q | visits
-    rows_per_problem: int = 32  # training rows kept of one problem
-    losing_rows: int = 8  # rows of proven-lost or never-solved states, value only
+    rows_per_problem: int = 8  # training rows kept of one problem
+    losing_rows: int = 4  # rows of proven-lost or never-solved states, value only
     value_auc: float = 0.6  # the rule sees the value only while its AUC on dev, as last measured, is at least this
 
 
@@ -85,14 +85,12 @@ class LearnerConfig:
     beta2: float = 0.98
     gradient_norm: float = 1.0
     value_coefficient: float = 0.5
-    replay_share: float = 0.6  # rows of a step that come from replay when a teacher generates
-    replay_window: int = 6  # iterations kept
-    nearness: float = (
-        3.4  # a replayed step is drawn as its (value target) ** nearness; .9 ** 3.4 = .7 a step of distance
-    )
+    replay_share: float = 0.5  # rows of a step that come from replay when a teacher generates
+    replay_window: int = 8  # iterations kept
+    nearness: float = 3.4  # a replayed step is drawn as (value target) ** nearness; .9 ** 3.4 = .7 a step of distance
     reuse: float = 6.0  # times that a new row is seen, on average
-    rules_share: float = 0.15  # of the rows beside replay: random play that teaches results, not choices
-    value_share: float = 0.1  # of the rows beside replay: Monte-Carlo values of random play, under hindsight only
+    rules_share: float = 0.1  # of the rows beside replay: random play that teaches results, not choices
+    value_share: float = 0.06  # of the rows beside replay: Monte-Carlo values of random play, under hindsight only
     fill: str = "hindsight"  # what fills a batch up beside replay: hindsight | random | rules
 
 
@@ -100,9 +98,9 @@ class LearnerConfig:
 class EvaluationConfig:
     dev: int = 400  # dev problems, the same in every iteration
     samples: int = 4  # sampled chains a dev problem
-    every: int = 5  # iterations between evaluations
+    every: int = 4  # iterations between evaluations
     test: int = 1000  # test problems of the final table (all, where the split holds fewer)
-    search_tokens: list[int] = field(default_factory=lambda: [200, 800])
+    search_tokens: list[int] = field(default_factory=lambda: [100, 400])
     gate_alpha: float = 0.05
 
 

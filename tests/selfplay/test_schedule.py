@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from selfplay.config import ConfigError, LearnerConfig, Phase, ScheduleConfig, SelfplayConfig, check_config
+from selfplay.cli import CONF
+from selfplay.config import (
+    ActorConfig,
+    ConfigError,
+    EvaluationConfig,
+    LearnerConfig,
+    ModelConfig,
+    Phase,
+    ScheduleConfig,
+    SelfplayConfig,
+    check_config,
+)
 from selfplay.schedule import PhaseSpent, Position, learning_rate, phase_weights
 
 PHASES = [Phase("random", iterations=2, steps=10), Phase("hindsight", iterations=4, generated_tokens=1000, steps=10)]
@@ -57,6 +70,13 @@ def test_learning_rate_warms_up_holds_and_falls_to_its_floor():
     assert learning_rate(config, 0.5, 100) == 1.0
     assert learning_rate(config, 0.75, 100) == pytest.approx(0.55)
     assert learning_rate(config, 1.0, 100) == pytest.approx(0.1)
+
+
+def test_the_page_of_settings_and_the_schema_give_the_same_defaults():
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        page = OmegaConf.to_object(compose(config_name="selfplay"))
+    for group in (ModelConfig, ActorConfig, LearnerConfig, EvaluationConfig):
+        assert getattr(page, group.__name__.removesuffix("Config").lower()) == group()
 
 
 @pytest.mark.parametrize(
