@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from models.kernels import fast_exp, splitmix64
+from models.kernels import FAST, fast_exp, splitmix64
 
 NO_ENTRY = -1
 # What stands in an entry's `node` while it has no trie node.
@@ -64,7 +64,7 @@ def _add_child(entries, slots, n_entries, entry, token, share, logprob, newline,
     return child
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _shares(row, temperature, prune, out):
     """out [V]: pi ** (1 / temperature), normalised over the tokens with log pi >= `prune`; the others get 0."""
     inverse = np.float32(1.0 / temperature)
@@ -76,8 +76,9 @@ def _shares(row, temperature, prune, out):
         share = fast_exp((row[v] - top) * inverse) if row[v] >= prune else np.float32(0.0)
         out[v] = share
         total += share
+    scale = 1.0 / total
     for v in range(row.size):
-        out[v] /= total
+        out[v] *= scale
 
 
 @njit(cache=True, error_model="numpy")
@@ -98,7 +99,7 @@ def sample_level(
     """
     vocabulary = logprobs.shape[1]
     k = beams.shape[1]
-    weights, draws = np.empty(vocabulary), np.empty(vocabulary)
+    weights, draws, possible = np.empty(vocabulary), np.empty(vocabulary), np.empty(vocabulary + 1, np.int32)
     kept_times, kept_shares, kept_logprobs = np.empty(k), np.empty(k), np.empty(k)
     kept_entries, kept_tokens = np.empty(k, np.int32), np.empty(k, np.int32)
     for leaf in range(beams.shape[0]):
@@ -107,7 +108,7 @@ def sample_level(
             e = beams[leaf, beam]
             entry = entries[e]
             arrival = times[leaf, beam]
-            first, last, shift = 0, vocabulary, 0.0
+            first, last, shift = 0, 0, 0.0
             if entry.node == ENDED:  # a step stays in the race with its own time
                 first, last = -1, 0
             else:
@@ -120,17 +121,23 @@ def sample_level(
                     child = entries[child].next_sibling
                 stream = splitmix64(entry.hash ^ splitmix64(splitmix64(slot.seed) + np.uint64(slot.round)))
                 earliest = np.inf
+                last = 0  # the tokens that have mass left come first, in their order
                 for v in range(vocabulary):
+                    possible[last] = v
+                    last += weights[v] > 0.0
+                for i in range(last):
+                    v = possible[i]
                     u = _uniform(splitmix64(stream + np.uint64(v) * np.uint64(0x9E3779B97F4A7C15)))
                     draws[v] = u
                     w = weights[v] * entry.weight
                     weights[v] = w
-                    if w > 0.0 and (1.0 - u) < earliest * w:  # -log u >= 1 - u
+                    if (1.0 - u) < earliest * w:  # -log u >= 1 - u
                         earliest = min(earliest, -math.log(u) / w)
                 shift = arrival - earliest
-            for v in range(first, last):
-                time = arrival
-                if v >= 0:
+            for i in range(first, last):
+                time, v = arrival, -1
+                if i >= 0:
+                    v = possible[i]
                     w = weights[v]
                     if w == 0.0 or (n_kept == k and (1.0 - draws[v]) / w + shift >= kept_times[k - 1]):
                         continue

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 NO_NODE = -1  # the parent of a root
 
-_FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}  # no assumption about NaN and infinity
+FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}  # no assumption about NaN and infinity
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -29,7 +29,7 @@ def splitmix64(x):
     return z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True, error_model="numpy", fastmath=_FAST, inline="always")
+@njit(cache=True, error_model="numpy", fastmath=FAST, inline="always")
 def fast_exp(x):
     """float32 exp for x <= 0, about 1e-7 relative (Cephes' exp2f polynomial); loops over it vectorise, math.exp's do not."""
     z = max(np.float32(x), np.float32(-87.0)) * np.float32(1.4426950408889634)
@@ -103,7 +103,7 @@ def ancestors(parents, depths, first, out):
 # ---- the forward of a Llama, node by node ---------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def normalise(x, epsilon, out):
     """out = x / rms(x) row by row (RMSNorm without its gain, which is folded into the weights that follow)."""
     width = x.shape[1]
@@ -116,7 +116,7 @@ def normalise(x, epsilon, out):
             out[b, j] = x[b, j] * scale
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def gate(gate_up, out):
     """out [B, F] = silu(gate) * up, for gate_up [B, 2F] = (gate, up)."""
     width = out.shape[1]
@@ -128,7 +128,7 @@ def gate(gate_up, out):
             out[b, j] = g * sigmoid * gate_up[b, width + j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def rotate_and_store(qkv, first, depths, cos, sin, kv, layer, n_heads, n_kv_heads, lanes):
     """Rotary embedding of q in place and of k into the arena, v beside it.
 
@@ -183,28 +183,37 @@ def _dot(typing_context, x, i, y, j, lanes):
 
 
 @intrinsic
-def _add_scaled(typing_context, out, i, w, y, j, lanes):
-    """out[i:i+E] += w * y[j:j+E], E = len(lanes)."""
+def _weighted_sum(typing_context, out, i, weights, w, rows, r, count, y, j, stride, lanes):
+    """out[i:i+E] = sum over t < count of weights[w+t] * y[k:k+E] with k = j + rows[r+t] * stride; E = len(lanes)."""
     vector_type = ir.VectorType(ir.FloatType(), lanes.count)
 
     def codegen(context, builder, signature, arguments):
-        out_type, _, _, y_type = signature.args[:4]
-        target = _vector_at(context, builder, out_type, arguments[0], arguments[1], vector_type)
-        source = _vector_at(context, builder, y_type, arguments[3], arguments[4], vector_type)
-        before, y_vector = builder.load(target), builder.load(source)
-        before.align = y_vector.align = 4
-        single = builder.insert_element(ir.Constant(vector_type, ir.Undefined), arguments[2], ir.IntType(32)(0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes.count), [0] * lanes.count)
-        scale = builder.shuffle_vector(single, ir.Constant(vector_type, ir.Undefined), zeros)
-        product = builder.fmul(scale, y_vector, flags=("contract",))
-        stored = builder.store(builder.fadd(before, product, flags=("contract",)), target)
+        out, i, weights, w, rows, r, count, y, j, stride, _ = arguments
+        out_type, weights_type, rows_type, y_type = (signature.args[k] for k in (0, 2, 4, 7))
+        weights_data = context.make_array(weights_type)(context, builder, value=weights).data
+        rows_data = context.make_array(rows_type)(context, builder, value=rows).data
+        undefined, zeros = ir.Constant(vector_type, ir.Undefined), [0.0] * lanes.count
+        total = cgutils.alloca_once_value(builder, ir.Constant(vector_type, zeros))  # a register, once optimised
+        to_all_lanes = ir.Constant(ir.VectorType(ir.IntType(32), lanes.count), [0] * lanes.count)
+        with cgutils.for_range(builder, count) as loop:
+            weight = builder.load(builder.gep(weights_data, [builder.add(w, loop.index)]))
+            row = builder.sext(builder.load(builder.gep(rows_data, [builder.add(r, loop.index)])), ir.IntType(64))
+            at = builder.add(j, builder.mul(row, stride))
+            vector = builder.load(_vector_at(context, builder, y_type, y, at, vector_type))
+            vector.align = 4
+            single = builder.insert_element(undefined, weight, ir.IntType(32)(0))
+            scale = builder.shuffle_vector(single, undefined, to_all_lanes)
+            product = builder.fmul(scale, vector, flags=("contract",))
+            builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
+        stored = builder.store(builder.load(total), _vector_at(context, builder, out_type, out, i, vector_type))
         stored.align = 4
         return context.get_dummy_value()
 
-    return types.none(out, types.int64, types.float32, y, types.int64, lanes), codegen
+    index = types.int64
+    return types.none(out, index, weights, index, rows, index, index, y, index, index, lanes), codegen
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def attend(qkv, first, depths, paths, kv, layer, n_heads, n_kv_heads, lanes, out):
     """out [B, H E]: attention of rotated, scaled q (first H E columns of qkv) over the path of each node.
 
@@ -216,6 +225,7 @@ def attend(qkv, first, depths, paths, kv, layer, n_heads, n_kv_heads, lanes, out
     layer_start = layer * kv.shape[1] * 2 * width
     flat_q, flat_kv, flat_out = qkv.reshape(qkv.size), kv.reshape(kv.size), out.reshape(out.size)
     weights = np.empty((n_heads, paths.shape[1]), np.float32)
+    flat_weights, flat_paths = weights.reshape(weights.size), paths.reshape(paths.size)
     for b in range(qkv.shape[0]):
         length = depths[first + b] + 1
         q = b * qkv.shape[1]
@@ -235,16 +245,15 @@ def attend(qkv, first, depths, paths, kv, layer, n_heads, n_kv_heads, lanes, out
             scale = np.float32(1.0) / total
             for t in range(length):
                 weights[h, t] *= scale
-        mixed = b * out.shape[1]
-        for j in range(out.shape[1]):
-            flat_out[mixed + j] = 0.0
-        for t in range(length):
-            v = layer_start + (paths[b, t] * 2 + 1) * width
-            for h in range(n_heads):
-                _add_scaled(flat_out, mixed + h * size, weights[h, t], flat_kv, v + kv_offset[h], lanes)
+        for h in range(n_heads):
+            v, mixed = layer_start + width + kv_offset[h], b * out.shape[1] + h * size
+            _weighted_sum(
+                flat_out, mixed, flat_weights, h * paths.shape[1], flat_paths, b * paths.shape[1], length,
+                flat_kv, v, 2 * width, lanes,
+            )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def log_softmax(logits, masked, out):
     """out [B, V]: log-probabilities of logits [B, V] without the `masked` tokens [V], which get -inf."""
     size = masked.size

@@ -131,7 +131,7 @@ def _play(trie: TokenTrie, task: Task, chains: list[_Chain], temperature: float)
         logprobs[active] += gained
         ended = (tokens == NEWLINE_ID) | (lengths[active] == longest)
         going, ending = active[~ended], active[ended]
-        nodes[going] = trie.extend(nodes[going], tokens[~ended])
+        nodes[going] = trie.extend(nodes[going], tokens[~ended], with_values=False)
         on = []  # chains that have another step to take
         parents = []
         for c, row, length in zip(ending.tolist(), steps[ending].tolist(), lengths[ending].tolist(), strict=True):

@@ -183,7 +183,7 @@ class StepSampler:
         new = entries[self._entries["node"][entries] == PENDING]
         if len(new):
             parents = self._entries["node"][self._entries["parent"][new]]
-            self._entries["node"][new] = self.trie.extend(parents, self._entries["token"][new])
+            self._entries["node"][new] = self.trie.extend(parents, self._entries["token"][new], with_values=False)
 
     def _hand_out(self, ends: np.ndarray, leaves: np.ndarray) -> dict[str, np.ndarray]:
         count = len(ends)

@@ -32,7 +32,7 @@ class TokenTrie:
     logprobs: (
         np.ndarray
     )  # float32 [cap, V], log pi(next token | path); never sampled tokens are -inf, the rest sums to 1
-    values: np.ndarray  # float32 [cap], P(solved) after the node's token
+    values: np.ndarray  # float32 [cap], P(solved) after the node's token; NaN where nobody asked for it
 
     def __init__(self, forward: TrieForward, *, capacity: int | None = None):
         """`capacity`: nodes to hold at first. None: what fits 256 MiB, at most 2**17; memory is touched only when used."""
@@ -49,14 +49,16 @@ class TokenTrie:
         self._table[:] = NO_NODE
         self.forward.refresh()
 
-    def extend(self, parents: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    def extend(self, parents: np.ndarray, tokens: np.ndarray, *, with_values: bool = True) -> np.ndarray:
         """Nodes of children (parents [B], tokens [B]), int32 [B]; the missing ones are computed in one forward.
+
+        `with_values`: False inside a step, where no value is read.
 
         Raises:
             TrieError: a path would be longer than the model's positions.
         """
         before = self.n_nodes
-        ends = self._walk(parents, np.asarray(tokens, np.int32)[:, None], np.ones(len(tokens), np.int32))
+        ends = self._walk(parents, np.asarray(tokens, np.int32)[:, None], np.ones(len(tokens), np.int32), with_values)
         self.generated_tokens += self.n_nodes - before
         return ends
 
@@ -86,7 +88,9 @@ class TokenTrie:
         kernels.ancestors(self.parents, self.depths, node, out)
         return out[0].astype(np.int64)
 
-    def _walk(self, parents: np.ndarray, spans: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def _walk(
+        self, parents: np.ndarray, spans: np.ndarray, lengths: np.ndarray, with_values: bool = True
+    ) -> np.ndarray:
         self._reserve(self.n_nodes + int(lengths.sum()))
         first = self.n_nodes
         ends = np.empty(len(spans), np.int32)
@@ -103,7 +107,10 @@ class TokenTrie:
                     "give the model more positions or the task fewer steps"
                 )
             self.n_nodes = last
-            self.forward(self, first, last)
+            self.forward(self, first, last, with_values)
+        if with_values:
+            for node in np.unique(ends[np.isnan(self.values[ends])]).tolist():  # met before as the inside of a step
+                self.forward(self, node, node + 1, True)
         return ends
 
     def _reserve(self, nodes: int) -> None:

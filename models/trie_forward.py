@@ -37,8 +37,11 @@ class TrieForward(Protocol):
     def refresh(self) -> None:
         """Take the weights as they now are. The nodes computed before no longer fit: the trie is cleared with it."""
 
-    def __call__(self, trie: TokenTrie, first: int, last: int) -> None:
-        """Compute nodes first..last-1, whose ancestors are computed or among them, ancestors first."""
+    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
+        """Compute nodes first..last-1, whose ancestors are computed or among them, ancestors first.
+
+        `with_values`: False leaves NaN for their values.
+        """
 
 
 def forward_for(model, vocabulary_size: int | None = None, masked: tuple[int, ...] = NEVER_SAMPLED) -> TrieForward:
@@ -78,7 +81,7 @@ def _mask(size: int, masked: tuple[int, ...]) -> np.ndarray:
 class LlamaForward:
     """A Llama forward for trie nodes; equal to the trunk's own on every path up to float32 rounding."""
 
-    def __init__(self, model, vocabulary_size: int, masked: tuple[int, ...] = NEVER_SAMPLED, batch_rows: int = 384):
+    def __init__(self, model, vocabulary_size: int, masked: tuple[int, ...] = NEVER_SAMPLED, batch_rows: int = 512):
         """`batch_rows`: nodes a batch; activations of one batch should fit the second-level cache."""
         config = model.trunk.config
         self.vocabulary_size = vocabulary_size
@@ -132,11 +135,11 @@ class LlamaForward:
         self._value_head = copy.deepcopy(self._model.value_head)
 
     @torch.no_grad()
-    def __call__(self, trie: TokenTrie, first: int, last: int) -> None:
+    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
         for start in range(first, last, self._rows):
-            self._batch(trie, start, min(start + self._rows, last))
+            self._batch(trie, start, min(start + self._rows, last), with_values)
 
-    def _batch(self, trie: TokenTrie, first: int, last: int) -> None:
+    def _batch(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
         rows = {name: buffer[: last - first] for name, buffer in self._buffers.items()}
         arrays = {name: buffer.numpy() for name, buffer in rows.items()}
         heads = (self._heads, self._kv_heads, self._lanes)
@@ -157,8 +160,10 @@ class LlamaForward:
         kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
         torch.mm(rows["normed"], self._output, out=rows["logits"])
         kernels.log_softmax(arrays["logits"], self._masked, trie.logprobs[first:last])
-        value_logits = self._value_head(rows["normed"] * self._gain)
-        trie.values[first:last] = torch.sigmoid(value_logits).reshape(-1).numpy()
+        trie.values[first:last] = np.nan
+        if with_values:
+            value_logits = self._value_head(rows["normed"] * self._gain)
+            trie.values[first:last] = torch.sigmoid(value_logits).reshape(-1).numpy()
 
 
 class PrefixForward:
@@ -179,15 +184,16 @@ class PrefixForward:
         self._model = copy.deepcopy(self._source).eval()
 
     @torch.no_grad()
-    def __call__(self, trie: TokenTrie, first: int, last: int) -> None:
+    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
+        trie.values[first:last] = np.nan
         has_child = np.zeros(last - first, np.bool_)
         inner = trie.parents[first:last] - first
         has_child[inner[inner >= 0]] = True
         ends = first + np.flatnonzero(~has_child)  # every new node is one of these or an ancestor of one
         for start in range(0, len(ends), self._rows):
-            self._batch(trie, first, ends[start : start + self._rows])
+            self._batch(trie, first, ends[start : start + self._rows], with_values)
 
-    def _batch(self, trie: TokenTrie, first: int, ends: np.ndarray) -> None:
+    def _batch(self, trie: TokenTrie, first: int, ends: np.ndarray, with_values: bool) -> None:
         paths = [trie.path(int(end)) for end in ends]
         tokens_BL = torch.full((len(paths), max(map(len, paths))), PAD_ID)
         for row, path in zip(tokens_BL, paths, strict=True):
@@ -201,7 +207,8 @@ class PrefixForward:
         hidden = hidden_BLD[row.to(device), column.to(device)]
         logits = self._model.trunk.get_output_embeddings()(hidden)[:, : self.vocabulary_size].float().cpu()
         trie.logprobs[nodes] = logits.masked_fill(self._masked, -torch.inf).log_softmax(-1).numpy()
-        trie.values[nodes] = torch.sigmoid(self._model.value_head(hidden).float()).reshape(-1).cpu().numpy()
+        if with_values:
+            trie.values[nodes] = torch.sigmoid(self._model.value_head(hidden).float()).reshape(-1).cpu().numpy()
 
     def _hidden(self, tokens_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Final normed hidden states [B, L, D]; padding is on the right and hidden by the mask."""

@@ -264,7 +264,7 @@ class LegalPlayer:
     def refresh(self) -> None:
         """Rules have no weights to take."""
 
-    def __call__(self, trie: TokenTrie, first: int, last: int) -> None:
+    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
         trie.values[first:last] = 0.5
         trie.logprobs[first:last] = -np.inf
         for node in range(first, last):

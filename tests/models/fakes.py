@@ -28,7 +28,7 @@ class TableForward:
     def refresh(self) -> None:
         """A table has no weights to take."""
 
-    def __call__(self, trie: TokenTrie, first: int, last: int) -> None:
+    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
         for node in range(first, last):
             draw = np.random.default_rng(trie.tokens[trie.path(node)])
             logits = draw.normal(size=self.vocabulary_size) * 1.5
@@ -37,7 +37,7 @@ class TableForward:
             logits[NEWLINE_ID] += -self._newline_bonus if trie.tokens[node] == NEWLINE_ID else self._newline_bonus
             logits[list(NEVER_SAMPLED)] = -np.inf
             trie.logprobs[node] = logits - np.logaddexp.reduce(logits)
-            trie.values[node] = draw.random()
+            trie.values[node] = draw.random() if with_values else np.nan
 
 
 def every_step(trie: TokenTrie, start: int, max_step_tokens: int) -> dict[tuple[int, ...], float]:

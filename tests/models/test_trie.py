@@ -111,6 +111,23 @@ def test_no_prefix_is_computed_twice():
     assert (trie.n_nodes, trie.generated_tokens, trie.prefilled_tokens) == (4, 2, 2)
 
 
+@pytest.mark.parametrize("kind", [LlamaForward, PrefixForward])
+def test_values_inside_a_step_are_computed_when_first_asked_for(kind):
+    model = llama()
+    trie = TokenTrie(kind(model, V))
+    start = trie.prefill([[1, 5]])
+    inside = trie.extend(np.repeat(start, 3), np.array([7, 8, 9]), with_values=False)
+    trie.extend(inside, np.array([4, 4, 4]), with_values=False)
+    assert np.isnan(trie.values[2 : trie.n_nodes]).all()
+    known = trie.logprobs[: trie.n_nodes].copy()
+    assert (trie.prefill([[1, 5, 8, 4], [1, 5, 7]]) == [trie.extend(inside[1:2], np.array([4]))[0], inside[0]]).all()
+    assert np.isnan(trie.values[: trie.n_nodes]).tolist() == [False, False, False, True, True, True, False, True]
+    np.testing.assert_allclose(trie.logprobs[: trie.n_nodes], known, atol=1e-5)
+    for span in ([1, 5, 8], [1, 5, 9], [1, 5, 7, 4], [1, 5, 9, 4]):
+        trie.prefill([span])
+    assert_equals_the_model(trie, model)
+
+
 def test_shared_prefixes_are_prefilled_once():
     trie = TokenTrie(TableForward(V))
     a, b, c = trie.prefill([[1, 5, 6, 7], [1, 5, 6, 8, 9], [1, 5, 6, 7]])
