@@ -85,6 +85,7 @@ class LearnerConfig:
     beta2: float = 0.98
     gradient_norm: float = 1.0
     value_coefficient: float = 0.5
+    value_smoothing: float = 0.02  # value targets lie in [this, 1 - this]
     replay_share: float = 0.5  # rows of a step that come from replay when a teacher generates
     replay_window: int = 8  # iterations kept
     nearness: float = 3.4  # a replayed step is drawn as (value target) ** nearness; .9 ** 3.4 = .7 a step of distance
@@ -183,6 +184,8 @@ def check_config(config: SelfplayConfig) -> None:
             raise ConfigError(f"{name}={value} is a share: use 0 to 1")
     if not 0 < config.actor.discount <= 1:
         raise ConfigError(f"actor.discount={config.actor.discount} must lie in (0, 1]")
+    if not 0 <= config.learner.value_smoothing < 0.5:
+        raise ConfigError(f"learner.value_smoothing={config.learner.value_smoothing} must lie in [0, 0.5)")
     if config.workers < 0:
         raise ConfigError(f"workers={config.workers} must be 0 (one a core) or more")
     if config.model.hidden_size % (2 * config.model.heads):

@@ -46,7 +46,7 @@ class Learner:
             self.model,
             torch.from_numpy(rows.tokens.astype(np.int64)),
             torch.from_numpy(rows.weight),
-            torch.from_numpy(rows.value),
+            torch.from_numpy(smoothed(rows.value, self.config.value_smoothing)),
             self.config.value_coefficient,
         )
         used = torch.tensor([float((rows.tokens != PAD_ID).sum())])  # rides along, so that ranks agree on the total
@@ -85,6 +85,15 @@ class Learner:
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
         self.steps, self.trained_tokens, self.skipped = (int(x) for x in tensors["counters"])
         self.optimizer.load_state(tensors)
+
+
+def smoothed(value: np.ndarray, share: float) -> np.ndarray:
+    """Value targets drawn towards 1/2: share + (1 - 2 share) value (label smoothing, Szegedy et al. 2016, section 7).
+
+    A policy goes where its value is too high, so a net that is right on what it learned from is too sure of the states it
+    steps into; targets that stop short of 0 and 1 take that back.
+    """
+    return (share + (1.0 - 2.0 * share) * value).astype(np.float32)
 
 
 def trim(rows: Rows) -> Rows:

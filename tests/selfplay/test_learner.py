@@ -8,7 +8,7 @@ import torch
 
 from models.policy_value import tiny_llama
 from selfplay.config import LearnerConfig
-from selfplay.learner import MAX_BAD_STEPS, DivergedError, Learner, stack, trim
+from selfplay.learner import MAX_BAD_STEPS, DivergedError, Learner, smoothed, stack, trim
 from selfplay.replay import Replay, priorities
 from selfplay.teachers import Mixture, batch, mixture
 from selfplay.team import Team
@@ -42,6 +42,12 @@ def test_training_lowers_the_loss():
     it = learner()
     losses = [it.step(rows(0), 1.0)["policy_loss"] for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_smoothed_value_targets_stop_short_of_certainty_and_keep_what_is_unknown():
+    value = np.array([[0.0, 1.0, 0.5, np.nan]], np.float32)
+    np.testing.assert_allclose(smoothed(value, 0.02), [[0.02, 0.98, 0.5, np.nan]], rtol=1e-6)
+    assert np.array_equal(smoothed(value, 0.0), value, equal_nan=True)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

@@ -84,6 +84,7 @@ def test_the_page_of_settings_and_the_schema_give_the_same_defaults():
     [
         (lambda c: setattr(c.selfplay, "phases", []), "selfplay.phases"),
         (lambda c: setattr(c.selfplay, "phases", [Phase("magic", iterations=1)]), "magic"),
+        (lambda c: setattr(c.learner, "value_smoothing", 0.5), "value_smoothing"),
         (lambda c: setattr(c.selfplay, "phases", [Phase("random")]), "never ends"),
         (lambda c: setattr(c.actor, "rule", "dfs"), "actor.rule"),
         (lambda c: setattr(c.actor, "discount", 0.0), "actor.discount"),
