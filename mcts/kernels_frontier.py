@@ -26,6 +26,7 @@ COUNT_NODES, COUNT_EDGES, COUNT_RAISED, COUNT_KEYED = range(4)
 
 H_CHILD, H_NEXT, H_PREV, H_PRIORITY = range(4)  # links of the pairing heap; H_PREV is the parent for a first child
 VALUE_WEIGHT, LAM, COST_KIND = range(3)
+NEXT = np.float32(1e30)  # priority of a state in which a rollout goes on
 COST_DEPTH, COST_TOKENS, COST_NONE = range(3)
 VALUE_FLOOR = 1e-6  # log V of a state that the head calls hopeless
 
@@ -183,11 +184,10 @@ def best_first_select(nodes, edges, heap, trees, wave_size, leaves, offsets, pat
 
 
 @njit(**JIT)
-def enqueue(nodes, edges, heap, trees, n, prm):
+def enqueue(nodes, edges, heap, trees, n, priority):
     """Put a node that still has unseen steps into its tree's heap, or raise it if it is there already."""
     if nodes[n, FLAGS] & (TERMINAL | EXHAUSTED | PENDING):
         return
-    priority = priority_of(nodes, edges, n, prm)
     if not nodes[n, FLAGS] & QUEUED:
         nodes[n, FLAGS] |= QUEUED
         push(heap, trees, nodes[n, TREE_ID], n, priority)
@@ -196,14 +196,28 @@ def enqueue(nodes, edges, heap, trees, n, prm):
 
 
 @njit(**JIT)
-def best_first_backup(nodes, edges, heap, trees, counters, raised, leaves, first_new_edge, prm):
-    """Requeue the wave's leaves, queue their new children, raise what got a more probable path."""
+def best_first_backup(nodes, edges, heap, trees, counters, raised, leaves, first_new_edges, prm, rollout):
+    """Requeue the wave's leaves, queue their new children, raise what got a more probable path.
+
+    first_new_edges [L + 1]: of each leaf, NONE if it has none; the last is the first of the wave.
+    `rollout`: the first new child of each leaf that leads deeper comes next.
+    """
     for n in leaves:
-        enqueue(nodes, edges, heap, trees, n, prm)
-    for e in range(first_new_edge, counters[COUNT_EDGES]):
-        enqueue(nodes, edges, heap, trees, edges[e, E_CHILD], prm)
+        enqueue(nodes, edges, heap, trees, n, priority_of(nodes, edges, n, prm))
+    for e in range(first_new_edges[leaves.shape[0]], counters[COUNT_EDGES]):
+        child = edges[e, E_CHILD]
+        enqueue(nodes, edges, heap, trees, child, priority_of(nodes, edges, child, prm))
     for i in range(counters[COUNT_RAISED]):
-        enqueue(nodes, edges, heap, trees, raised[i], prm)
+        enqueue(nodes, edges, heap, trees, raised[i], priority_of(nodes, edges, raised[i], prm))
+    for row in range(leaves.shape[0] if rollout else 0):
+        e = first_new_edges[row]
+        while e != NONE:
+            child = edges[e, E_CHILD]
+            untried = not nodes[child, FLAGS] & (TERMINAL | EXHAUSTED | PENDING | EXPANDED)
+            if untried and nodes[child, DEPTH] > nodes[leaves[row], DEPTH]:
+                enqueue(nodes, edges, heap, trees, child, NEXT)
+                break
+            e = edges[e, E_NEXT]
 
 
 @njit(**JIT)

@@ -185,7 +185,7 @@ def make_rule(config: ActorConfig) -> mcts.Rule:
     """The rule that the configuration names."""
     common: dict[str, Any] = {"n_candidates": config.candidates, "discount": config.discount}
     if config.rule == "best_first":
-        return mcts.BestFirst(draw=cast("mcts.Draw", config.draw), **common)
+        return mcts.BestFirst(draw=cast("mcts.Draw", config.draw), rollout=config.rollout, **common)
     if config.rule == "puct":
         return mcts.PUCT(**common)
     if config.rule == "gumbel":

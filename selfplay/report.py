@@ -67,12 +67,14 @@ def final_report(finished: Run) -> dict:
     budgets = sorted(config.evaluation.search_tokens)
     most = budgets[-1]
     net = finished.promoted
+    trusted = finished.value_auc >= config.actor.value_auc  # on dev: no value is trusted before it is measured
+    rule = mcts.BestFirst(rollout=config.actor.rollout, value_weight=float(trusted))
 
     def shared(strategy: Callable[[list[Problem]], np.ndarray]) -> np.ndarray:
         return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)
 
     spent = {
-        "search": shared(lambda mine: tree_search(net, task, mine, most, rule=mcts.BestFirst(), seed=seed)),
+        "search": shared(lambda mine: tree_search(net, task, mine, most, rule=rule, seed=seed)),
         "best_of_n": shared(lambda mine: best_of_n(net, task, mine, most, seed=seed)),
         "enumeration": shared(lambda mine: enumeration(task, mine, most, seed=seed)),
     }

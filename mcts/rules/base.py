@@ -64,6 +64,12 @@ def backup_wave(store: Store, leaves: Leaves, discount: float) -> None:
     )  # fmt: skip
 
 
+def first_new_edges(expansion: Expansion, first: int) -> np.ndarray:
+    """int64 [L + 1]: each leaf's first new edge, NONE if it has none; then `first`, that of the wave."""
+    starts = np.where(np.diff(expansion.offsets) > 0, first + np.asarray(expansion.offsets[:-1]), NONE)
+    return np.append(starts, first).astype(np.int64)
+
+
 def most_visited(store: Store, node: int) -> int:
     """Live edge of `node` with most visits, ties to higher child value, then to the earlier candidate; NONE if no edge.
 

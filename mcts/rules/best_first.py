@@ -9,7 +9,7 @@ import numpy as np
 
 from mcts import kernels_frontier
 from mcts.graph import solution_edges
-from mcts.rules.base import backup_wave, most_visited, wave_buffers
+from mcts.rules.base import backup_wave, first_new_edges, most_visited, wave_buffers
 from mcts.store import Leaves, Store
 from mcts.types import Draw, Expansion
 
@@ -31,6 +31,10 @@ class BestFirst:
     expansions before a state n* is expanded, if an expansion hands out all steps. Deviation from PHS* (Orseau and Lelis
     2021): V is a probability of success and enters as a factor on path mass, not as a heuristic cost.
 
+    rollout: after a new step the same tree goes on at the new state, until a terminal or a state it knows; then the order
+    decides again. An expansion in order is so followed by at most a chain of them: where many paths lead to a solution and the
+    policy is flat, order alone tries every first step before any second one.
+
     The value is the node's raw value, not its Q: the order is by what is known of the state. One pairing heap a tree.
     A state reached again on a more probable path takes that path's probability, and so do its descendants, eagerly; its
     depth stays that of the path that reached it first. Every state is expanded at most as often as it has unseen steps.
@@ -43,6 +47,7 @@ class BestFirst:
     value_weight: float = 1.0
     lam: float = 0.3
     cost: Literal["depth", "tokens", "none"] = "depth"
+    rollout: bool = False
 
     def __post_init__(self) -> None:
         if self.cost not in COSTS:
@@ -61,7 +66,7 @@ class BestFirst:
         parameters = np.array([self.value_weight, self.lam, COSTS[self.cost]], np.float64)
         kernels_frontier.best_first_backup(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.counters, store.raised,
-            leaves.nodes, first, parameters,
+            leaves.nodes, first_new_edges(expansion, first), parameters, self.rollout,
         )  # fmt: skip
         backup_wave(store, leaves, self.discount)
 

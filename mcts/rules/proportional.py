@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from mcts import kernels_frontier
-from mcts.rules.base import backup_wave, most_visited, wave_buffers
-from mcts.store import NONE, Leaves, Store
+from mcts.rules.base import backup_wave, first_new_edges, most_visited, wave_buffers
+from mcts.store import Leaves, Store
 from mcts.types import Draw, Expansion
 
 
@@ -43,10 +41,9 @@ class Proportional:
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         first = store.insert(leaves, expansion)
-        first_new = np.where(np.diff(expansion.offsets) > 0, first + np.asarray(expansion.offsets[:-1]), NONE)
         kernels_frontier.proportional_backup(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.stack,
-            leaves.nodes, first_new.astype(np.int64), self.rollout,
+            leaves.nodes, first_new_edges(expansion, first), self.rollout,
         )  # fmt: skip
         backup_wave(store, leaves, self.discount)
 

@@ -171,3 +171,35 @@ def test_every_state_is_found_when_nothing_stops_the_search(cost):
 def test_an_unknown_cost_is_refused():
     with pytest.raises(ValueError, match="depth"):
         BestFirst(cost="hops")
+
+
+@pytest.mark.parametrize("wave_size", [1, 3])
+def test_a_rollout_follows_a_new_step_to_its_end(wave_size):
+    world = TableEvaluator(4, min_steps=2, max_steps=5, p_terminal=0.2)
+    waiting, followed = set(), 0
+
+    def note(store, leaves, expansion):
+        nonlocal followed
+        for node in leaves.nodes.tolist():
+            followed += node in waiting
+            waiting.discard(node)
+        if store.trees["simulations"].min() < 180:  # the last waves are cut by the budget
+            assert not waiting  # every state that a wave has just reached is expanded by the next
+        for edge in range(store.n_edges - len(expansion.handles), store.n_edges):
+            child = store.edges["child"][edge]
+            if not store.nodes["flags"][child] & (Flag.TERMINAL | Flag.EXPANDED):
+                waiting.add(int(child))
+
+    rule = BestFirst(n_candidates=1, rollout=True, **LEVIN)
+    search(world.begin([0, 1]), world, rule, Budget(simulations=190), wave_size=wave_size, on_wave=note)
+    assert followed > 100
+
+
+def test_a_rollout_goes_on_in_order_where_it_cannot_go_deeper():
+    world = TableEvaluator(4, merged=True, n_states=60, min_steps=2, max_steps=5)
+    plain, rolled = (
+        search(world.begin([0]), world, BestFirst(n_candidates=2, rollout=rollout), Budget(simulations=3000))
+        for rollout in (False, True)
+    )
+    assert plain.simulations[0] < 3000
+    assert rolled.store.n_nodes == plain.store.n_nodes  # the same graph in the end, in another order
