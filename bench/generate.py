@@ -5,10 +5,10 @@
 The job: eight candidate steps at every leaf of three waves, Countdown states of depth 0, 1 and 2 with their history. The model
 is tiny and warmed up on random legal play, so that steps have the length that they have in self-play. Ours: `ModelEvaluator`,
 stochastic beam search through an empty token trie; prefill, verifier, keys and values are in the timing. The trie's memory is
-kept from round to round, as a run keeps it from one batch of problems to the next. Theirs: `generate`
-from the same prefixes, padded on the left, `num_return_sequences=8`, sampling, the newline as end of sequence, in the batch
-size that is fastest for it; decoding, verifying and values are not asked of it. The two alternate in one run on one thread;
-time is CPU time of the process, as other programs may share the cores.
+kept from round to round, as a run keeps it from one batch of problems to the next. Theirs: `generate` from the same prefixes,
+padded on the left, `num_return_sequences=8`, sampling, the newline as end of sequence, in the batch size that is fastest for
+it; decoding, verifying and values are not asked of it. The two alternate in one run on one thread; time is CPU time of the
+process, as other programs may share the cores.
 
 Tokens: ours counts distinct tokens sampled, theirs every sampled token up to the newline, duplicates included.
 """

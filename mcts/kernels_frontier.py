@@ -210,14 +210,20 @@ def best_first_backup(nodes, edges, heap, trees, counters, raised, leaves, first
     for i in range(counters[COUNT_RAISED]):
         enqueue(nodes, edges, heap, trees, raised[i], priority_of(nodes, edges, raised[i], prm))
     for row in range(leaves.shape[0] if rollout else 0):
-        e = first_new_edges[row]
-        while e != NONE:
-            child = edges[e, E_CHILD]
-            untried = not nodes[child, FLAGS] & (TERMINAL | EXHAUSTED | PENDING | EXPANDED)
-            if untried and nodes[child, DEPTH] > nodes[leaves[row], DEPTH]:
-                enqueue(nodes, edges, heap, trees, child, NEXT)
-                break
-            e = edges[e, E_NEXT]
+        child = goes_on_at(nodes, edges, leaves[row], first_new_edges[row], EXPANDED | PENDING)
+        if child != NONE:
+            enqueue(nodes, edges, heap, trees, child, NEXT)
+
+
+@njit(**JIT)
+def goes_on_at(nodes, edges, n, e, barred):
+    """Where a rollout goes on after leaf `n`: its first candidate from edge `e` on that is deeper, open and not `barred`."""
+    while e != NONE:
+        child = edges[e, E_CHILD]
+        if nodes[child, DEPTH] > nodes[n, DEPTH] and not nodes[child, FLAGS] & (CLOSED | barred):
+            return child
+        e = edges[e, E_NEXT]
+    return np.int32(NONE)
 
 
 @njit(**JIT)
@@ -327,15 +333,9 @@ def proportional_backup(nodes, edges, heap, trees, stack, leaves, first_new_edge
                     size += 1
                 e = edges[e, E_NEXT_IN]
     for row in range(leaves.shape[0] if rollout else 0):
-        n = leaves[row]
-        e = first_new_edges[row]
-        while e != NONE:
-            child = edges[e, E_CHILD]
-            deeper = nodes[child, DEPTH] > nodes[n, DEPTH]
-            if deeper and not nodes[child, FLAGS] & (CLOSED | QUEUED):
-                nodes[child, FLAGS] |= QUEUED
-                t = nodes[n, TREE_ID]
-                heap[child, H_NEXT] = trees[t, QUEUE]
-                trees[t, QUEUE] = child
-                break
-            e = edges[e, E_NEXT]
+        child = goes_on_at(nodes, edges, leaves[row], first_new_edges[row], QUEUED)
+        if child != NONE:
+            nodes[child, FLAGS] |= QUEUED
+            t = nodes[child, TREE_ID]
+            heap[child, H_NEXT] = trees[t, QUEUE]
+            trees[t, QUEUE] = child

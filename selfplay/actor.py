@@ -114,7 +114,7 @@ def searched(model, task, problems, config, rng, origin, trust_value) -> Experie
     evaluator = ModelEvaluator(
         model, task, temperature=config.temperature, seed=derived_seed(origin.seed, "search", origin.iteration)
     )
-    rule = make_rule(config)
+    rule = make_rule(config, task)
     generated = solved = 0
     full = rng.random(len(problems)) < config.full_share
     order = [*np.flatnonzero(full), *np.flatnonzero(~full)]
@@ -181,16 +181,21 @@ def _star_rows(builder, task, problem, good, bad, config, rng) -> None:
         builder.state(problem, states[k], 0.0)
 
 
-def make_rule(config: ActorConfig) -> mcts.Rule:
+def make_rule(config: ActorConfig, task: Task) -> mcts.Rule:
     """The rule that the configuration names."""
     common: dict[str, Any] = {"n_candidates": config.candidates, "discount": config.discount}
     if config.rule == "best_first":
-        return mcts.BestFirst(draw=cast("mcts.Draw", config.draw), rollout=config.rollout, **common)
+        return mcts.BestFirst(draw=cast("mcts.Draw", config.draw), rollout=follows_to_the_end(config, task), **common)
     if config.rule == "puct":
         return mcts.PUCT(**common)
     if config.rule == "gumbel":
         return mcts.Gumbel(**common)
     return mcts.Proportional(**common)
+
+
+def follows_to_the_end(config: ActorConfig, task: Task) -> bool:
+    """`actor.rollout`; where steps can be undone a chain has no end of its own."""
+    return not task.reversible if config.rollout is None else config.rollout
 
 
 class _ValueBlind:

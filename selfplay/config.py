@@ -58,7 +58,7 @@ class ActorConfig:
     candidates: int = 4  # distinct steps an expansion
     rule: str = "best_first"  # best_first | puct | proportional | gumbel
     draw: str = "sample"  # sample: stochastic beam search | best: most probable unseen step first
-    rollout: bool = True  # best_first: a new step is followed to its end before the order decides again
+    rollout: bool | None = None  # best_first follows a new step to its end; None: where steps cannot be undone
     wave: int = 4  # leaves of one tree in flight
     temperature: float = 1.0  # of the candidate sampler
     discount: float = 1.0  # value target of a proven state is discount^distance; 1 where states can die

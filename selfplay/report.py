@@ -15,6 +15,7 @@ from rich.table import Table
 import mcts
 from models.checkpoint import load_checkpoint
 from models.rollout import rollouts
+from selfplay.actor import follows_to_the_end
 from selfplay.commit import json_line
 from selfplay.config import SelfplayConfig
 from selfplay.display import Display
@@ -68,7 +69,7 @@ def final_report(finished: Run) -> dict:
     most = budgets[-1]
     net = finished.promoted
     trusted = finished.value_auc >= config.actor.value_auc  # on dev: no value is trusted before it is measured
-    rule = mcts.BestFirst(rollout=config.actor.rollout, value_weight=float(trusted))
+    rule = mcts.BestFirst(rollout=follows_to_the_end(config.actor, task), value_weight=float(trusted))
 
     def shared(strategy: Callable[[list[Problem]], np.ndarray]) -> np.ndarray:
         return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)

@@ -32,8 +32,8 @@ class BestFirst:
     2021): V is a probability of success and enters as a factor on path mass, not as a heuristic cost.
 
     rollout: after a new step the same tree goes on at the new state, until a terminal or a state it knows; then the order
-    decides again. An expansion in order is so followed by at most a chain of them: where many paths lead to a solution and the
-    policy is flat, order alone tries every first step before any second one.
+    decides again. Levin's bound then holds up to a factor of the longest chain. It pays where many chains are solutions: under
+    a flat policy, order alone tries every first step before any second one.
 
     The value is the node's raw value, not its Q: the order is by what is known of the state. One pairing heap a tree.
     A state reached again on a more probable path takes that path's probability, and so do its descendants, eagerly; its
