@@ -67,6 +67,7 @@ class ActorConfig:
     mine: bool = True  # search only problems that the greedy policy fails (its tokens are counted)
     policy_target: str = "shortest"  # shortest | completed_q | visits
     rows_per_problem: int = 8  # training rows kept of one problem
+    detour: int | None = None  # reversible: rows of states on ways at most this much longer than the best; None: all
     losing_rows: int = 4  # rows of proven-lost or never-solved states, value only
     value_auc: float = 0.6  # the rule sees the value only while its AUC on dev, as last measured, is at least this
 

@@ -91,9 +91,16 @@ def _chain_rows(builder, problem, root, chooser, evaluator, config) -> None:
 
 
 def _state_rows(builder, problem, root, reached, chooser, evaluator, config, rng) -> None:
-    """Single steps: those of one shortest path, then those of other states with a known distance."""
+    """Single steps: those of one shortest path, then those of other states with a known distance.
+
+    A distance is that of the best way found, and off the shortest ways it is often too long, so that its steps mislead:
+    with `detour`, only states whose way from the root through them is at most that much longer than the root's are taken.
+    """
     edges, _ = chooser.walk(root)
     on_path = chooser.store.edges["parent"][edges]
+    if config.detour is not None:
+        through = chooser.store.nodes["depth"][reached] + chooser.targets.distance[reached]
+        reached = reached[through <= chooser.targets.distance[root] + config.detour]
     others = rng.permutation(np.setdiff1d(reached, on_path))[: max(0, config.rows_per_problem - len(edges))]
     for node, edge in [*zip(on_path, edges, strict=True), *((n, chooser.step(int(n))) for n in others)]:
         builder.step(
