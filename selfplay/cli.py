@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from selfplay.config import SelfplayConfig, check_config, register
+from selfplay.config import OURS, ConfigError, SelfplayConfig, check_config, register
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("task", "selfplay", "experiment")  # an override of a whole group may touch anything
@@ -39,9 +40,7 @@ def composed_main(composed: DictConfig) -> None:
         check_config(config)
         code = play(config, cast("dict", OmegaConf.to_container(known, resolve=True)))
     except Exception as error:
-        if not isinstance(error, REFUSALS) and not type(error).__module__.startswith(
-            ("selfplay.", "tasks.", "models.")
-        ):
+        if not isinstance(error, REFUSALS) and not type(error).__module__.startswith(OURS):
             raise
         code = refused(error)
     if code:
@@ -58,6 +57,10 @@ def hydra_main() -> None:
         composed_main()
     except REFUSALS as error:
         sys.exit(refused(error))
+    except ValueError as error:  # Hydra has some refusals of no type of its own
+        if not {"hydra", "omegaconf"} & set(Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts):
+            raise
+        sys.exit(refused(HydraException(str(error))))
     except KeyboardInterrupt:
         print("stopped before the run began; start it again", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -83,11 +86,12 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from tasks import make_task
 
     task = make_task(**config.task)  # an impossible task is refused before anything is written
+    check_task(config, task)
     if config.checkpoint and not config.resume:
         check_start(Path(config.checkpoint), task)
     if not config.workers:
         config.workers = plain_config["workers"] = core_count()
-    root = Path(config.resume or config.run_dir or default_run_dir(config))
+    root = Path(config.resume or config.run_dir or unused(default_run_dir(config)))
     with open_run_dir(root, resume=bool(config.resume), config=plain_config, may_differ=ALLOWED_ON_RESUME):
         try:
             if config.resume and (damage := rewind_damage(Folders(root))):
@@ -96,6 +100,26 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
         except KeyboardInterrupt:
             print(f"stopped; everything up to the last commit is saved: go on with resume={root}", file=sys.stderr)
     return 0
+
+
+def check_task(config: SelfplayConfig, task) -> None:
+    """Refuse a task that the loop cannot run on.
+
+    Raises:
+        ConfigError: a split without problems, or values that would not say how far a goal is.
+    """
+    from tasks import SPLITS
+
+    for split in SPLITS:
+        if not task.count(split):
+            raise ConfigError(
+                f"the {split} split of task {task.name} has no problems: widen its ranges, or change its split fractions"
+            )
+    if task.reversible and config.actor.discount == 1.0:
+        raise ConfigError(
+            f"task {task.name} can undo steps, so a value must fall with distance: add experiment={task.name}, or "
+            "actor.discount=0.9"
+        )
 
 
 def resumed_config(composed: DictConfig, overrides: list[str]) -> DictConfig:
@@ -124,6 +148,15 @@ def resumed_config(composed: DictConfig, overrides: list[str]) -> DictConfig:
 
 def default_run_dir(config: SelfplayConfig) -> Path:
     return Path("runs") / f"{config.task['name']}-{config.selfplay.mode}-seed{config.seed}"
+
+
+def unused(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, ... that holds nothing yet."""
+    tried, k = folder, 1
+    while tried.exists() and not (tried.is_dir() and not any(tried.iterdir())):
+        k += 1
+        tried = folder.with_name(f"{folder.name}-{k}")
+    return tried
 
 
 def help_text() -> str:

@@ -105,9 +105,16 @@ def check_start(folder: Path, task: Task) -> None:
     Raises:
         CheckpointError: it is damaged, or of another task.
     """
-    _, tokenizer, _ = load_checkpoint(folder)
+    model, tokenizer, _ = load_checkpoint(folder)
     if tokenizer.get_vocab() != task.token_ids:
         raise CheckpointError(f"{folder}: its tokens are not those of task {task.name}; use a checkpoint of this task")
+    longest = task.max_context_tokens + task.max_step_tokens
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", longest)
+    if positions < longest:
+        raise CheckpointError(
+            f"{folder}: its {positions} positions are fewer than the {longest} tokens of this task's longest chain;"
+            " use a checkpoint of a task as long"
+        )
 
 
 def rewind_damage(folders: Folders) -> str | None:

@@ -13,6 +13,7 @@ from omegaconf import MISSING
 
 TEACHERS = ("random", "hindsight", "star", "search")
 FILLS = ("random", "hindsight", "rules")
+OURS = ("selfplay.", "tasks.", "models.")  # modules whose errors are one line that names the mend
 
 
 class ConfigError(ValueError):
@@ -117,7 +118,7 @@ class SelfplayConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
     workers: int = 0  # processes, one thread each; 0: one a core
-    run_dir: str | None = None  # None: runs/<task>-<mode>-seed<seed>
+    run_dir: str | None = None  # None: runs/<task>-<mode>-seed<seed>, with -2, -3, ... where that is taken
     resume: str | None = None  # a run_dir to go on with
     checkpoint: str | None = None  # start from these weights instead of from scratch
     tensorboard: bool = False
@@ -188,6 +189,28 @@ def check_config(config: SelfplayConfig) -> None:
         raise ConfigError(f"actor.discount={config.actor.discount} must lie in (0, 1]")
     if not 0 <= config.learner.value_smoothing < 0.5:
         raise ConfigError(f"learner.value_smoothing={config.learner.value_smoothing} must lie in [0, 0.5)")
+    if not config.evaluation.search_tokens or min(config.evaluation.search_tokens) < 1:
+        raise ConfigError(
+            f"evaluation.search_tokens={config.evaluation.search_tokens}: give budgets of at least 1 token"
+        )
+    if not 0 < config.evaluation.gate_alpha < 1:
+        raise ConfigError(f"evaluation.gate_alpha={config.evaluation.gate_alpha} must lie in (0, 1)")
+    above_zero = {
+        "actor.temperature": config.actor.temperature,
+        "learner.learning_rate": config.learner.learning_rate,
+        "learner.muon_learning_rate": config.learner.muon_learning_rate,
+        "learner.gradient_norm": config.learner.gradient_norm,
+        "learner.reuse": config.learner.reuse,
+        "model.heads": config.model.heads,
+        "model.layers": config.model.layers,
+        "model.hidden_size": config.model.hidden_size,
+        "model.intermediate": config.model.intermediate,
+    }
+    for name, value in above_zero.items():
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"{name}={value} must be above 0")
+    if not 0 <= config.seed < 2**63:
+        raise ConfigError(f"seed={config.seed} must lie in 0..2^63 - 1")
     if config.workers < 0:
         raise ConfigError(f"workers={config.workers} must be 0 (one a core) or more")
     if config.model.hidden_size % (2 * config.model.heads):

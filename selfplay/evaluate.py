@@ -1,6 +1,7 @@
 """Measure a model on fixed problems: solve rates, illegal steps, and how good its value is.
 
-Labels come from the task's exact reference and are used here only, after the policy has spoken.
+Labels come from the task's exact reference, after the policy has spoken. They measure, and nothing learns from them; one figure
+of theirs, the AUC on dev problems, decides whether a search looks at the value head at all (`actor.value_auc`).
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ class Learner:
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= MAX_BAD_STEPS:
             raise DivergedError(
-                f"gradients were not finite in {MAX_BAD_STEPS} steps in a row: lower learner.learning_rate "
-                f"(now {self.config.learning_rate}) or learner.gradient_norm, then resume"
+                f"gradients were not finite in {MAX_BAD_STEPS} steps in a row: start a new run with a lower "
+                f"learner.learning_rate (now {self.config.learning_rate}), from checkpoint= one of this run's checkpoints"
             )
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -52,7 +52,7 @@ class Run:
     promoted_iteration: int = 0
     before_iteration: int = 0  # the net that knows only the rules: the end of random play, or the start
     gate_open: bool = True  # False after a rejection: the promoted net acts until a newer one passes
-    value_auc: float = 0.0  # of the last measurement; 0 where it could not be told
+    value_auc: float = 0.0  # of the promoted net, against exact labels on dev; 0 where it could not be told
     outcomes: list[bool] | None = None  # the promoted net's greedy outcomes on dev
     generated_tokens: int = 0
     prefilled_tokens: int = 0
@@ -106,8 +106,8 @@ class Run:
         before = found.headline if self.outcomes is None else np.array(self.outcomes, bool)
         decision = decide(before, found.headline, alpha=config.gate_alpha)
         self.gate_open = decision.promote
-        self.value_auc = 0.0 if np.isnan(found.value_auc) else found.value_auc
         if decision.promote:
+            self.value_auc = 0.0 if np.isnan(found.value_auc) else found.value_auc
             self.promoted.load_state_dict(self.learner.model.state_dict())
             self.promoted_iteration, self.outcomes = self.iteration, found.headline.tolist()
         gate = {"promoted": decision.promote, "reason": decision.reason}
@@ -260,6 +260,9 @@ def started(team: Team, config: SelfplayConfig, root: Path) -> Run:
 def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
     """A run as its last commit left it; what came after is swept and done again, bit for bit."""
     folders = commits.Folders(root)
+    if team.leads:
+        Ledger(folders.ledger).close()  # made by one rank where a kill came before it
+    team.gather(None)
     ledger = Ledger(folders.ledger)
     last = ledger.last()
     if last is None:  # killed before its first commit

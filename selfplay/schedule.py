@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 
 from selfplay.config import LearnerConfig, Phase, phase_limits
 
+PACE = 0.25  # share of a phase's time by which it may fall behind before the clock sets its progress
+
 
 @dataclass
 class PhaseSpent:
@@ -16,13 +18,27 @@ class PhaseSpent:
     cpu_seconds: float = 0.0
     seconds: float = 0.0
 
-    def share_of(self, phase: Phase) -> float:
-        """Progress in [0, 1]: the limit that is nearest decides."""
+    def shares(self, phase: Phase) -> list[float | None]:
+        """Used share of each limit, 1 or more where it is reached, None where the phase does not have it."""
         used = (self.iterations, self.generated_tokens, self.cpu_seconds, self.seconds)
-        shares = [
-            u / limit if limit else 1.0 for u, limit in zip(used, phase_limits(phase), strict=True) if limit is not None
-        ]
-        return min(1.0, max(shares))
+        limits = phase_limits(phase)
+        return [None if limit is None else u / limit if limit else 1.0 for u, limit in zip(used, limits, strict=True)]
+
+    def over(self, phase: Phase) -> bool:
+        """Whether any limit is reached."""
+        return any(share is not None and share >= 1.0 for share in self.shares(phase))
+
+    def share_of(self, phase: Phase) -> float:
+        """Progress in [0, 1], by what can be counted: the nearer of iterations and tokens.
+
+        The clock sets it where the phase has nothing else, or has fallen far behind; until then the same seed takes the same
+        steps at the same rates, however fast the machine is.
+        """
+        shares = self.shares(phase)
+        counted = [share for share in shares[:2] if share is not None]
+        timed = [share for share in shares[2:] if share is not None]
+        late = [(share - PACE) / (1.0 - PACE) for share in timed] if counted else timed
+        return min(1.0, max(0.0, *counted, *late))
 
 
 @dataclass
@@ -38,7 +54,7 @@ class Position:
         self.spent.generated_tokens += generated_tokens
         self.spent.cpu_seconds += cpu_seconds
         self.spent.seconds += seconds
-        if self.spent.share_of(phases[self.phase]) >= 1.0:
+        if self.spent.over(phases[self.phase]):
             self.phase += 1
             self.spent = PhaseSpent()
 

@@ -14,16 +14,24 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from selfplay.config import OURS
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class TeamError(RuntimeError):
+    """A worker failed, and the run with it. The message is one line: the worker's own."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,9 @@ def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
     if size == 1:
         return body(Team(), *args)
     with tempfile.TemporaryDirectory(prefix="reverse-o1-") as folder:
-        meeting = f"file://{folder}/meeting"
         context = mp.get_context("spawn")
         peers = [
-            context.Process(target=_peer, args=(rank, size, meeting, os.getpid(), body, args), daemon=True)
+            context.Process(target=_peer, args=(rank, size, folder, os.getpid(), body, args), daemon=True)
             for rank in range(1, size)
         ]
         on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # peers inherit it: Ctrl-C is the leader's alone
@@ -99,11 +106,16 @@ def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
         finally:
             signal.signal(signal.SIGINT, on_interrupt)
         try:
-            _join(0, size, meeting)
+            _join(0, size, folder)
             result = body(Team(0, size), *args)
             for peer in peers:
                 peer.join()
             return result
+        except RuntimeError as error:
+            said = sorted(Path(folder).glob("failed-*"))
+            if said and _of_the_meeting(error):
+                raise TeamError(said[0].read_text()) from error
+            raise
         finally:
             for peer in peers:
                 peer.kill()
@@ -111,21 +123,35 @@ def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
                 dist.destroy_process_group()
 
 
-def _join(rank: int, size: int, meeting: str) -> None:
+def _join(rank: int, size: int, folder: str) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(minutes=30))
 
 
-def _peer(rank: int, size: int, meeting: str, parent: int, body: Callable[..., Any], args: tuple) -> None:
+def _peer(rank: int, size: int, folder: str, parent: int, body: Callable[..., Any], args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leader's to handle
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
     torch.set_num_threads(1)
-    _join(rank, size, meeting)
-    body(Team(rank, size), *args)
+    _join(rank, size, folder)
+    try:
+        body(Team(rank, size), *args)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the leader tells it)
+        if not _of_the_meeting(error):
+            if not isinstance(error, OSError) and not type(error).__module__.startswith(OURS):
+                traceback.print_exc()  # a defect of the program, not a refusal
+            line = " ".join(str(error).split()) or type(error).__name__
+            Path(folder, f"failed-{rank}").write_text(f"worker {rank}: {line}")
+        os._exit(1)
     dist.destroy_process_group()
+
+
+def _of_the_meeting(error: Exception) -> bool:
+    """Whether a collective failed because another rank is gone; the reason is that rank's to tell."""
+    return type(error).__module__.startswith(("builtins", "torch")) and "gloo" in str(error).lower()
 
 
 class CpuClock:

@@ -1,5 +1,7 @@
-"""Ways to spend generated tokens on a problem, all with the verifier in the loop and the same accounting.
+"""Ways to spend generated tokens on a problem, all with the verifier in the loop.
 
+A token is paid when the model samples it. Best-of-N therefore pays a prefix again in every sample; a tree search samples no
+token twice in one tree, which is what it is for. Enumeration, which asks no model, pays every step that it writes.
 Every strategy returns, for each problem, the tokens it had paid when the verifier first accepted a chain, so that one
 run gives the solve rate at every smaller budget. Only self-verifying tasks may be used:
 no gold answer is in reach here.

@@ -166,7 +166,7 @@ class Task(ABC):
 
     @abstractmethod
     def solvable(self, problem: Problem, state: tuple) -> bool:
-        """Exact label for measuring the value head. Never shown to the policy or a search."""
+        """Exact label for measuring the value head. Never shown to the policy, a search or the learner."""
 
     @abstractmethod
     def distance(self, problem: Problem, state: tuple) -> int | None:

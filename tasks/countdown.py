@@ -20,7 +20,7 @@ import numpy as np
 
 from . import countdown_play as play
 from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
-from .countdown_space import CountdownSpace, Ranges, build_space, identity, reachable
+from .countdown_space import CountdownSpace, Ranges, build_space, identity, reachable, wide_ranges
 from .splits import check_fraction, check_int, draw_distinct, keyed_permutation, split_code
 
 ACCEPT_QUANTILE = 0.1  # share of identities that hindsight keeps whenever it meets them; see `acceptance`
@@ -84,13 +84,10 @@ class Countdown(Task):
         self.cap = cap
         self.space: CountdownSpace = build_space(ranges, train_fraction, dev_fraction)
         self.wide_share = check_fraction("wide_share", wide_share, 0.0, 1.0)
-        if wide_number_max is None:
-            wide_number_max = min(cap, number_max + (number_max + 2) // 3)
-        wide_number_max = check_int("wide_number_max", wide_number_max, number_max, cap)
         self.wide_space = self.space
         if self.wide_share:
-            wide = Ranges(numbers, number_min, wide_number_max, 0, cap, cap)
-            self.wide_space = build_space(wide, train_fraction, dev_fraction)
+            wide = wide_ranges(ranges, wide_number_max)
+            self.wide_space = build_space(wide, train_fraction, dev_fraction) if wide else self.space
         self.vocabulary = play.vocabulary(cap)
         self.max_steps = numbers - 1
         self.max_step_tokens = play.step_tokens(numbers)

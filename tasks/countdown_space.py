@@ -13,7 +13,7 @@ Legend: M multisets, n numbers, T targets in range, S problems of one split.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations_with_replacement
 from math import comb
@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from .base import SPLITS, Split, TaskError
-from .splits import NO_SPLIT, split_code, split_codes, unit_hashes
+from .splits import NO_SPLIT, check_int, split_code, split_codes, unit_hashes
 
 MAX_IDENTITIES = 8_000_000
 
@@ -42,6 +42,11 @@ class Ranges:
     def multisets(self) -> int:
         return comb(self.number_max - self.number_min + self.numbers, self.numbers)
 
+    @property
+    def pairs(self) -> int:
+        """Of numbers and target, solvable or not."""
+        return self.multisets * (self.target_max - self.target_min + 1)
+
 
 @dataclass(frozen=True, eq=False)
 class CountdownSpace:
@@ -58,6 +63,29 @@ def identity(numbers: tuple[int, ...], target: int) -> str:
     return f"{','.join(map(str, sorted(numbers)))}={target}"
 
 
+def wide_ranges(ranges: Ranges, number_max: int | None) -> Ranges | None:
+    """Wider numbers, any target. `number_max` None: a third above that of `ranges`, or as near as can be enumerated; None
+    where nothing wider than the task itself can.
+
+    Raises:
+        TaskError: a `number_max` out of range, or too many pairs.
+    """
+    wide = replace(ranges, target_min=0, target_max=ranges.cap)
+    if number_max is not None:
+        highest = check_int("wide_number_max", number_max, ranges.number_max, ranges.cap)
+        wide = replace(wide, number_max=highest)
+        if wide.pairs > MAX_IDENTITIES:
+            raise TaskError(
+                f"wide_number_max={highest} makes {wide.pairs} pairs of numbers and target, over {MAX_IDENTITIES}: lower it,"
+                " or leave it out"
+            )
+        return wide
+    for highest in range(min(ranges.cap, ranges.number_max + (ranges.number_max + 2) // 3), ranges.number_max - 1, -1):
+        if replace(wide, number_max=highest).pairs <= MAX_IDENTITIES:
+            return replace(wide, number_max=highest)
+    return None
+
+
 @lru_cache(maxsize=4)
 def build_space(ranges: Ranges, train_fraction: float, dev_fraction: float) -> CountdownSpace:
     """Enumerate the solvable (multiset, target) identities and split them by keyed hash.
@@ -65,10 +93,9 @@ def build_space(ranges: Ranges, train_fraction: float, dev_fraction: float) -> C
     Raises:
         TaskError: more than MAX_IDENTITIES candidates, or none that can be solved.
     """
-    width = ranges.target_max - ranges.target_min + 1
-    if ranges.multisets * width > MAX_IDENTITIES:
+    if ranges.pairs > MAX_IDENTITIES:
         raise TaskError(
-            f"{ranges.numbers} numbers in {ranges.number_min}..{ranges.number_max} make {ranges.multisets * width}"
+            f"{ranges.numbers} numbers in {ranges.number_min}..{ranges.number_max} make {ranges.pairs}"
             f" pairs of numbers and target, over {MAX_IDENTITIES}: lower number_max or narrow the target range"
         )
     values = range(ranges.number_min, ranges.number_max + 1)

@@ -176,6 +176,17 @@ def test_a_mistyped_setting_is_named_in_one_line(argument, tmp_path, refusal):
     assert HELP in said
 
 
+def test_a_run_without_a_name_takes_the_next_that_is_free(tmp_path):
+    name = tmp_path / "countdown-search-seed0"
+    assert cli.unused(name) == name
+    name.mkdir()
+    assert cli.unused(name) == name  # empty
+    (name / "config.json").touch()
+    assert cli.unused(name).name == "countdown-search-seed0-2"
+    (tmp_path / "countdown-search-seed0-2").touch()  # a file in its place
+    assert cli.unused(name).name == "countdown-search-seed0-3"
+
+
 # ---------------------------------------------------------------------------------------------- checkpoint=DIR
 
 
@@ -192,6 +203,21 @@ def test_a_damaged_checkpoint_is_refused_before_a_run_begins(damaged, refusal, t
 def test_a_checkpoint_of_another_task_is_refused_before_a_run_begins(finished, refusal, tmp_path):
     said = refusal("experiment=sliding", f"checkpoint={checkpoint(finished)}", f"run_dir={tmp_path / 'run'}")
     assert "its tokens are not those of task sliding" in said
+
+
+def test_a_checkpoint_of_shorter_chains_is_refused_before_a_run_begins(refusal, tmp_path):
+    said = refusal(
+        "task.numbers=4", f"checkpoint={cli.CONF.parent}/models/shipped/countdown3", f"run_dir={tmp_path / 'run'}"
+    )
+    assert "its 25 positions are fewer than the 37 tokens of this task's longest chain" in said
+
+
+def test_undiscounted_values_are_refused_where_steps_can_be_undone(refusal, tmp_path):
+    assert "add experiment=sliding, or actor.discount=0.9" in refusal("task=sliding", f"run_dir={tmp_path / 'run'}")
+
+
+def test_what_only_hydra_refuses_is_one_line_too(refusal, tmp_path):
+    assert "must be a string or a list" in refusal("experiment=tiny", "selfplay=null", f"run_dir={tmp_path / 'run'}")
 
 
 # ---------------------------------------------------------------------------------------------- damage in a run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -57,6 +59,36 @@ def test_iterations_weigh_before_the_times_that_only_cap_them():
     assert phase_weights(timed) == [5, 15]
 
 
+TIMED = [Phase("hindsight", iterations=10, seconds=100, steps=10)]
+
+
+@pytest.mark.parametrize("slow", [1.0, 5.0, 11.0])
+def test_the_clock_does_not_touch_the_rate_while_iterations_keep_pace(slow):
+    position, seen = Position(), []
+    while not position.done(TIMED):
+        seen.append(position.progress(TIMED))
+        position.advance(TIMED, generated_tokens=0, cpu_seconds=0.0, seconds=slow)
+    assert seen == pytest.approx([k / 10 for k in range(len(seen))], abs=0.1)
+    assert seen[:4] == [0.0, 0.1, 0.2, 0.3]
+    assert len(seen) == min(10, math.ceil(100 / slow))
+
+
+def test_far_behind_the_clock_brings_the_rate_down_before_the_time_is_up():
+    position = Position()
+    position.advance(TIMED, generated_tokens=0, cpu_seconds=0.0, seconds=70.0)
+    assert position.progress(TIMED) == pytest.approx((0.7 - 0.25) / 0.75)
+    position.advance(TIMED, generated_tokens=0, cpu_seconds=0.0, seconds=29.9)
+    assert 0.99 < position.progress(TIMED) < 1.0
+    position.advance(TIMED, generated_tokens=0, cpu_seconds=0.0, seconds=0.1)
+    assert position.done(TIMED)
+
+
+def test_a_phase_with_time_alone_follows_the_clock():
+    phases, position = [Phase("hindsight", cpu_seconds=40.0)], Position()
+    position.advance(phases, generated_tokens=0, cpu_seconds=10.0, seconds=500.0)
+    assert position.progress(phases) == 0.25
+
+
 def test_a_position_survives_json():
     position = Position()
     spend(position, seconds=1.5)
@@ -91,6 +123,13 @@ def test_the_page_of_settings_and_the_schema_give_the_same_defaults():
         (lambda c: setattr(c.learner, "value_share", 1.5), "learner.value_share"),
         (lambda c: setattr(c.evaluation, "dev", 0), "evaluation.dev"),
         (lambda c: setattr(c.model, "heads", 5), "model.heads"),
+        (lambda c: setattr(c.model, "heads", 0), "model.heads"),
+        (lambda c: setattr(c.evaluation, "search_tokens", []), "evaluation.search_tokens"),
+        (lambda c: setattr(c.evaluation, "gate_alpha", 1.0), "evaluation.gate_alpha"),
+        (lambda c: setattr(c.actor, "temperature", 0.0), "actor.temperature"),
+        (lambda c: setattr(c.learner, "learning_rate", float("nan")), "learner.learning_rate"),
+        (lambda c: setattr(c, "seed", 2**63), "seed"),
+        (lambda c: setattr(c, "seed", -1), "seed"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line_that_names_it(break_it, names):

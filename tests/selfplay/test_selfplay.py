@@ -125,6 +125,8 @@ REFUSALS = {
         ["task.numbers=2", "task.target_min=98", "task.target_max=99", "task.number_max=5"],
         "target",
     ),
+    "no dev problem": (["task.numbers=2", "task.number_max=3", "task.target_min=1", "task.target_max=5"], "dev split"),
+    "no test problem": (["task.number_max=3", "task.target_min=10", "task.target_max=20"], "test split"),
     "a rule without its limit": (["actor.rule=gumbel"], "actor.simulations"),
     "an unknown rule": (["actor.rule=dfs"], "best_first"),
     "a checkpoint that is not there": (["checkpoint=/nowhere"], "/nowhere"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfplay.team import Team, run_as_team
+from selfplay.config import ConfigError
+from selfplay.team import Team, TeamError, run_as_team
 
 
 def sums_and_lists(team: Team, items: list[int]) -> tuple:
@@ -27,5 +28,17 @@ def test_ranks_agree_whatever_their_number(size, total):
 
 
 def test_a_failed_rank_ends_the_leader_too():
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TeamError, match=r"^worker 1: this rank fails$"):
         run_as_team(2, breaks)
+
+
+def leader_breaks(team: Team) -> None:
+    if team.leads:
+        raise ConfigError("the leader fails")
+    team.gather(None)
+
+
+def test_a_leader_that_fails_says_its_own_reason(capfd):
+    with pytest.raises(ConfigError, match=r"^the leader fails$"):
+        run_as_team(2, leader_breaks)
+    assert "Traceback" not in capfd.readouterr().err

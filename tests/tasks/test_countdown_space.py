@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import combinations_with_replacement, permutations
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks import SPLITS, TaskError, make_task
-from tasks.countdown_space import reachable
+from tasks.countdown_space import MAX_IDENTITIES, Ranges, reachable, wide_ranges
 from tasks.splits import unit_hashes
 
 
@@ -84,6 +85,27 @@ def test_splits_are_uniform_over_targets_and_numbers():
         expected = observed.sum(1, keepdims=True) * observed.sum(0) / observed.sum()
         freedom = (len(SPLITS) - 1) * (observed.shape[1] - 1)
         assert abs(((observed - expected) ** 2 / expected).sum() - freedom) < 5 * (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("ranges", "highest"),
+    [
+        (Ranges(3, 1, 15, 10, 50, 99), 20),  # a third more
+        (Ranges(6, 1, 15, 10, 50, 99), 17),  # 20 would make 17.7 million pairs
+        (Ranges(3, 1, 90, 10, 50, 99), None),  # nor does the task's own range fit with every target
+    ],
+)
+def test_wide_play_goes_as_far_as_can_be_enumerated(ranges, highest):
+    wide = wide_ranges(ranges, None)
+    assert (wide and wide.number_max) == highest
+    assert wide is None or wide.pairs <= MAX_IDENTITIES
+    if wide and highest < 20:
+        assert replace(wide, number_max=highest + 1).pairs > MAX_IDENTITIES
+
+
+def test_a_wide_range_that_was_asked_for_and_is_too_wide_is_named():
+    with pytest.raises(TaskError, match="wide_number_max=20 makes 17710000 pairs"):
+        wide_ranges(Ranges(6, 1, 15, 10, 50, 99), 20)
 
 
 def test_wider_ranges_never_move_a_test_problem_into_train():
