@@ -103,7 +103,7 @@ def check_start(folder: Path, task: Task) -> None:
     """Refuse the checkpoint of `checkpoint=` before anything is written.
 
     Raises:
-        CheckpointError: it is damaged, or of another task.
+        CheckpointError: it is damaged, of another task, or of one with shorter chains.
     """
     model, tokenizer, _ = load_checkpoint(folder)
     if tokenizer.get_vocab() != task.token_ids:

@@ -6,6 +6,7 @@ Every limit is optional; the first one reached ends what it limits. Units stand 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -159,7 +160,7 @@ def check_config(config: SelfplayConfig) -> None:
             raise ConfigError(f"{name}={value!r} is unknown: use one of {', '.join(allowed)}")
     if config.actor.rule == "gumbel" and not config.actor.simulations:
         raise ConfigError("actor.rule=gumbel halves a fixed number of simulations: set actor.simulations, e.g. 32")
-    positive = {
+    counts = {
         "actor.problems": config.actor.problems,
         "actor.tokens": config.actor.tokens,
         "actor.candidates": config.actor.candidates,
@@ -170,10 +171,11 @@ def check_config(config: SelfplayConfig) -> None:
         "evaluation.test": config.evaluation.test,
         "evaluation.every": config.evaluation.every,
         "evaluation.samples": config.evaluation.samples,
+        "model.heads": config.model.heads,
+        "model.layers": config.model.layers,
+        "model.hidden_size": config.model.hidden_size,
+        "model.intermediate": config.model.intermediate,
     }
-    for name, value in positive.items():
-        if value < 1:
-            raise ConfigError(f"{name}={value} must be at least 1")
     shares = {
         "actor.full_share": config.actor.full_share,
         "actor.value_auc": config.actor.value_auc,
@@ -182,9 +184,22 @@ def check_config(config: SelfplayConfig) -> None:
         "learner.rules_share": config.learner.rules_share,
         "learner.decay_from": config.learner.decay_from,
     }
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name}={value} is a share: use 0 to 1")
+    above_zero = {
+        "actor.temperature": config.actor.temperature,
+        "learner.learning_rate": config.learner.learning_rate,
+        "learner.muon_learning_rate": config.learner.muon_learning_rate,
+        "learner.gradient_norm": config.learner.gradient_norm,
+        "learner.reuse": config.learner.reuse,
+    }
+    ranges = (
+        (counts, lambda value: value >= 1, "must be at least 1"),
+        (shares, lambda value: 0 <= value <= 1, "is a share: use 0 to 1"),
+        (above_zero, lambda value: 0 < value < inf, "must be above 0"),
+    )
+    for settings, holds, must in ranges:
+        for name, value in settings.items():
+            if not holds(value):
+                raise ConfigError(f"{name}={value} {must}")
     if not 0 < config.actor.discount <= 1:
         raise ConfigError(f"actor.discount={config.actor.discount} must lie in (0, 1]")
     if not 0 <= config.learner.value_smoothing < 0.5:
@@ -195,20 +210,6 @@ def check_config(config: SelfplayConfig) -> None:
         )
     if not 0 < config.evaluation.gate_alpha < 1:
         raise ConfigError(f"evaluation.gate_alpha={config.evaluation.gate_alpha} must lie in (0, 1)")
-    above_zero = {
-        "actor.temperature": config.actor.temperature,
-        "learner.learning_rate": config.learner.learning_rate,
-        "learner.muon_learning_rate": config.learner.muon_learning_rate,
-        "learner.gradient_norm": config.learner.gradient_norm,
-        "learner.reuse": config.learner.reuse,
-        "model.heads": config.model.heads,
-        "model.layers": config.model.layers,
-        "model.hidden_size": config.model.hidden_size,
-        "model.intermediate": config.model.intermediate,
-    }
-    for name, value in above_zero.items():
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"{name}={value} must be above 0")
     if not 0 <= config.seed < 2**63:
         raise ConfigError(f"seed={config.seed} must lie in 0..2^63 - 1")
     if config.workers < 0:

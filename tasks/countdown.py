@@ -84,10 +84,8 @@ class Countdown(Task):
         self.cap = cap
         self.space: CountdownSpace = build_space(ranges, train_fraction, dev_fraction)
         self.wide_share = check_fraction("wide_share", wide_share, 0.0, 1.0)
-        self.wide_space = self.space
-        if self.wide_share:
-            wide = wide_ranges(ranges, wide_number_max)
-            self.wide_space = build_space(wide, train_fraction, dev_fraction) if wide else self.space
+        wide = wide_ranges(ranges, wide_number_max) if self.wide_share else None
+        self.wide_space = build_space(wide, train_fraction, dev_fraction) if wide else self.space
         self.vocabulary = play.vocabulary(cap)
         self.max_steps = numbers - 1
         self.max_step_tokens = play.step_tokens(numbers)
