@@ -1,0 +1,399 @@
+"""Many trees of packed records, for evaluators that answer in microseconds: a table, a small net, a simulator.
+
+`Store` is the graph of states that a language model's search grows: equal states merge, candidates are drawn in portions,
+each expansion costs milliseconds. A `Forest` is the other end: a node's children are known when it is expanded, nothing
+merges, and a simulation costs tens of nanoseconds a visited node. 16 bytes a node, and 8 more for each 64-byte line of
+them; see `forest_kernels` for the layout.
+
+    forest = Forest(n_trees=64, n_actions=4, simulations=256)
+    while forest.step():                                 # one compiled call: backup of the last wave, the next one
+        priors, values = net(states[forest.nodes])       # [L, A], [L]
+        forest.answer(priors, values)
+
+The caller keeps its own state of a node under the node's id; `parents` and `actions` say where a new leaf comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from mcts import forest_kernels as kernels
+from mcts import forest_moves as moves
+from mcts.forest_kernels import LINE, MAX_LANES
+from mcts.forest_rules import TreeGumbel, TreePUCT
+from mcts.graph import completed_q
+from mcts.memory import huge_pages
+from mcts.rules.gumbel import halving_table
+
+NO_NODE = -1  # parent of a root
+NO_LIMIT = np.iinfo(np.int32).max
+_DEPTH_ROOM = 64  # records of a path to make room for at first
+_MAX_LINES = 1 << 26  # of a link's 26 bits
+
+
+class ForestError(ValueError):
+    """An answer or a setting that cannot be used; one line that names the mend. The forest is as it was before."""
+
+
+class Forest:
+    """Trees of one search, and the wave under way. T trees, A actions, L leaves of the wave."""
+
+    def __init__(
+        self,
+        n_trees: int,
+        n_actions: int,
+        *,
+        simulations: int | None = None,
+        rule: TreePUCT | TreeGumbel | None = None,
+        seed: int = 0,
+        noise: npt.ArrayLike | None = None,
+        wave: int = 1,
+        slots: int | None = None,
+        capacity: int = 1 << 12,
+    ):
+        """A forest of unexpanded roots, whose ids are 0, 4, 8, ...
+
+        Args:
+            n_actions: most children of a node; each node may have fewer.
+            simulations: limit of each tree, the evaluation of the root included; None: `step` goes on for ever.
+            seed: of the Gumbel noise, one draw for each tree and action.
+            noise: float32 [T, A], Gumbel noise drawn elsewhere.
+            wave: leaves of one tree in a round. A descent to a leaf that waits already is taken back and ends the tree's round;
+                a tree all of whose descents in a round end in terminals is done.
+            slots: leaves of a round over all trees, None: T * wave. With fewer, trees take turns; a tree is always served
+                with its whole wave, so that it does not depend on the others.
+            capacity: nodes to make room for at first; grows by doubling.
+
+        Raises:
+            ForestError: a setting outside its range.
+        """
+        rule = rule or TreePUCT()
+        slots = n_trees * wave if slots is None else slots
+        for name, value, low, high in (
+            ("n_trees", n_trees, 1, 1 << 22),
+            ("n_actions", n_actions, 1, MAX_LANES),
+            ("wave", wave, 1, 1 << 20),
+            ("slots", slots, wave, 1 << 22),
+            ("simulations", NO_LIMIT if simulations is None else simulations, 0, NO_LIMIT),
+        ):
+            if not low <= value <= high:
+                raise ForestError(f"{name}={value} must lie in {low}..{high}")
+        gumbel = isinstance(rule, TreeGumbel)
+        if gumbel and simulations is None:
+            raise ForestError("Gumbel halves a fixed number of simulations: give simulations=")
+        self.n_trees, self.n_actions, self.rule = n_trees, n_actions, rule
+        self._given = isinstance(rule, TreePUCT) and rule.first_play == "given"
+        self._lanes = 4 if n_actions <= 4 else (n_actions + 7) // 8 * 8
+        self._answers = np.zeros((slots, 2 + n_actions * (2 if self._given else 1)), np.float32)
+        self._lines = huge_pages(LINE * (max(capacity // 4, 1) + n_trees))
+        self._parents = np.zeros(2 * (len(self._lines) // LINE), np.int32)
+        self._work = np.zeros(kernels.work_words(n_trees, slots, _DEPTH_ROOM), np.int32)
+        self._begin(slots, wave, NO_LIMIT if simulations is None else simulations)
+        self._rounds = 0  # that can be played before room must be made
+        self._bases, self._halving = np.zeros((0, 0), np.float32), np.zeros((1, 1), np.int32)
+        if isinstance(rule, TreeGumbel) and simulations is not None:
+            drawn = np.random.default_rng(seed).gumbel(size=(n_trees, n_actions)) if noise is None else noise
+            self._bases = np.zeros((n_trees, self._lanes), np.float32)
+            self._bases[:, :n_actions] = rule.gumbel_scale * np.asarray(drawn)
+            self._halving = halving_table(min(rule.max_considered, n_actions), max(simulations - 1, 1))
+
+    def _begin(self, slots: int, wave: int, simulations: int) -> None:
+        work, values, rule = self._work, self._work.view(np.float32), self.rule
+        work[kernels.TOP] = work[kernels.TREES] = self.n_trees
+        work[kernels.WIDTH], work[kernels.SLOTS], work[kernels.WAVE] = self.n_actions, slots, wave
+        work[kernels.DEPTH_ROOM] = _DEPTH_ROOM
+        values[kernels.PENDING_VALUE] = rule.pending_value
+        if isinstance(rule, TreeGumbel):
+            values[kernels.VALUE_SCALE], values[kernels.VISIT_OFFSET] = rule.value_scale, rule.maxvisit_init
+            work[kernels.CONSIDERED] = rule.max_considered
+        else:
+            kinds = {"parent": kernels.FIRST_PLAY_PARENT, "given": kernels.FIRST_PLAY_GIVEN}
+            work[kernels.FIRST_PLAY_KIND] = kinds.get(str(rule.first_play), kernels.FIRST_PLAY_CONSTANT)
+            number = rule.first_play_reduction if isinstance(rule.first_play, str) else rule.first_play
+            values[kernels.FIRST_PLAY] = number
+            values[kernels.C_INIT], values[kernels.C_BASE] = rule.c_init, rule.c_base
+            n = np.arange(kernels.TABLE, dtype=np.float64)
+            factors = (np.log((1.0 + n + rule.c_base) / rule.c_base) + rule.c_init) * np.sqrt(n)
+            values[kernels.HEAD : kernels.HEAD + kernels.TABLE] = factors
+        self._section(kernels.OF_LIMITS, self.n_trees)[:] = simulations
+        roots = self._lines.view(np.float32)[: self.n_trees * LINE].reshape(-1, LINE)
+        roots[:, 5:8] = kernels.NEVER_CHOSEN
+        self._parents[: 2 * self.n_trees : 2] = NO_NODE
+
+    # ---- a round
+
+    def step(self) -> bool:
+        """Carry up the answers of the wave under way and select the next; False if there is nothing left to evaluate.
+
+        Raises:
+            ForestError: an answer that cannot be used, or no room for more nodes. Nothing has changed: answer again.
+        """
+        if not self._rounds:
+            self._make_room()
+        found = kernels.play(*self.arrays())
+        if found < 0:
+            self._refuse(-1 - found)
+        self._rounds -= 1
+        return found > 0
+
+    def answer(
+        self,
+        priors: npt.ArrayLike,
+        values: npt.ArrayLike,
+        *,
+        counts: npt.ArrayLike | None = None,
+        terminal: npt.ArrayLike | None = None,
+        first_play: npt.ArrayLike | None = None,
+    ) -> None:
+        """What the evaluator says of the wave's leaves. Entered by the next `step`; until then it may be given again.
+
+        Args:
+            priors: float32 [L, A], at least 0 and not all 0; not normalised here.
+            values: float32 [L] in [0, 1]; the reward of a terminal.
+            counts: [L], children of each leaf, the first `counts` of its priors; None: A.
+            terminal: bool [L]; None: none is.
+            first_play: float32 [L, A] in [0, 1], for the rule's first_play="given".
+
+        Raises:
+            ForestError: a shape does not fit the wave, or first plays are missing.
+        """
+        answers, wide = self._answers[: self.leaves], self.n_actions
+        try:
+            answers[:, 0] = values
+            answers[:, 1] = wide if counts is None else counts
+            answers[:, 2 : 2 + wide] = priors
+            if terminal is not None:
+                answers[np.asarray(terminal, np.bool_), 1] = -1.0
+            if self._given:
+                answers[:, 2 + wide :] = np.nan if first_play is None else first_play
+        except (ValueError, IndexError) as error:
+            raise ForestError(f"answers for {self.leaves} leaves of {wide} actions are needed: {error}") from None
+        if self._given and not ((answers[:, 2 + wide :] >= 0) & (answers[:, 2 + wide :] <= 1)).all():
+            raise ForestError("first_play='given' needs first_play in [0, 1] for every action")
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What `forest_kernels.play` works on. Replaced when room is made."""
+        return self._lines, self._parents, self._work, self._answers, self._bases, self._halving
+
+    def cancel(self) -> None:
+        """Take the wave under way back, as if it had not been selected: the evaluator failed and will not be asked again."""
+        kernels.cancel(self._lines, self._work)
+
+    def search(self, evaluate: Callable[[Forest], tuple[npt.ArrayLike, npt.ArrayLike]]) -> Forest:
+        """Play rounds until every tree is at its limit. `evaluate(forest)` returns (priors [L, A], values [L]).
+
+        An evaluator that raises leaves the forest without its last wave, and usable.
+        """
+        while self.step():
+            try:
+                self.answer(*evaluate(self))
+            except BaseException:
+                self.cancel()
+                raise
+        return self
+
+    # ---- the wave under way: views, valid until the next call
+
+    @property
+    def answers(self) -> np.ndarray:
+        """What `answer` fills, for evaluators that write in place: float32 [slots, 2 + A (+ A)], a row a leaf.
+
+        Columns: value; number of children, -1 for a terminal; priors; first plays where the rule takes them.
+        """
+        return self._answers
+
+    @property
+    def visited(self) -> int:
+        """Nodes on the paths of the last round's descents."""
+        return int(self._work[kernels.VISITED])
+
+    @property
+    def leaves(self) -> int:
+        """L, nodes to be evaluated."""
+        return int(self._work[kernels.LEAVES])
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """Ids of the leaves, int32 [L]."""
+        return self._section(kernels.OF_NODE, self.leaves)
+
+    @property
+    def parents(self) -> np.ndarray:
+        """Ids of their parents, NO_NODE for a root, int32 [L]."""
+        return self._section(kernels.OF_PARENT, self.leaves)
+
+    @property
+    def actions(self) -> np.ndarray:
+        """Which child of its parent each leaf is, int32 [L]."""
+        return self._section(kernels.OF_ACTION, self.leaves)
+
+    @property
+    def trees(self) -> np.ndarray:
+        """Trees of the leaves, int32 [L]."""
+        return self._section(kernels.OF_TREE, self.leaves)
+
+    @property
+    def depths(self) -> np.ndarray:
+        """Edges between root and leaf, int32 [L]."""
+        return self._section(kernels.OF_DEPTH, self.leaves)
+
+    # ---- what was found
+
+    @property
+    def simulations(self) -> np.ndarray:
+        """Descents of each tree, those under way included, int32 [T]; a copy."""
+        return self._section(kernels.OF_SIMULATIONS, self.n_trees).copy()
+
+    @property
+    def n_nodes(self) -> int:
+        """Ids in use; a block of children takes a multiple of four."""
+        return 4 * int(self._work[kernels.TOP])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the records in use, parents included."""
+        return self.n_nodes * (4 * LINE // 4) + 8 * (self.n_nodes // 4)
+
+    def children(self, node: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(ids int32, visits int32, Q float32) of a node's children, [K]; empty for a leaf. Q without a visit: first play.
+
+        Raises:
+            ForestError: no such node.
+        """
+        if not 0 <= node < self.n_nodes:
+            raise ForestError(f"node {node} is not among the {self.n_nodes} of this forest")
+        top = int(self._work[kernels.TOP])
+        found = int(moves.block_of(self._parents, top, node >> 2))
+        block, lanes = (found >> 6) * LINE, (found & 63) * 4
+        link = int(self._lines[block + 3 * lanes + node - block // 4])
+        if link <= 0:
+            none = np.zeros(0, np.int32)
+            return none, none, none.astype(np.float32)
+        first, wide = link >> 6, (link & 63) * 4
+        planes = self._lines[first * LINE : first * LINE + 4 * wide].reshape(4, wide)
+        used = planes.view(np.float32)[1] != kernels.NEVER_CHOSEN
+        visits, totals = planes[0][used], planes.view(np.float32)[1][used]
+        return (
+            np.flatnonzero(used).astype(np.int32) + 4 * first,
+            visits.copy(),
+            totals / np.maximum(visits, 1).astype(np.float32),
+        )
+
+    def root_visits(self) -> np.ndarray:
+        """Visits of the roots' children, int32 [T, A]; 0 where a root has fewer."""
+        out = np.zeros((self.n_trees, self.n_actions), np.int32)
+        for tree in range(self.n_trees):
+            visits = self.children(4 * tree)[1]
+            out[tree, : len(visits)] = visits
+        return out
+
+    def best_actions(self) -> np.ndarray:
+        """The action that each tree's rule takes, int32 [T]; -1 for a root without children.
+
+        PUCT: the most visited, then the highest Q. Gumbel: the highest g + log P + sigma(Q) among the most visited.
+        """
+        return np.array([self._best_action(tree) for tree in range(self.n_trees)], np.int32)
+
+    def _best_action(self, tree: int) -> int:
+        _, visits, q = self.children(4 * tree)
+        if not len(visits):
+            return -1
+        score = q.astype(np.float64)
+        if isinstance(self.rule, TreeGumbel):
+            link = int(self._lines[tree * LINE + 12])
+            block, lanes = (link >> 6) * LINE, (link & 63) * 4
+            priors = self._lines.view(np.float32)[block + 2 * lanes : block + 2 * lanes + len(visits)]
+            raw = float(self._parents.view(np.float32)[2 * (link >> 6) + 1])
+            sigma = completed_q(
+                np.log(priors.astype(np.float64)), visits, score, raw,
+                value_scale=self.rule.value_scale, maxvisit_init=self.rule.maxvisit_init,
+            )  # fmt: skip
+            score = self._bases[tree, : len(visits)] + sigma
+        return int(np.argmax(np.where(visits == visits.max(), score, -np.inf)))
+
+    def reroot(self, nodes: npt.ArrayLike) -> np.ndarray:
+        """Keep of tree t what lies below `nodes[t]`, which becomes its root: tree reuse after a move.
+
+        Simulations are counted anew, from the visits that are kept. Returns int32 [n_nodes before]: the new id of each node,
+        or NO_NODE for what is gone, so that the caller can move its own states.
+
+        Raises:
+            ForestError: a wave is under way, a node is not in its tree, or the rule is Gumbel's.
+        """
+        roots = np.ascontiguousarray(nodes, np.int32)
+        if isinstance(self.rule, TreeGumbel):
+            raise ForestError("halving counts visits from none: begin a new forest at the move, or search by PUCT")
+        if self.leaves:
+            raise ForestError("a wave is under way: step() or cancel() before reroot()")
+        if roots.shape != (self.n_trees,) or roots.min() < 0 or roots.max() >= self.n_nodes:
+            raise ForestError(f"reroot() needs one node of each of the {self.n_trees} trees")
+        for tree, node in enumerate(roots.tolist()):
+            if self._tree_of(node) != tree:
+                raise ForestError(f"node {node} is in tree {self._tree_of(node)}, not {tree}")
+        into, into_parents = huge_pages(len(self._lines)), np.zeros_like(self._parents)
+        into.view(np.float32)[: self.n_trees * LINE].reshape(-1, LINE)[:, 5:8] = kernels.NEVER_CHOSEN
+        top = int(self._work[kernels.TOP])
+        moved = moves.transplant(self._lines, self._parents, roots, into, into_parents, top)
+        self._lines, self._parents = into, into_parents
+        self._work[kernels.TOP], self._rounds = moved[-1], 0
+        self._section(kernels.OF_SIMULATIONS, self.n_trees)[:] = into[: self.n_trees * LINE : LINE]
+        return moved[:-1]
+
+    def _tree_of(self, node: int) -> int:
+        top = int(self._work[kernels.TOP])
+        while node >= 4 * self.n_trees:
+            first = int(moves.block_of(self._parents, top, node >> 2)) >> 6
+            node = int(self._parents[2 * first])
+        return node >> 2
+
+    # ---- room
+
+    def _section(self, which: int, length: int) -> np.ndarray:
+        first = int(kernels.section(self._work, which))
+        return self._work[first : first + length]
+
+    def _refuse(self, code: int) -> None:
+        row, what = divmod(code, 2)
+        node, answers = int(self.nodes[row]), self._answers[row]
+        if what == 0:
+            raise ForestError(f"the value {answers[0]} of node {node} is not in [0, 1]")
+        if not 1 <= answers[1] <= self.n_actions:
+            raise ForestError(
+                f"{answers[1]:.0f} children of node {node}: use 1..{self.n_actions}, or terminal for a node without any"
+            )
+        raise ForestError(f"the priors of node {node} must be finite, at least 0 and not all 0")
+
+    def _make_room(self) -> None:
+        """Room for nodes and paths of at least one more round."""
+        work = self._work
+        slots, top = int(work[kernels.SLOTS]), int(work[kernels.TOP])
+        lines = slots * self._lanes // 4
+        have = len(self._lines) // LINE
+        while have < top + lines:
+            have *= 2
+        if top + lines > _MAX_LINES:
+            raise ForestError(f"{self.n_nodes} nodes: no ids are left; stop here, or reroot()")
+        if have > len(self._lines) // LINE:
+            have = min(have, _MAX_LINES)
+            grown = huge_pages(have * LINE)
+            grown[: len(self._lines)] = self._lines
+            parents = np.zeros(2 * have, np.int32)
+            parents[: len(self._parents)] = self._parents
+            self._lines, self._parents = grown, parents
+        room, deepest = int(work[kernels.DEPTH_ROOM]), int(work[kernels.DEEPEST])
+        if deepest + 2 > room:
+            self._deepen(2 * room)
+            room *= 2
+        self._rounds = min((have - top) // lines, room - deepest - 1)
+
+    def _deepen(self, room: int) -> None:
+        """Longer paths; those of the wave under way move along."""
+        old, slots = self._work, int(self._work[kernels.SLOTS])
+        first, before = int(kernels.section(old, kernels.OF_STEPS)), int(old[kernels.DEPTH_ROOM])
+        self._work = np.zeros(kernels.work_words(self.n_trees, slots, room), np.int32)
+        self._work[:first] = old[:first]
+        self._work[kernels.DEPTH_ROOM] = room
+        self._work[first:].reshape(slots, room)[:, :before] = old[first:].reshape(slots, before)

@@ -1,0 +1,70 @@
+"""Finding and moving blocks of a forest, compiled. Independent of `forest_kernels`, whose layout it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+LINE = 16  # words of 4 bytes in a cache line
+U = np.uint64
+
+
+@njit("uint64(int32[::1], int32, uint64)", **JIT)
+def block_of(parents, top, line):
+    """First line of the block that `line` is part of, and its number of lines: first << 6 | lines."""
+    first = line
+    if parents[U(2) * line] < -1:
+        first = line - U(-parents[U(2) * line] - 2)
+    size = U(1)
+    while first + size < U(top) and parents[U(2) * (first + size)] < -1:
+        size += U(1)
+    return first << U(6) | size
+
+
+@njit("int32[::1](int32[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32)", **JIT)
+def transplant(lines, parents, roots, into, into_parents, top):
+    """Copy the subtrees below the nodes `roots` [T] into an empty forest; int32 [old nodes]: new ids, or -1.
+
+    `roots[t]` becomes the root of tree t. Blocks are laid out breadth first, all trees together.
+    """
+    moved = np.full(U(4) * U(top), -1, np.int32)
+    trees = U(roots.size)
+    for t in range(trees):
+        node = U(roots[t])
+        found = block_of(parents, top, node >> U(2))
+        block, lanes = (found >> U(6)) * U(LINE), (found & U(63)) << U(2)
+        lane = node - (block >> U(2))
+        for plane in range(U(4)):
+            into[t * U(LINE) + U(4) * plane] = lines[block + plane * lanes + lane]
+        moved[node] = np.int32(t << U(2))
+        into_parents[U(2) * t] = -1
+    end, at = trees, U(0)
+    while at < end:
+        own = U(1)
+        while at + own < end and into_parents[U(2) * (at + own)] < -1:
+            own += U(1)
+        lanes = own << U(2)
+        links = at * U(LINE) + U(3) * lanes
+        for lane in range(lanes if at >= trees else U(1)):
+            link = into[links + lane]
+            if link <= 0:
+                continue
+            source, size = U(link) >> U(6), U(link) & U(63)
+            for i in range(size * U(LINE)):
+                into[end * U(LINE) + i] = lines[source * U(LINE) + i]
+            for i in range(size << U(2)):
+                moved[(source << U(2)) + i] = np.int32((end << U(2)) + i)
+            into[links + lane] = np.int32((end << U(6)) | size)
+            into_parents[U(2) * end] = np.int32((at << U(2)) + lane)
+            into_parents[U(2) * end + U(1)] = parents[U(2) * source + U(1)]
+            for i in range(U(1), size):
+                into_parents[U(2) * (end + i)] = -np.int32(i) - 2
+            end += size
+        at += own
+    moved_top = np.empty(1, np.int32)
+    moved_top[0] = np.int32(end)
+    return np.concatenate((moved, moved_top))

@@ -1,0 +1,45 @@
+"""The two rules of a forest: settings and formulas. `forest_pick` computes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TreePUCT:
+    """argmax_a Q(a) + c(N) P(a) sqrt(N) / (1 + N(a)), c(N) = log((1 + N + c_base) / c_base) + c_init.
+
+    AlphaZero (Silver et al. 2018, supplementary, *Search*), for one agent: Q is the mean of the values carried up, in [0, 1].
+    N counts the visits of the node before the present one. Ties go to the lower action. Arithmetic is float32.
+
+    first_play: Q of a child without a visit: a number; "parent": its parent's own value less `first_play_reduction`, at
+    least 0; "given": what `Forest.answer` is told.
+    pending_value: a visit under way counts as one of this value; 0 is a virtual loss (Chaslot et al. 2008).
+    """
+
+    c_init: float = 1.25
+    c_base: float = 19652.0
+    first_play: float | str = 0.0
+    first_play_reduction: float = 0.0
+    pending_value: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.first_play, str) and self.first_play not in ("parent", "given"):
+            raise ValueError(f"first_play={self.first_play!r}: use a number in [0, 1], 'parent' or 'given'")
+
+
+@dataclass(frozen=True, slots=True)
+class TreeGumbel:
+    """Gumbel MuZero (Danihelka et al. 2022): sequential halving at the root, below it argmax pi'(a) - N(a) / (1 + sum_b N(b)).
+
+    Root: argmax g(a) + log P(a) + sigma(Q(a)) among the children with the visit count that halving considers now. pi' is
+    proportional to P exp(sigma(Q)); sigma(q) = (maxvisit_init + max_b N(b)) * value_scale * q, with q completed by the mixed
+    value and rescaled to [0, 1] over the children, as in mctx's `gumbel_muzero_policy`, whose visits it repeats.
+    Deviation: P must sum to 1 over the children where their log-probabilities are to mean what they do there.
+    """
+
+    max_considered: int = 16
+    value_scale: float = 0.1
+    maxvisit_init: float = 50.0
+    gumbel_scale: float = 1.0
+    pending_value: float = 0.0

@@ -1,0 +1,271 @@
+"""A forest equals a plain Python search visit by visit, repeats mctx's Gumbel visits, and refuses what it cannot use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mcts.forest import NO_NODE, Forest, ForestError
+from mcts.forest_kernels import EXTRA, TABLE
+from mcts.forest_rules import TreeGumbel, TreePUCT
+from tests.mcts.forest_reference import ReferenceTree, child_key
+
+
+class Evaluator:
+    """Answers that are a pure function of a node's key."""
+
+    def __init__(self, n_actions: int, *, terminals: float = 0.0, uneven: bool = False, seed: int = 0):
+        self.n_actions, self.terminals, self.uneven, self.seed = n_actions, terminals, uneven, seed
+        self.keys: dict[int, int] = {}
+
+    def answer(self, key: int):
+        """(priors, value, terminal, first plays)."""
+        draw = np.random.default_rng([key, self.seed])
+        count = int(draw.integers(1, self.n_actions + 1)) if self.uneven else self.n_actions
+        priors = draw.dirichlet(np.full(count, 0.6)).astype(np.float32).clip(1e-6)
+        value, terminal = np.float32(draw.random()), draw.random() < self.terminals
+        if terminal:
+            value = np.float32(draw.integers(0, 2))
+        return priors, value, terminal, draw.random(count).astype(np.float32)
+
+    def feed(self, forest: Forest) -> None:
+        """Answer the wave under way."""
+        leaves, wide = forest.leaves, self.n_actions
+        priors, first = np.zeros((leaves, wide), np.float32), np.zeros((leaves, wide), np.float32)
+        values, counts, terminal = np.zeros(leaves, np.float32), np.zeros(leaves, int), np.zeros(leaves, bool)
+        where = zip(forest.nodes, forest.parents, forest.actions, forest.trees, strict=True)
+        for row, (node, parent, action, tree) in enumerate(where):
+            key = int(tree) if parent == NO_NODE else child_key(self.keys[int(parent)], int(action))
+            self.keys[int(node)] = key
+            p, values[row], terminal[row], f = self.answer(key)
+            counts[row], priors[row, : len(p)], first[row, : len(p)] = len(p), p, f
+        forest.answer(priors, values, counts=counts, terminal=terminal, first_play=first)
+
+
+def play(forest: Forest, evaluator: Evaluator, rounds: int = 1 << 30) -> Forest:
+    while rounds and forest.step():
+        evaluator.feed(forest)
+        rounds -= 1
+    return forest
+
+
+def tree_of(forest: Forest, node: int) -> list:
+    """[(visits, Q, subtree), ...] of a node's children."""
+    ids, visits, q = forest.children(node)
+    return [(int(n), float(v), tree_of(forest, int(i))) for i, n, v in zip(ids, visits, q, strict=True)]
+
+
+def reference_tree(node) -> list:
+    return [(child.visits, float(child.q()), reference_tree(child)) for child in node.children]
+
+
+def settings(seed: int):
+    """A random rule, shape and evaluator."""
+    draw = np.random.default_rng(seed)
+    first_play = [float(draw.random()), 0.0, "parent", "given"][seed % 4]
+    rule = TreePUCT(
+        c_init=float(draw.uniform(0.5, 3)), c_base=float(draw.choice([19652.0, 50.0])), first_play=first_play,
+        first_play_reduction=float(draw.uniform(0, 0.3)), pending_value=float(draw.choice([0.0, 0.0, 0.5, -1.0])),
+    )  # fmt: skip
+    n_actions = int(draw.choice([1, 2, 3, 4, 5, 8, 13, 33]))
+    evaluator = Evaluator(
+        n_actions, terminals=float(draw.choice([0.0, 0.1, 0.4])), uneven=bool(draw.integers(2)), seed=seed
+    )
+    return rule, int(draw.integers(1, 6)), int(draw.choice([1, 1, 2, 5])), int(draw.integers(2, 120)), evaluator
+
+
+def assert_equals_reference(seed: int) -> int:
+    """Play a random configuration both ways; simulations played."""
+    rule, n_trees, wave, limit, evaluator = settings(seed)
+    forest = Forest(n_trees, evaluator.n_actions, simulations=limit, rule=rule, wave=wave, capacity=4)
+    play(forest, evaluator)
+    for tree in range(n_trees):
+        reference = ReferenceTree(rule, tree, wave, limit)
+        while reference.play(evaluator.answer):
+            pass
+        assert tree_of(forest, 4 * tree) == reference_tree(reference.root), (seed, tree)
+        assert forest.simulations[tree] == reference.simulations
+    return n_trees * limit
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_equals_plain_python_visit_by_visit(block):
+    for seed in range(12 * block, 12 * block + 12):
+        assert_equals_reference(seed)
+
+
+@pytest.mark.slow
+def test_equals_plain_python_over_many_random_searches():
+    played, seed = 0, 1000
+    while played < 500_000:
+        played += assert_equals_reference(seed)
+        seed += 1
+
+
+def test_large_counts_leave_the_table_of_exploration_factors():
+    rule, evaluator = TreePUCT(c_base=300.0), Evaluator(2)
+    forest = play(Forest(1, 2, simulations=TABLE + 300, rule=rule), evaluator)
+    reference = ReferenceTree(rule, 0, 1, TABLE + 300)
+    while reference.play(evaluator.answer):
+        pass
+    assert tree_of(forest, 0) == reference_tree(reference.root)
+
+
+def test_a_tree_of_terminals_ends():
+    def evaluate(forest):
+        forest.answer(np.full((forest.leaves, 2), 0.5), np.full(forest.leaves, 0.25), terminal=forest.depths > 0)
+
+    forest = Forest(2, 2)
+    while forest.step():
+        evaluate(forest)
+    assert [int(visits.sum()) for _, visits, _ in map(forest.children, (0, 4))] == [2 + EXTRA + 1] * 2
+    assert forest.children(0)[2].tolist() == [0.25, 0.25]
+
+
+def test_a_tree_does_not_depend_on_its_batch_mates_nor_on_slots():
+    evaluator = Evaluator(5, terminals=0.2, uneven=True)
+    rule = TreePUCT(first_play="parent")
+    together = play(Forest(7, 5, simulations=80, rule=rule, wave=3), evaluator)
+    turns = play(Forest(7, 5, simulations=80, rule=rule, wave=3, slots=7), Evaluator(5, terminals=0.2, uneven=True))
+    for tree in range(7):
+        assert tree_of(together, 4 * tree) == tree_of(turns, 4 * tree)
+
+
+def test_few_slots_serve_every_tree_in_turn():
+    evaluator, seen = Evaluator(3), []
+    forest = Forest(5, 3, simulations=40, slots=2)
+    for _ in range(10):
+        assert forest.step()
+        assert forest.leaves == 2
+        seen += forest.trees.tolist()
+        evaluator.feed(forest)
+    assert seen == list(range(5)) * 4
+
+
+def test_a_descent_to_a_leaf_that_waits_is_taken_back():
+    forest = Forest(1, 2, wave=8)
+    assert forest.step()
+    assert forest.leaves == forest.simulations[0] == 1  # all descents end at the root
+    forest.answer([[0.5, 0.5]], [0.5])
+    forest.step()
+    assert len(set(forest.nodes.tolist())) == forest.leaves == 2
+    assert forest.simulations[0] == 3 == 1 + forest.children(0)[1].sum()
+
+
+def test_cancel_takes_the_wave_back():
+    one, other = (Forest(3, 4, wave=2, rule=TreePUCT(first_play=0.3)) for _ in range(2))
+    evaluator = Evaluator(4, uneven=True)
+    play(one, evaluator, 20)
+    play(other, Evaluator(4, uneven=True), 20)
+    for forest in (one, other):
+        forest.step()
+    before, played = [tree_of(one, 4 * tree) for tree in range(3)], one.simulations
+    under_way = np.bincount(one.trees, minlength=3)
+    one.cancel()
+    assert one.leaves == 0
+    assert under_way.min() > 0
+    assert (one.simulations == played - under_way).all()
+    one.step()
+    assert [tree_of(one, 4 * tree) for tree in range(3)] == before == [tree_of(other, 4 * tree) for tree in range(3)]
+
+
+def test_an_evaluator_that_raises_leaves_the_forest_usable():
+    forest, evaluator, calls = Forest(2, 3, simulations=30), Evaluator(3), []
+
+    def evaluate(forest):
+        calls.append(1)
+        if len(calls) == 10:
+            raise RuntimeError("out of memory")
+        return np.full((forest.leaves, 3), 1 / 3), np.full(forest.leaves, 0.5)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        forest.search(evaluate)
+    assert forest.leaves == 0
+    assert forest.simulations.tolist() == [9, 9]
+    forest.search(evaluate)
+    assert forest.simulations.tolist() == [30, 30]
+    assert evaluator.keys == {}
+
+
+def test_reroot_keeps_the_subtree_and_goes_on_as_it_would_have():
+    evaluator = Evaluator(6, terminals=0.1, uneven=True)
+    forest = play(Forest(3, 6, simulations=150), evaluator)
+    assert not forest.leaves
+    chosen = []
+    for tree in range(3):
+        ids, visits, _ = forest.children(4 * tree)
+        alive = [len(forest.children(int(node))[0]) > 0 for node in ids]
+        chosen.append(int(ids[np.argmax(visits * alive)]))
+    before, nodes = [tree_of(forest, node) for node in chosen], forest.n_nodes
+    keys = {node: evaluator.keys[node] for node in evaluator.keys}
+    moved = forest.reroot(chosen)
+    assert [tree_of(forest, 4 * tree) for tree in range(3)] == before
+    assert len(moved) == nodes > forest.n_nodes
+    assert moved[chosen].tolist() == [0, 4, 8]
+    evaluator.keys = {int(moved[node]): key for node, key in keys.items() if moved[node] != NO_NODE}
+    play(forest, evaluator)
+    assert (forest.simulations == 150).all()
+    assert (forest.root_visits().sum(1) == 149).all()
+
+
+def test_deep_paths():
+    def chain(forest):
+        return np.ones((forest.leaves, 1)), np.full(forest.leaves, 0.5)
+
+    forest = Forest(2, 1, simulations=10_001).search(chain)
+    node, depth = 0, 0
+    while len(ids := forest.children(node)[0]):
+        node, depth = int(ids[0]), depth + 1
+    assert depth == 10_001
+
+
+@pytest.mark.parametrize(
+    ("priors", "value", "names"),
+    [
+        ([0.5, np.nan, 0.5], 0.5, "priors"),
+        ([0.0, 0.0, 0.0], 0.5, "priors"),
+        ([-0.1, 0.6, 0.5], 0.5, "priors"),
+        ([np.inf, 0.6, 0.5], 0.5, "priors"),
+        ([0.2, 0.3, 0.5], np.nan, "value"),
+        ([0.2, 0.3, 0.5], 1.5, "value"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_refused_and_can_be_given_again(priors, value, names):
+    evaluator = Evaluator(3)
+    forest = play(Forest(2, 3, simulations=50), evaluator, 10)
+    forest.step()
+    evaluator.feed(forest)
+    before = tree_of(forest, 0), tree_of(forest, 4)
+    forest.answer([priors, [0.2, 0.3, 0.5]], [value, 0.5])
+    with pytest.raises(ForestError, match=names):
+        forest.step()
+    assert (tree_of(forest, 0), tree_of(forest, 4)) == before
+    evaluator.feed(forest)
+    play(forest, evaluator)
+    assert tree_of(forest, 0) == tree_of(play(Forest(2, 3, simulations=50), Evaluator(3)), 0)
+
+
+def test_bad_settings_are_refused_in_one_line():
+    for wrong in ({"n_actions": 0}, {"n_actions": 70_000}, {"n_trees": 0}, {"wave": 0}, {"slots": 1, "wave": 2}):
+        with pytest.raises(ForestError, match="must lie in"):
+            Forest(**{"n_trees": 2, "n_actions": 3, **wrong})
+    with pytest.raises(ForestError, match="simulations"):
+        Forest(1, 2, rule=TreeGumbel())
+    with pytest.raises(ValueError, match="first_play"):
+        TreePUCT(first_play="best")
+    forest = Forest(1, 3)
+    forest.step()
+    with pytest.raises(ForestError, match="1 leaves of 3 actions"):
+        forest.answer([[0.5, 0.5]], [0.5])
+    forest.answer([[0.2, 0.3, 0.5]], [0.5], counts=[0])
+    with pytest.raises(ForestError, match="0 children of node 0"):
+        forest.step()
+    assert not Forest(1, 3, simulations=0).step()
+
+
+def test_the_package_imports_neither_torch_nor_jax():
+    code = "import sys, mcts.forest; sys.exit(bool({'torch', 'jax'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
