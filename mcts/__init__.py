@@ -15,15 +15,17 @@ from mcts.graph import (
     solution_edges,
     visit_policy,
 )
-from mcts.rules import PUCT, BestFirst, Gumbel, Proportional, Rule
+from mcts.reroot import Rerooted, reroot
+from mcts.rules import PHS, PUCT, BestFirst, Gumbel, Proportional, Rule
 from mcts.search import SearchResult, resume, search
+from mcts.stops import KLDGain, SmartPruning, Stop
 from mcts.store import EDGE, NEVER, NODE, NONE, TREE, Flag, Leaves, Status, Store
 from mcts.types import NO_KEY, Budget, Draw, Evaluator, Expansion, Roots
 
 __all__ = [
-    "EDGE", "NEVER", "NODE", "NONE", "NO_KEY", "PUCT", "TREE", "UNREACHED",
-    "BestFirst", "Budget", "Draw", "Evaluator", "Expansion", "Flag", "Gumbel", "Leaves", "Proportional", "Roots",
-    "Rule", "SearchResult", "Status", "Store",
-    "completed_q", "distances", "graph_values", "improved_policy", "path_edges", "proven_lost", "resume", "search",
+    "EDGE", "NEVER", "NODE", "NONE", "NO_KEY", "PHS", "PUCT", "TREE", "UNREACHED",
+    "BestFirst", "Budget", "Draw", "Evaluator", "Expansion", "Flag", "Gumbel", "KLDGain", "Leaves", "Proportional",
+    "Rerooted", "Roots", "Rule", "SearchResult", "SmartPruning", "Status", "Stop", "Store",
+    "completed_q", "distances", "graph_values", "improved_policy", "path_edges", "proven_lost", "reroot", "resume", "search",
     "solution_edges", "visit_policy",
 ]  # fmt: skip

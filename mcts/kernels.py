@@ -19,8 +19,8 @@ VISITS, VALUE, RAW_VALUE, FLAGS, FIRST_EDGE, LAST_EDGE, N_EDGES, TREE_ID = range
 DEPTH, UNSEEN, BEST_UNSEEN, PATH_LOGPROB, PATH_EDGE, FIRST_IN, OPEN_MASS, FAILURES = range(8, 16)
 E_VISITS, E_IN_FLIGHT, E_LOGPROB, E_TOKENS, E_CHILD, E_PARENT, E_NEXT, E_NEXT_IN = range(8)
 ROOT, SEED, SIMULATIONS, TOKENS, FIRST_SOLUTION, STATUS, N_TREE_NODES, FREE_RUN, QUEUE, DRAWS, SIM_LIMIT = range(11)
-EXPANDED, TERMINAL, EXHAUSTED, SOLVED, CLOSED, DEAD, LOST, PENDING, ON_PATH, QUEUED, RAISED, ON_STACK = (
-    1 << i for i in range(12)
+EXPANDED, TERMINAL, EXHAUSTED, SOLVED, CLOSED, DEAD, LOST, PENDING, ON_PATH, QUEUED, RAISED, ON_STACK, WON = (
+    1 << i for i in range(13)
 )
 NONE = -1
 RUNNING, ALL_CLOSED, SATURATED = 0, 1, 2
@@ -30,9 +30,14 @@ COUNT_NODES, COUNT_EDGES, COUNT_RAISED, COUNT_KEYED = range(4)
 ASK, STUCK, BLOCKED = -1, -2, -3
 FREE_LIMIT = 1024  # simulations in a row without a model call, after which a tree stops
 
-# Words of the parameter vector of a rule.
-DISCOUNT, C_INIT, C_BASE, VIRTUAL_LOSS, WIDEN_C, WIDEN_ALPHA, NOISE_ALPHA, NOISE_FRACTION = range(8)
-VALUE_SCALE, MAXVISIT_INIT, MAX_CONSIDERED, GUMBEL_SCALE = range(1, 5)
+# Words of the parameter vector of a rule. The first three say how values are carried up.
+DISCOUNT, MAX_SHARE, HOW = range(3)
+(C_INIT, C_LOG, C_BASE, VIRTUAL_LOSS, WIDEN_C, WIDEN_ALPHA, NOISE_ALPHA, NOISE_FRACTION,
+ FORCED, STDEV_SCALE, STDEV_PRIOR, STDEV_WEIGHT) = range(3, 15)  # fmt: skip
+VALUE_SCALE, MAXVISIT_INIT, MAX_CONSIDERED, GUMBEL_SCALE = range(3, 7)
+MOMENTS, SOLVE = 1, 2  # bits of HOW: keep the mean of squares; carry proven wins up
+SQUARE = 0  # word of a node's scratch record: mean of the squared values below it
+FORCE = 1e20  # score of a child that is owed a visit
 KIND_PUCT, KIND_GUMBEL = 0, 1
 
 
@@ -81,40 +86,67 @@ def gamma_variate(seed, index, alpha):
 
 
 @njit(**JIT)
-def refresh(nodes, edges, n, discount):
-    """Idempotent visits and value of one expanded node from its edges (KataGo, GraphSearch.md).
-
-    N(n) = 1 + F + sum_e N(e);  Q(n) = (U(n) + sum_e N(e) gamma Q(child(e))) / N(n), with U the raw value and F the
-    expansions that handed out no live candidate, each a measured failure of value 0. A lost node has Q = 0.
-    """
-    node_values = nodes.view(np.float32)
-    total = np.float64(node_values[n, RAW_VALUE])
-    visits = 1 + nodes[n, FAILURES]
-    e = nodes[n, FIRST_EDGE]
-    while e != NONE:
-        k = edges[e, E_VISITS]
-        if k > 0:
-            visits += k
-            total += k * (discount * np.float64(node_values[edges[e, E_CHILD], VALUE]))
-        e = edges[e, E_NEXT]
-    nodes[n, VISITS] = visits
-    node_values[n, VALUE] = 0.0 if nodes[n, FLAGS] & LOST else np.float32(total / visits)
+def square_of(nodes, scratch, n):
+    """Mean of the squared values below a node; of one that was never expanded, the square of its value."""
+    if nodes[n, FLAGS] & EXPANDED:
+        return np.float64(scratch.view(np.float32)[n, SQUARE])
+    value = np.float64(nodes.view(np.float32)[n, VALUE])
+    return value * value
 
 
 @njit(**JIT)
-def backup_path(nodes, edges, path, start, end, last, discount):
+def refresh(nodes, edges, scratch, n, prm):
+    """Idempotent visits and value of one expanded node from its edges (KataGo, GraphSearch.md).
+
+    N(n) = 1 + F + sum_e N(e);  mean(n) = (U(n) + sum_e N(e) gamma Q(child(e))) / N(n), with U the raw value and F the
+    expansions that handed out no live candidate, each a measured failure of value 0.
+    Q(n) = (1 - s) mean(n) + s max over visited e of gamma Q(child(e)), s = MAX_SHARE. A lost node has Q = 0; with SOLVE, one
+    with a solved terminal or a won child has Q = max of gamma Q over these, and is won.
+    """
+    node_values = nodes.view(np.float32)
+    raw = np.float64(node_values[n, RAW_VALUE])
+    total, squares, best, won, gamma = raw, raw * raw, -1.0, -1.0, prm[DISCOUNT]
+    how = np.int64(prm[HOW])
+    visits = 1 + nodes[n, FAILURES]
+    e = nodes[n, FIRST_EDGE]
+    while e != NONE:
+        k, child = edges[e, E_VISITS], edges[e, E_CHILD]
+        q = gamma * np.float64(node_values[child, VALUE])
+        if k > 0:
+            visits += k
+            total += k * q
+            best = max(best, q)
+            if how & MOMENTS:
+                squares += k * (gamma * gamma * square_of(nodes, scratch, child))
+        if how & SOLVE and nodes[child, FLAGS] & (SOLVED | WON):
+            won = max(won, q)
+        e = edges[e, E_NEXT]
+    nodes[n, VISITS] = visits
+    value = total / visits
+    if prm[MAX_SHARE] > 0.0 and best >= 0.0:
+        value = (1.0 - prm[MAX_SHARE]) * value + prm[MAX_SHARE] * best
+    if won >= 0.0:
+        nodes[n, FLAGS] |= WON
+        value = won
+    node_values[n, VALUE] = 0.0 if nodes[n, FLAGS] & LOST else np.float32(value)
+    if how & MOMENTS:
+        scratch.view(np.float32)[n, SQUARE] = np.float32(squares / visits)
+
+
+@njit(**JIT)
+def backup_path(nodes, edges, scratch, path, start, end, last, prm):
     """One more visit of each edge of path[start:end], which ends in node `last`; values from the bottom up."""
     if nodes[last, FLAGS] & TERMINAL:
         nodes[last, VISITS] += 1
     else:
-        refresh(nodes, edges, last, discount)
+        refresh(nodes, edges, scratch, last, prm)
     for i in range(end - 1, start - 1, -1):
         edges[path[i], E_VISITS] += 1
-        refresh(nodes, edges, edges[path[i], E_PARENT], discount)
+        refresh(nodes, edges, scratch, edges[path[i], E_PARENT], prm)
 
 
 @njit(**JIT)
-def backup(nodes, edges, trees, counters, raised, leaves, offsets, path, discount):
+def backup(nodes, edges, scratch, trees, counters, raised, leaves, offsets, path, prm):
     """Backup of a whole wave: marks off, then each path as in `backup_path`, in the wave's order."""
     for i in range(counters[COUNT_RAISED]):
         nodes[raised[i], FLAGS] &= ~RAISED
@@ -123,7 +155,7 @@ def backup(nodes, edges, trees, counters, raised, leaves, offsets, path, discoun
         for i in range(offsets[row], offsets[row + 1]):
             edges[path[i], E_IN_FLIGHT] -= 1
     for row in range(leaves.shape[0]):
-        backup_path(nodes, edges, path, offsets[row], offsets[row + 1], leaves[row], discount)
+        backup_path(nodes, edges, scratch, path, offsets[row], offsets[row + 1], leaves[row], prm)
         trees[nodes[leaves[row], TREE_ID], SIMULATIONS] += 1
 
 
@@ -139,9 +171,28 @@ def open_to(nodes, child):
 
 
 @njit(**JIT)
-def pick_puct(nodes, edges, n, noisy, seed, prm):
+def spread_factor(nodes, scratch, n, prm):
+    """1 + scale (stdev / prior - 1), stdev of the values below `n` with a prior of STDEV_WEIGHT visits (KataGo).
+
+    `getFpuValueForChildrenAssumeVisited` in cpp/search/searchexplorehelpers.cpp; utilities there lie in [-1, 1], values here
+    in [0, 1], so that a prior here is half of one there.
+    """
+    visits = np.float64(nodes[n, VISITS])
+    if visits <= 1.0:
+        return 1.0
+    weight, prior = prm[STDEV_WEIGHT], prm[STDEV_PRIOR]
+    value = np.float64(nodes.view(np.float32)[n, VALUE])
+    mean_square = value * value
+    squares = max(square_of(nodes, scratch, n), mean_square)
+    variance = ((mean_square + prior * prior) * weight + squares * visits) / (weight + visits - 1.0) - mean_square
+    return 1.0 + prm[STDEV_SCALE] * (math.sqrt(max(0.0, variance)) / prior - 1.0)
+
+
+@njit(**JIT)
+def pick_puct(nodes, edges, scratch, n, at_root, seed, prm):
     """Edge to follow at an expanded node, or ASK / STUCK / BLOCKED. AlphaZero's PUCT; see `rules/puct.py`."""
     node_values, edge_values = nodes.view(np.float32), edges.view(np.float32)
+    noisy = at_root and prm[NOISE_FRACTION] > 0.0
     visits, alive, top, noise_total, index = 1 + nodes[n, FAILURES], 0, -np.inf, 0.0, 0
     e = nodes[n, FIRST_EDGE]
     while e != NONE:
@@ -163,8 +214,11 @@ def pick_puct(nodes, edges, n, noisy, seed, prm):
         if not nodes[edges[e, E_CHILD], FLAGS] & DEAD:
             mass += math.exp(np.float64(edge_values[e, E_LOGPROB]) - top)
         e = edges[e, E_NEXT]
-    c_puct = math.log((1.0 + visits + prm[C_BASE]) / prm[C_BASE]) + prm[C_INIT]
+    c_puct = prm[C_LOG] * math.log((1.0 + visits + prm[C_BASE]) / prm[C_BASE]) + prm[C_INIT]
+    if prm[STDEV_SCALE] > 0.0:
+        c_puct *= spread_factor(nodes, scratch, n, prm)
     explore = c_puct * math.sqrt(np.float64(visits))
+    owed = prm[FORCED] * np.float64(visits - 1 - nodes[n, FAILURES]) if at_root else 0.0
     best, best_score, blocked, index = NONE, -np.inf, False, -1
     e = nodes[n, FIRST_EDGE]
     while e != NONE:
@@ -183,6 +237,8 @@ def pick_puct(nodes, edges, n, noisy, seed, prm):
         q = prm[DISCOUNT] * np.float64(node_values[child, VALUE])
         q = q * (1.0 + done) / (1.0 + done + prm[VIRTUAL_LOSS] * flying)
         score = q + explore * prior / (1.0 + done + flying)
+        if owed > 0.0 and done + flying > 0.0 and done + flying < math.sqrt(owed * prior):
+            score = FORCE
         if score > best_score:
             best, best_score = e, score
         e = edges[e, E_NEXT]
@@ -283,7 +339,7 @@ def pick_gumbel(nodes, edges, n, row, at_root, tree_seed, noise, prm, table):
 
 
 @njit(**JIT)
-def select(kind, nodes, edges, trees, wave_size, prm, table, noise, leaves, offsets, path):
+def select(kind, nodes, edges, scratch, trees, wave_size, prm, table, noise, leaves, offsets, path):
     """Up to `wave_size` distinct leaves of every running tree. Returns (number of leaves, path buffer, maybe grown).
 
     leaves int32 [T * wave_size], offsets int64 [T * wave_size + 1] and the buffer of path edges int32 are written to.
@@ -308,7 +364,7 @@ def select(kind, nodes, edges, trees, wave_size, prm, table, noise, leaves, offs
                 elif not flags & EXPANDED:
                     pick = BLOCKED if flags & PENDING else ASK
                 elif kind == KIND_PUCT:
-                    pick = pick_puct(nodes, edges, n, n == root and prm[NOISE_FRACTION] > 0.0, seed, prm)
+                    pick = pick_puct(nodes, edges, scratch, n, n == root, seed, prm)
                 else:
                     pick = pick_gumbel(nodes, edges, n, t, n == root, seed, noise, prm, table)
                 if pick < 0:
@@ -334,7 +390,7 @@ def select(kind, nodes, edges, trees, wave_size, prm, table, noise, leaves, offs
                 trees[t, FREE_RUN] = 0
                 continue
             if pick == STUCK:
-                backup_path(nodes, edges, path, start, end, n, prm[DISCOUNT])
+                backup_path(nodes, edges, scratch, path, start, end, n, prm)
                 trees[t, SIMULATIONS] += 1
                 trees[t, FREE_RUN] += 1
                 end = start

@@ -17,15 +17,15 @@ VISITS, VALUE, RAW_VALUE, FLAGS, FIRST_EDGE, LAST_EDGE, N_EDGES, TREE_ID = range
 DEPTH, UNSEEN, BEST_UNSEEN, PATH_LOGPROB, PATH_EDGE, FIRST_IN, OPEN_MASS, FAILURES = range(8, 16)
 E_VISITS, E_IN_FLIGHT, E_LOGPROB, E_TOKENS, E_CHILD, E_PARENT, E_NEXT, E_NEXT_IN = range(8)
 ROOT, SEED, SIMULATIONS, TOKENS, FIRST_SOLUTION, STATUS, N_TREE_NODES, FREE_RUN, QUEUE, DRAWS, SIM_LIMIT = range(11)
-EXPANDED, TERMINAL, EXHAUSTED, SOLVED, CLOSED, DEAD, LOST, PENDING, ON_PATH, QUEUED, RAISED, ON_STACK = (
-    1 << i for i in range(12)
+EXPANDED, TERMINAL, EXHAUSTED, SOLVED, CLOSED, DEAD, LOST, PENDING, ON_PATH, QUEUED, RAISED, ON_STACK, WON = (
+    1 << i for i in range(13)
 )
 NONE = -1
 RUNNING, ALL_CLOSED = 0, 1
 COUNT_NODES, COUNT_EDGES, COUNT_RAISED, COUNT_KEYED = range(4)
 
 H_CHILD, H_NEXT, H_PREV, H_PRIORITY = range(4)  # links of the pairing heap; H_PREV is the parent for a first child
-VALUE_WEIGHT, LAM, COST_KIND = range(3)
+VALUE_WEIGHT, LAM, COST_KIND, LOG_DISCOUNT = range(4)
 NEXT = np.float32(1e30)  # priority of a state in which a rollout goes on
 COST_DEPTH, COST_TOKENS, COST_NONE = range(3)
 VALUE_FLOOR = 1e-6  # log V of a state that the head calls hopeless
@@ -117,7 +117,9 @@ def raise_key(heap, trees, t, n, priority):
 
 @njit(**JIT)
 def priority_of(nodes, edges, n, prm):
-    """log V + lam * (log pi(path) + best unseen - log cost), see `rules/best_first.py`."""
+    """Best first: log V + lam * (log pi(path) + best unseen - log cost), see `rules/best_first.py`.
+    PHS* where LOG_DISCOUNT < 0: -log((g + h) / pi^(1 + h / g)), g the cost, h = log V / log discount, see `rules/phs.py`.
+    """
     node_values = nodes.view(np.float32)
     reach = np.float64(node_values[n, PATH_LOGPROB])
     if nodes[n, FLAGS] & EXPANDED:
@@ -130,6 +132,9 @@ def priority_of(nodes, edges, n, prm):
         while e != NONE:
             cost += edges[e, E_TOKENS]
             e = nodes[edges[e, E_PARENT], PATH_EDGE]
+    if prm[LOG_DISCOUNT] < 0.0:
+        ahead = math.log(max(np.float64(node_values[n, RAW_VALUE]), VALUE_FLOOR)) / prm[LOG_DISCOUNT]
+        return np.float32((1.0 + ahead / cost) * reach - math.log(cost + ahead))
     value = 0.0
     if prm[VALUE_WEIGHT] != 0.0:
         value = prm[VALUE_WEIGHT] * math.log(max(np.float64(node_values[n, RAW_VALUE]), VALUE_FLOOR))
@@ -184,6 +189,23 @@ def best_first_select(nodes, edges, heap, trees, wave_size, leaves, offsets, pat
 
 
 @njit(**JIT)
+def cancel(nodes, edges, leaves, offsets, path):
+    """Take the marks of a wave off: its leaves wait for nobody, its paths are not in flight."""
+    for row in range(leaves.shape[0]):
+        nodes[leaves[row], FLAGS] &= ~PENDING
+        for i in range(offsets[row], offsets[row + 1]):
+            edges[path[i], E_IN_FLIGHT] -= 1
+
+
+@njit(**JIT)
+def best_first_cancel(nodes, heap, trees, leaves):
+    """Back into the heaps, with the priority that they had."""
+    for n in leaves:
+        nodes[n, FLAGS] |= QUEUED
+        push(heap, trees, nodes[n, TREE_ID], n, heap.view(np.float32)[n, H_PRIORITY])
+
+
+@njit(**JIT)
 def enqueue(nodes, edges, heap, trees, n, priority):
     """Put a node that still has unseen steps into its tree's heap, or raise it if it is there already."""
     if nodes[n, FLAGS] & (TERMINAL | EXHAUSTED | PENDING):
@@ -193,6 +215,17 @@ def enqueue(nodes, edges, heap, trees, n, priority):
         push(heap, trees, nodes[n, TREE_ID], n, priority)
     elif priority > heap.view(np.float32)[n, H_PRIORITY]:
         raise_key(heap, trees, nodes[n, TREE_ID], n, priority)
+
+
+@njit(**JIT)
+def best_first_adopt(nodes, edges, heap, trees, n_nodes, prm):
+    """Heaps anew: every state that still has unseen steps, the roots that were never expanded excepted."""
+    for t in range(trees.shape[0]):
+        trees[t, QUEUE] = NONE
+    for n in range(n_nodes):
+        nodes[n, FLAGS] &= ~QUEUED
+        if nodes[n, FLAGS] & EXPANDED or trees[nodes[n, TREE_ID], ROOT] != n:
+            enqueue(nodes, edges, heap, trees, n, priority_of(nodes, edges, n, prm))
 
 
 @njit(**JIT)
@@ -339,3 +372,15 @@ def proportional_backup(nodes, edges, heap, trees, stack, leaves, first_new_edge
             t = nodes[child, TREE_ID]
             heap[child, H_NEXT] = trees[t, QUEUE]
             trees[t, QUEUE] = child
+
+
+@njit(**JIT)
+def proportional_cancel(nodes, heap, trees, leaves):
+    """States that were never expanded come next, in the same order; a step more at an expanded one is drawn anew."""
+    for row in range(leaves.shape[0] - 1, -1, -1):
+        n = leaves[row]
+        if not nodes[n, FLAGS] & EXPANDED:
+            t = nodes[n, TREE_ID]
+            nodes[n, FLAGS] |= QUEUED
+            heap[n, H_NEXT] = trees[t, QUEUE]
+            trees[t, QUEUE] = n

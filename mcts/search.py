@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from mcts.graph import solution_edges
 from mcts.rules import Rule
 from mcts.rules.base import most_visited
+from mcts.stops import Stop
 from mcts.store import MAX_NODES, NEVER, NO_LIMIT, NONE, Flag, Leaves, Status, Store
-from mcts.types import Budget, Evaluator, Expansion, Roots
+from mcts.types import Budget, Evaluator, Expansion, Roots, check_expansion
+from mcts.waves import Turns
 
 OnWave = Callable[[Store, Leaves, Expansion], None]
 
@@ -79,6 +81,8 @@ def search(
     tree_seeds: np.ndarray | None = None,
     stop_on_solution: bool = False,
     node_limit: int | None = None,
+    slots: int | None = None,
+    stops: Sequence[Stop] = (),
     on_wave: OnWave | None = None,
 ) -> SearchResult:
     """Search one tree a root until each has stopped.
@@ -92,15 +96,19 @@ def search(
         seed, tree_seeds: see `Store.plant`.
         stop_on_solution: a tree stops at its first terminal with reward >= 1; else it goes on.
         node_limit: nodes per tree; a tree that could pass it with the next wave stops. The best so far is the result.
+        slots: most leaves in one model call, over all trees; None: all trees' waves. With fewer, trees take turns.
+        stops: early stops, asked between waves.
         on_wave: called after each wave, with what was selected and what came back. Must not change anything.
 
     Raises:
-        ValueError: no limit at all, wave_size < 1, or an expansion that does not fit its wave.
+        ValueError: wave_size < 1, slots < wave_size, or an expansion that cannot be entered (`types.check_expansion`).
+
+    An evaluator that raises takes its wave back out of the store; who holds the store (`Store.plant`, `resume`) can go on.
     """
     store = Store.plant(roots, seed, tree_seeds)
     return resume(
         store, evaluator, rule, budget, wave_size=wave_size, stop_on_solution=stop_on_solution,
-        node_limit=node_limit, on_wave=on_wave,
+        node_limit=node_limit, slots=slots, stops=stops, on_wave=on_wave,
     )  # fmt: skip
 
 
@@ -113,25 +121,34 @@ def resume(
     wave_size: int = 1,
     stop_on_solution: bool = False,
     node_limit: int | None = None,
+    slots: int | None = None,
+    stops: Sequence[Stop] = (),
     on_wave: OnWave | None = None,
 ) -> SearchResult:
     """Go on with a store as `search` does; limits count what was spent before, except seconds. See `search`."""
-    if wave_size < 1:
-        raise ValueError(f"wave_size={wave_size}: at least one leaf a tree")
+    turns = Turns(slots, wave_size)
     start = time.monotonic()
     trees = store.trees
     trees["simulation_limit"] = NO_LIMIT if budget.simulations is None else budget.simulations
     reopened = (trees["status"] != Status.CLOSED) & (trees["status"] != Status.RUNNING)
     trees["status"][reopened] = Status.RUNNING
     trees["free_run"][reopened] = 0
+    watches = [stop.watch(store, budget) for stop in stops]
     while True:
         stop_trees(store, rule, budget, wave_size, stop_on_solution, node_limit)
+        for watch in watches:
+            trees["status"][watch() & (trees["status"] == Status.RUNNING)] = Status.DECIDED
         if budget.seconds is not None and time.monotonic() - start >= budget.seconds:
             break
-        leaves = rule.select(store, wave_size)
+        leaves = turns.select(store, rule)
         if not len(leaves):
             break
-        expansion = evaluator.expand(leaves.handles, candidates_wanted(store, rule), rule.draw)
+        try:
+            expansion = evaluator.expand(leaves.handles, candidates_wanted(store, rule, leaves), rule.draw)
+            check_expansion(expansion, len(leaves))
+        except BaseException:
+            rule.cancel(store, leaves)
+            raise
         rule.backup(store, leaves, expansion)
         if on_wave is not None:
             on_wave(store, leaves, expansion)
@@ -161,9 +178,11 @@ def stop_trees(
         trees["status"][reached & (trees["status"] == Status.RUNNING)] = status
 
 
-def candidates_wanted(store: Store, rule: Rule) -> int:
-    """Steps to ask for: the rule's root figure in the first wave, which holds all roots and nothing else."""
-    if rule.root_candidates is not None and store.n_edges == 0:
+def candidates_wanted(store: Store, rule: Rule, leaves: Leaves) -> int:
+    """Steps to ask for: the rule's root figure in a wave of roots that were never expanded; a wave has either all or none."""
+    at_roots = store.trees["root"][store.nodes["tree"][leaves.nodes]] == leaves.nodes
+    fresh = (store.nodes["flags"][leaves.nodes] & Flag.EXPANDED) == 0
+    if rule.root_candidates is not None and (at_roots & fresh).all():
         return rule.root_candidates
     return rule.n_candidates
 

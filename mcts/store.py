@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcts import kernels_insert
-from mcts.types import Expansion, Roots
+from mcts.types import Expansion, Roots, check_expansion
 
 NONE = -1  # no node, no edge
 NEVER = np.iinfo(np.int64).max  # tokens at first solution of a tree that has none
@@ -89,6 +89,7 @@ class Flag(IntFlag):
     QUEUED = 1 << 9
     RAISED = 1 << 10
     ON_STACK = 1 << 11
+    WON = 1 << 12  # proven: a reward of 1 lies below; kept by rules that carry proven wins up
 
 
 class Status(IntEnum):
@@ -100,6 +101,8 @@ class Status(IntEnum):
     SOLVED = 3  # stop_on_solution
     BUDGET = 4
     FULL = 5  # node limit
+    DECIDED = 6  # an early stop
+    WAITING = 7  # not this tree's turn; within one selection only
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +233,11 @@ class Store:
         """Enter the candidates of a wave; returns the id of the first new edge.
 
         Raises:
-            ValueError: the expansion does not fit the wave, or int32 ids would run out.
+            ValueError: see `types.check_expansion`, or int32 ids would run out. Nothing has changed.
         """
+        check_expansion(expansion, len(leaves))
         offsets = owned(expansion.offsets, np.int64)
-        fresh = int(offsets[-1])
-        if len(offsets) != len(leaves) + 1 or len(expansion.handles) != fresh:
-            raise ValueError(f"expansion of {len(offsets) - 1} leaves, {fresh} candidates for a wave of {len(leaves)}")
-        self.reserve(fresh)
+        self.reserve(int(offsets[-1]))
         first = self.n_edges
         kernels_insert.insert(
             self.node_planes, self.keys, self._node_handles, self.edge_planes, self._edge_handles, self.tree_planes,

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 NO_KEY = 0
+LOG_ROUNDING = 1e-3  # a float32 log-probability may come out this much above 0
 
 Draw = Literal["sample", "best"]  # without replacement in proportion to mass | most probable unseen first
 
@@ -51,6 +52,42 @@ class Expansion:
     leaf_tokens: np.ndarray  # int32 [L], generated tokens newly paid for the leaf, spilled and unfinished ones included
     unseen_logmass: np.ndarray  # float32 [L], log of the policy mass not yet handed out; -inf: exhausted
     best_unseen_logprob: np.ndarray  # float32 [L], bound on the log-probability of every step not yet handed out
+
+
+def check_expansion(expansion: Expansion, n_leaves: int) -> None:
+    """Refuse what a store cannot hold, before anything of it is entered.
+
+    Raises:
+        ValueError: array lengths that do not fit the wave, a log-probability that is NaN or above 0, a value or reward outside
+            [0, 1]. One line that names the first row.
+    """
+    offsets = np.asarray(expansion.offsets)
+    n = len(expansion.handles)
+    if len(offsets) != n_leaves + 1 or offsets[0] != 0 or offsets[-1] != n or (np.diff(offsets) < 0).any():
+        raise ValueError(f"offsets {_shown(offsets)}: must rise from 0 to {n} candidates over {n_leaves} leaves")
+    for name in ("keys", "logprobs", "raw_values", "rewards", "terminal", "legal", "tokens"):
+        if len(getattr(expansion, name)) != n:
+            raise ValueError(f"{name} has {len(getattr(expansion, name))} rows for {n} candidates")
+    for name in ("leaf_tokens", "unseen_logmass", "best_unseen_logprob"):
+        if len(getattr(expansion, name)) != n_leaves:
+            raise ValueError(f"{name} has {len(getattr(expansion, name))} rows for {n_leaves} leaves")
+    ended = np.asarray(expansion.terminal) | ~np.asarray(expansion.legal)
+    for name, low, high, rows in (
+        ("logprobs", -np.inf, LOG_ROUNDING, True),
+        ("unseen_logmass", -np.inf, LOG_ROUNDING, True),
+        ("best_unseen_logprob", -np.inf, np.inf, True),
+        ("raw_values", 0.0, 1.0, ~ended),
+        ("rewards", 0.0, 1.0, np.asarray(expansion.legal)),
+    ):
+        found = np.asarray(getattr(expansion, name))
+        wrong = ~((found >= low) & (found <= high)) & rows  # NaN compares false
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(f"{name}[{row}] = {found[row]}: must lie in {low:g}..{high:g}")
+
+
+def _shown(array: np.ndarray) -> str:
+    return np.array2string(array, threshold=6, edgeitems=3)
 
 
 class Evaluator(Protocol):

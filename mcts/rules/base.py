@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mcts import kernels
+from mcts import kernels, kernels_frontier
 from mcts.store import NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
 
@@ -36,6 +36,12 @@ class Rule(Protocol):
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         """Enter the wave's candidates into the store and carry visits and values up to the roots."""
 
+    def cancel(self, store: Store, leaves: Leaves) -> None:
+        """Take a selected wave back, whose candidates never came. Simulations that met known terminals meanwhile stay."""
+
+    def adopt(self, store: Store) -> None:
+        """Build what the rule keeps of the frontier for a store that it did not grow."""
+
     def action(self, store: Store, tree: int) -> int:
         """Edge of the root that the rule acts on, or NONE."""
 
@@ -50,18 +56,23 @@ def descend(store: Store, wave_size: int, kind: int, parameters: np.ndarray, tab
     """One wave by the descent kernel (PUCT and Gumbel)."""
     nodes, offsets = wave_buffers(store, wave_size)
     found, store.path_buffer = kernels.select(
-        kind, store.node_planes, store.edge_planes, store.tree_planes, wave_size, parameters, table, noise,
-        nodes, offsets, store.path_buffer,
+        kind, store.node_planes, store.edge_planes, store.heap, store.tree_planes, wave_size, parameters, table,
+        noise, nodes, offsets, store.path_buffer,
     )  # fmt: skip
     return store.leaves(nodes, offsets, store.path_buffer, found)
 
 
-def backup_wave(store: Store, leaves: Leaves, discount: float) -> None:
-    """Visits and values of a wave whose candidates are in the store; the same for every rule."""
+def backup_wave(store: Store, leaves: Leaves, discount: float, *, max_share: float = 0.0, how: int = 0) -> None:
+    """Visits and values of a wave whose candidates are in the store; see `kernels.refresh`."""
     kernels.backup(
-        store.node_planes, store.edge_planes, store.tree_planes, store.counters, store.raised,
-        leaves.nodes, leaves.offsets, leaves.path, float(discount),
+        store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.counters, store.raised,
+        leaves.nodes, leaves.offsets, leaves.path, np.array([discount, max_share, how], np.float64),
     )  # fmt: skip
+
+
+def cancel_wave(store: Store, leaves: Leaves) -> None:
+    """Marks of a wave off; the same for every rule."""
+    kernels_frontier.cancel(store.node_planes, store.edge_planes, leaves.nodes, leaves.offsets, leaves.path)
 
 
 def first_new_edges(expansion: Expansion, first: int) -> np.ndarray:

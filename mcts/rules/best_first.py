@@ -9,7 +9,7 @@ import numpy as np
 
 from mcts import kernels_frontier
 from mcts.graph import solution_edges
-from mcts.rules.base import backup_wave, first_new_edges, most_visited, wave_buffers
+from mcts.rules.base import backup_wave, cancel_wave, first_new_edges, most_visited, wave_buffers
 from mcts.store import Leaves, Store
 from mcts.types import Draw, Expansion
 
@@ -53,6 +53,9 @@ class BestFirst:
         if self.cost not in COSTS:
             raise ValueError(f"cost={self.cost!r}: use one of {', '.join(COSTS)}")
 
+    def _parameters(self) -> np.ndarray:
+        return np.array([self.value_weight, self.lam, COSTS[self.cost], 0.0], np.float64)
+
     def select(self, store: Store, wave_size: int) -> Leaves:
         nodes, offsets = wave_buffers(store, wave_size)
         found, store.path_buffer = kernels_frontier.best_first_select(
@@ -63,12 +66,21 @@ class BestFirst:
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         first = store.insert(leaves, expansion)
-        parameters = np.array([self.value_weight, self.lam, COSTS[self.cost]], np.float64)
         kernels_frontier.best_first_backup(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.counters, store.raised,
-            leaves.nodes, first_new_edges(expansion, first), parameters, self.rollout,
+            leaves.nodes, first_new_edges(expansion, first), self._parameters(), self.rollout,
         )  # fmt: skip
         backup_wave(store, leaves, self.discount)
+
+    def cancel(self, store: Store, leaves: Leaves) -> None:
+        cancel_wave(store, leaves)
+        kernels_frontier.best_first_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
+
+    def adopt(self, store: Store) -> None:
+        """Queue every state that has unseen steps."""
+        kernels_frontier.best_first_adopt(
+            store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.n_nodes, self._parameters()
+        )
 
     def action(self, store: Store, tree: int) -> int:
         """First edge towards the most probable solution; without one, the most visited edge of the root."""

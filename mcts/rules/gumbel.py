@@ -11,7 +11,7 @@ import numpy as np
 
 from mcts import kernels
 from mcts.graph import completed_q
-from mcts.rules.base import backup_wave, descend
+from mcts.rules.base import backup_wave, cancel_wave, descend
 from mcts.store import NO_LIMIT, NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
 
@@ -70,13 +70,20 @@ class Gumbel:
             raise ValueError("Gumbel halves a fixed number of simulations: give Budget(simulations=...)")
         table = halving_table(self.max_considered, max(int(limits.max()) - 1, 1))
         parameters = np.array(
-            [self.discount, self.value_scale, self.maxvisit_init, self.max_considered, self.gumbel_scale], np.float64
+            [self.discount, 0.0, 0.0, self.value_scale, self.maxvisit_init, self.max_considered, self.gumbel_scale],
+            np.float64,
         )
         return descend(store, wave_size, kernels.KIND_GUMBEL, parameters, table, self._noise(len(store.trees)))
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         store.insert(leaves, expansion)
         backup_wave(store, leaves, self.discount)
+
+    def cancel(self, store: Store, leaves: Leaves) -> None:
+        cancel_wave(store, leaves)
+
+    def adopt(self, store: Store) -> None:
+        """Nothing: a descent needs no frontier."""
 
     def action(self, store: Store, tree: int) -> int:
         """The halving winner: g + logit + sigma(completed Q) is highest among the most visited live candidates."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from mcts import kernels_frontier
-from mcts.rules.base import backup_wave, first_new_edges, most_visited, wave_buffers
-from mcts.store import Leaves, Store
+from mcts.rules.base import backup_wave, cancel_wave, first_new_edges, most_visited, wave_buffers
+from mcts.store import NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
 
 
@@ -46,6 +48,23 @@ class Proportional:
             leaves.nodes, first_new_edges(expansion, first), self.rollout,
         )  # fmt: skip
         backup_wave(store, leaves, self.discount)
+
+    def cancel(self, store: Store, leaves: Leaves) -> None:
+        cancel_wave(store, leaves)
+        kernels_frontier.proportional_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
+
+    def adopt(self, store: Store) -> None:
+        """Open masses from the bottom up; rollouts under way are not gone on with."""
+        store.trees["queue"] = NONE
+        store.nodes["flags"] &= ~Flag.QUEUED
+        open_ = (store.nodes["flags"] & Flag.CLOSED) == 0
+        store.nodes["open_mass"] = open_
+        expanded = np.flatnonzero(store.nodes["flags"] & Flag.EXPANDED)
+        nodes = expanded[np.argsort(-store.nodes["depth"][expanded], kind="stable")].astype(np.int32)
+        kernels_frontier.proportional_backup(
+            store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.stack,
+            nodes, np.full(len(nodes) + 1, NONE, np.int64), False,
+        )  # fmt: skip
 
     def action(self, store: Store, tree: int) -> int:
         """The most visited edge of the root."""

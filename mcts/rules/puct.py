@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcts import kernels
-from mcts.rules.base import backup_wave, descend, most_visited
-from mcts.store import Leaves, Store
+from mcts.graph import visit_policy
+from mcts.rules.base import backup_wave, cancel_wave, descend, most_visited
+from mcts.store import Flag, Leaves, Store
 from mcts.types import Draw, Expansion
 
 NO_TABLE = np.zeros((1, 1), np.int32)
@@ -17,7 +18,7 @@ NO_NOISE = np.zeros((1, 0))
 
 @dataclass(frozen=True, slots=True)
 class PUCT:
-    """argmax_e Q(e) + c(N) P(e) sqrt(N) / (1 + N(e)), c(N) = log((1 + N + c_base) / c_base) + c_init.
+    """argmax_e Q(e) + c(N) P(e) sqrt(N) / (1 + N(e)), c(N) = c_log log((1 + N + c_base) / c_base) + c_init.
 
     N(e) counts visits of the *edge*, N = 1 + failures + sum_e N(e) (monotone graph search, KataGo GraphSearch.md),
     in-flight visits included. Q(e) = discount * Q(child); a child not yet visited is valued by its own raw
@@ -37,6 +38,16 @@ class PUCT:
 
     Dead children (closed without a reward) and states on the path are not entered. Root noise (off by default) is
     Dirichlet(noise_alpha) over the root's live candidates, mixed in with weight noise_fraction.
+
+    KataGo's additions (Wu 2019, *Accelerating self-play learning in Go*; KataGoMethods.md), off by default:
+    `stdev_scale` s > 0 multiplies c(N) by 1 + s (stdev / stdev_prior - 1), stdev of the values below the node with a prior of
+    `stdev_weight` visits; its settings in this scale of values are c_init=1, c_log=.45, c_base=500, s=.85, prior=.2.
+    `forced` k > 0: a root candidate that was visited at all is visited until N(e) >= sqrt(k P(e) sum N) (k = 2 there);
+    `policy` takes these visits back out of the target.
+
+    `max_share`: share of the best visited candidate's Q in a node's value, the mean has the rest (0: AlphaZero's mean, 1: max).
+    `solve`: a node with a solved candidate is won and has that Q, its parents likewise (MCTS-Solver: Winands, Bjornsson, Saito
+    2008, for one player).
     """
 
     n_candidates: int = 8
@@ -44,25 +55,93 @@ class PUCT:
     draw: Draw = "sample"
     discount: float = 1.0
     c_init: float = 1.25
+    c_log: float = 1.0
     c_base: float = 19652.0
     virtual_loss: float = 1.0
     widen_c: float = 0.0  # 0: only where no child can be entered
     widen_alpha: float = 0.5
     noise_alpha: float = 0.3
     noise_fraction: float = 0.0
+    forced: float = 0.0
+    stdev_scale: float = 0.0
+    stdev_prior: float = 0.2
+    stdev_weight: float = 2.0
+    max_share: float = 0.0
+    solve: bool = False
 
-    def select(self, store: Store, wave_size: int) -> Leaves:
-        parameters = np.array(
-            [self.discount, self.c_init, self.c_base, self.virtual_loss,
-             self.widen_c, self.widen_alpha, self.noise_alpha, self.noise_fraction],
+    def __post_init__(self) -> None:
+        for name, low, high in (("stdev_scale", 0.0, 1.0), ("max_share", 0.0, 1.0), ("noise_fraction", 0.0, 1.0)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name}={getattr(self, name)}: must lie in {low:g}..{high:g}")
+        if not (self.stdev_prior > 0 and self.stdev_weight >= 0 and self.forced >= 0):
+            raise ValueError(f"stdev_prior={self.stdev_prior} must be above 0, stdev_weight and forced at least 0")
+
+    @property
+    def _how(self) -> int:
+        return kernels.MOMENTS * (self.stdev_scale > 0) + kernels.SOLVE * self.solve
+
+    def _parameters(self) -> np.ndarray:
+        return np.array(
+            [self.discount, self.max_share, self._how, self.c_init, self.c_log, self.c_base, self.virtual_loss,
+             self.widen_c, self.widen_alpha, self.noise_alpha, self.noise_fraction,
+             self.forced, self.stdev_scale, self.stdev_prior, self.stdev_weight],
             np.float64,
         )  # fmt: skip
-        return descend(store, wave_size, kernels.KIND_PUCT, parameters, NO_TABLE, NO_NOISE)
+
+    def select(self, store: Store, wave_size: int) -> Leaves:
+        return descend(store, wave_size, kernels.KIND_PUCT, self._parameters(), NO_TABLE, NO_NOISE)
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         store.insert(leaves, expansion)
-        backup_wave(store, leaves, self.discount)
+        backup_wave(store, leaves, self.discount, max_share=self.max_share, how=self._how)
+
+    def cancel(self, store: Store, leaves: Leaves) -> None:
+        cancel_wave(store, leaves)
+
+    def adopt(self, store: Store) -> None:
+        """Nothing: a descent needs no frontier."""
 
     def action(self, store: Store, tree: int) -> int:
         """The most visited edge of the root."""
         return most_visited(store, int(store.trees["root"][tree]))
+
+    def policy(self, store: Store, tree: int) -> np.ndarray:
+        """Target of the root, float64 [K] over `store.edges_of(root)`: visits, without those that `forced` added (Wu 2019,
+        section 3.2); zeros where nothing was visited, and for dead candidates beside live ones.
+
+        From every candidate but the most visited one, up to sqrt(k P(e) sum N) visits are taken as long as its score, at the
+        end of the search, stays below the most visited one's; what keeps a single visit loses it.
+        """
+        root = int(store.trees["root"][tree])
+        ids = store.edges_of(root)
+        edges, children = store.edges[ids], store.nodes[store.edges["child"][ids]]
+        live = (children["flags"] & Flag.DEAD) == 0
+        visits = np.where(live | ~live.any(), edges["visits"], 0).astype(np.int64)
+        if self.forced > 0 and visits.sum() > 0:
+            prior = np.where(live, np.exp(edges["logprob"].astype(np.float64)), 0.0)
+            prior /= max(prior.sum(), 1e-300)
+            n = float(store.nodes["visits"][root])
+            explore = (self.c_log * np.log((1 + n + self.c_base) / self.c_base) + self.c_init) * np.sqrt(n)
+            if self.stdev_scale > 0:
+                explore *= kernels.spread_factor(store.node_planes, store.heap, root, self._parameters())
+            q = self.discount * children["value"].astype(np.float64)
+            visits = unforced_visits(prior, visits, q, explore, self.forced)
+        return visit_policy(visits)
+
+
+def unforced_visits(prior: np.ndarray, visits: np.ndarray, q: np.ndarray, explore: float, forced: float) -> np.ndarray:
+    """int64 [K]: `visits` less what forced playouts added; see `PUCT.policy`. `explore`: c(N) sqrt(N) of the node."""
+    best = int(np.argmax(visits))
+    bar = q[best] + explore * prior[best] / (1 + visits[best])
+    kept = visits.astype(np.int64).copy()
+    for k in range(len(visits)):
+        if k == best:
+            continue
+        least = visits[k] - int(np.sqrt(forced * prior[k] * visits.sum()))
+        while (
+            kept[k] > max(least, 0) and q[k] + explore * prior[k] / kept[k] < bar
+        ):  # N - 1 visits: 1 + N - 1 below the line
+            kept[k] -= 1
+        if kept[k] == 1:
+            kept[k] = 0
+    return kept

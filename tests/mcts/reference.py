@@ -16,17 +16,32 @@ class Node:
         self.handle, self.depth, self.raw, self.value, self.terminal = handle, depth, raw_value, raw_value, terminal
         self.edges, self.parents = [], []
         self.visits = self.failures = 0
-        self.expanded = self.exhausted = self.pending = False
+        self.expanded = self.exhausted = self.pending = self.won = False
+        self.square = 0.0
         # nothing new below / and no reward below / and no way at all to a reward
         self.closed, self.dead, self.lost = terminal, terminal and raw_value <= 0, terminal and raw_value <= 0
 
-    def refresh(self, gamma):
+    def mean_square(self):
+        return self.square if self.expanded else self.value * self.value
+
+    def refresh(self, rule):
+        gamma = rule.discount
         self.visits = 1 + self.failures + sum(e.visits for e in self.edges)
-        total = self.raw
+        total, squares = self.raw, self.raw * self.raw
         for e in self.edges:
             if e.visits:
                 total += e.visits * (gamma * e.child.value)
-        self.value = 0.0 if self.lost else f32(total / self.visits)
+                squares += e.visits * (gamma * gamma * e.child.mean_square())
+        value = total / self.visits
+        visited = [gamma * e.child.value for e in self.edges if e.visits]
+        if rule.max_share > 0 and visited:
+            value = (1.0 - rule.max_share) * value + rule.max_share * max(visited)
+        if rule.solve:
+            won = [gamma * e.child.value for e in self.edges if e.child.won or (e.child.terminal and e.child.raw >= 1)]
+            if won:
+                self.won, value = True, max(won)
+        self.value = 0.0 if self.lost else f32(value)
+        self.square = f32(squares / self.visits)
 
 
 class Edge:
@@ -58,7 +73,11 @@ class Tree:
         mass = 0.0
         for e in live:
             mass += math.exp(e.logprob - top)
-        explore = (math.log((1.0 + visits + rule.c_base) / rule.c_base) + rule.c_init) * math.sqrt(visits)
+        c_puct = rule.c_log * math.log((1.0 + visits + rule.c_base) / rule.c_base) + rule.c_init
+        if rule.stdev_scale > 0:
+            c_puct *= self.spread(node)
+        explore = c_puct * math.sqrt(visits)
+        owed = rule.forced * (visits - 1 - node.failures) if node is self.root else 0.0
         best, best_score, waits = None, -math.inf, node.pending
         for e in live:
             if e.child in path:
@@ -68,7 +87,10 @@ class Tree:
                 continue
             q = rule.discount * e.child.value
             q = q * (1.0 + e.visits) / (1.0 + e.visits + rule.virtual_loss * e.flying)
-            score = q + explore * (math.exp(e.logprob - top) / mass) / (1.0 + e.visits + e.flying)
+            prior = math.exp(e.logprob - top) / mass
+            score = q + explore * prior / (1.0 + e.visits + e.flying)
+            if owed > 0 and 0 < e.visits + e.flying < math.sqrt(owed * prior):
+                score = 1e20
             if score > best_score:
                 best, best_score = e, score
         if best is not None:
@@ -76,6 +98,17 @@ class Tree:
         if may_ask:
             return "ask"
         return "blocked" if waits else "stuck"
+
+    def spread(self, node):
+        """KataGo's factor of the spread of values below a node."""
+        rule = self.rule
+        if node.visits <= 1:
+            return 1.0
+        prior, weight, mean_square = rule.stdev_prior, rule.stdev_weight, node.value * node.value
+        squares = max(node.mean_square(), mean_square)
+        variance = (mean_square + prior * prior) * weight + squares * node.visits
+        variance = variance / (weight + node.visits - 1.0) - mean_square
+        return 1.0 + rule.stdev_scale * (math.sqrt(max(0.0, variance)) / prior - 1.0)
 
     def descend(self):
         """(path of edges, last node, why it ended)."""
@@ -114,10 +147,10 @@ class Tree:
         if node.terminal:
             node.visits += 1
         else:
-            node.refresh(self.rule.discount)
+            node.refresh(self.rule)
         for e in reversed(edges):
             e.visits += 1
-            e.parent.refresh(self.rule.discount)
+            e.parent.refresh(self.rule)
 
     def insert(self, node, expansion, row):
         """Candidates of one leaf of the wave."""
@@ -167,13 +200,19 @@ def reference_search(roots, evaluator, rule, simulations, wave_size):
         Tree(rule, int(h), int(k), float(v))
         for h, k, v in zip(roots.handles, roots.keys, roots.raw_values, strict=True)
     ]
+    play(trees, evaluator, rule, simulations, wave_size)
+    return trees
+
+
+def play(trees, evaluator, rule, simulations, wave_size):
+    """Go on until every tree is at its limit."""
     while True:
         wave = []
         for tree in trees:
             if not tree.root.closed:
                 wave += [(tree, *leaf) for leaf in tree.select(wave_size, simulations)]
         if not wave:
-            return trees
+            return
         handles = np.array([node.handle for _, _, node in wave], np.int64)
         expansion = evaluator.expand(handles, rule.n_candidates, rule.draw)
         for row, (tree, _, node) in enumerate(wave):

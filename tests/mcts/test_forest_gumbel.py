@@ -19,7 +19,7 @@ def forest_visits(
     world: HashTree, states: np.ndarray, simulations: int, rule: TreeGumbel, noise: np.ndarray, wave: int = 1
 ):
     forest = Forest(len(states), world.n_actions, simulations=simulations + 1, rule=rule, noise=noise, wave=wave)
-    state = np.zeros(1 << 16, np.int64)
+    state = np.zeros(1 << 18, np.int64)
     priors = np.exp(world.logprobs)
     while forest.step():
         if (forest.parents < 0).all():

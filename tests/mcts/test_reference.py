@@ -62,3 +62,28 @@ def test_kernels_match_reference(merged, wave_size, k, widen_c, discount, loss, 
         assert_equal_trees(result, trees)
         total += int(result.simulations.sum())
     assert total > 3_000
+
+
+KATAGO = {"c_init": 1.0, "c_log": 0.45, "c_base": 500.0}
+RULES = [
+    pytest.param({**KATAGO, "stdev_scale": 0.85}, id="spread"),
+    pytest.param({**KATAGO, "stdev_scale": 1.0, "stdev_prior": 0.05, "discount": 0.9}, id="spread-discounted"),
+    pytest.param({"forced": 2.0}, id="forced"),
+    pytest.param({"forced": 8.0, "widen_c": 1.0, "stdev_scale": 0.5}, id="forced-widening-spread"),
+    pytest.param({"max_share": 1.0}, id="max"),
+    pytest.param({"max_share": 0.5, "discount": 0.95}, id="mixed"),
+    pytest.param({"solve": True, "discount": 0.97}, id="solve"),
+    pytest.param({"solve": True, "max_share": 0.3, "forced": 2.0, "stdev_scale": 0.85}, id="everything"),
+]
+
+
+@pytest.mark.parametrize("settings", RULES)
+@pytest.mark.parametrize("merged", [False, True], ids=["tree", "graph"])
+@pytest.mark.parametrize("wave_size", [1, 5])
+def test_every_addition_to_puct_matches_the_reference(settings, merged, wave_size):
+    rule = PUCT(n_candidates=3, **settings)
+    world = {"merged": merged, "n_states": 150, "max_steps": 5, "p_terminal": 0.15}
+    ours, theirs = TableEvaluator(7, **world), TableEvaluator(7, **world)
+    result = search(ours.begin(range(N_TREES)), ours, rule, Budget(simulations=150), wave_size=wave_size)
+    assert_equal_trees(result, reference_search(theirs.begin(range(N_TREES)), theirs, rule, 150, wave_size))
+    assert result.simulations.sum() > 1000
