@@ -24,13 +24,18 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.run
 
-selfplay: $(VENV)/.run ## train a solver from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
+# numba sees a change in a compiled function's own file, not in the files that it calls into.
+$(VENV)/.kernels: $(VENV)/.run $(wildcard mcts/*.py)
+	rm -f mcts/__pycache__/*.nb[ic]
+	touch $@
+
+selfplay: $(VENV)/.run $(VENV)/.kernels ## train a solver from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
 	$(BIN)/python -m selfplay $(ARGS)
 
-test: $(VENV)/.dev ## quick tests, what CI runs
+test: $(VENV)/.dev $(VENV)/.kernels ## quick tests, what CI runs
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not llm" $(ARGS)
 
-test-slow: $(VENV)/.dev ## the tests that take minutes
+test-slow: $(VENV)/.dev $(VENV)/.kernels ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m "slow and not llm" $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting and types
@@ -38,7 +43,7 @@ check: $(VENV)/.dev ## lint, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check
 
-bench: $(VENV)/.run ## measure node store, engine and loop; overrides in ARGS
+bench: $(VENV)/.run $(VENV)/.kernels ## measure node store, engine and loop; overrides in ARGS
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove caches and build leftovers; runs stay

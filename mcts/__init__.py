@@ -1,31 +1,73 @@
 """Search over a graph of states, with a model behind one call. numpy and numba only; no torch, no text.
 
-`search(roots, evaluator, rule, budget)` is the loop; `PUCT`, `Gumbel`, `BestFirst` and `Proportional` are the rules;
-`distances` and its neighbours turn what was explored into targets.
+`search(roots, evaluator, rule, budget)` is the loop; `PUCT`, `Gumbel`, `BestFirst`, `PHS` and `Proportional` are the rules;
+`distances` and its neighbours turn what was explored into targets. `Forest` is the other engine, for evaluators that answer in
+microseconds. Names are imported when they are first asked for: each engine starts without the other.
 """
 
-from mcts.graph import (
-    UNREACHED,
-    completed_q,
-    distances,
-    graph_values,
-    improved_policy,
-    path_edges,
-    proven_lost,
-    solution_edges,
-    visit_policy,
-)
-from mcts.reroot import Rerooted, reroot
-from mcts.rules import PHS, PUCT, BestFirst, Gumbel, Proportional, Rule
-from mcts.search import SearchResult, resume, search
-from mcts.stops import KLDGain, SmartPruning, Stop
-from mcts.store import EDGE, NEVER, NODE, NONE, TREE, Flag, Leaves, Status, Store
-from mcts.types import NO_KEY, Budget, Draw, Evaluator, Expansion, Roots
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcts.forest import Forest, ForestError
+    from mcts.forest_rules import TreeGumbel, TreePUCT
+    from mcts.graph import (
+        UNREACHED,
+        distances,
+        graph_values,
+        path_edges,
+        proven_lost,
+        solution_edges,
+        visit_policy,
+    )
+    from mcts.gumbel_formulas import completed_q, improved_policy
+    from mcts.reroot import Rerooted, reroot
+    from mcts.rules import PHS, PUCT, BestFirst, Gumbel, Proportional, Rule
+    from mcts.search import SearchResult, resume, search
+    from mcts.stops import KLDGain, SmartPruning, Stop
+    from mcts.store import EDGE, NEVER, NODE, NONE, TREE, Flag, Leaves, Status, Store
+    from mcts.types import NO_KEY, Budget, Draw, Evaluator, Expansion, Roots
+
+_HOMES = {
+    "forest": ("Forest", "ForestError"),
+    "forest_rules": ("TreeGumbel", "TreePUCT"),
+    "graph": ("UNREACHED", "distances", "graph_values", "path_edges", "proven_lost", "solution_edges", "visit_policy"),
+    "gumbel_formulas": ("completed_q", "improved_policy"),
+    "reroot": ("Rerooted", "reroot"),
+    "rules": ("PHS", "PUCT", "BestFirst", "Gumbel", "Proportional", "Rule"),
+    "search": ("SearchResult", "resume", "search"),
+    "stops": ("KLDGain", "SmartPruning", "Stop"),
+    "store": ("EDGE", "NEVER", "NODE", "NONE", "TREE", "Flag", "Leaves", "Status", "Store"),
+    "types": ("NO_KEY", "Budget", "Draw", "Evaluator", "Expansion", "Roots"),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "EDGE", "NEVER", "NODE", "NONE", "NO_KEY", "PHS", "PUCT", "TREE", "UNREACHED",
-    "BestFirst", "Budget", "Draw", "Evaluator", "Expansion", "Flag", "Gumbel", "KLDGain", "Leaves", "Proportional",
-    "Rerooted", "Roots", "Rule", "SearchResult", "SmartPruning", "Status", "Stop", "Store",
-    "completed_q", "distances", "graph_values", "improved_policy", "path_edges", "proven_lost", "reroot", "resume", "search",
-    "solution_edges", "visit_policy",
+    "BestFirst", "Budget", "Draw", "Evaluator", "Expansion", "Flag", "Forest", "ForestError", "Gumbel", "KLDGain", "Leaves",
+    "Proportional", "Rerooted", "Roots", "Rule", "SearchResult", "SmartPruning", "Status", "Stop", "Store", "TreeGumbel",
+    "TreePUCT", "completed_q", "distances", "graph_values", "improved_policy", "path_edges", "proven_lost", "reroot", "resume",
+    "search", "solution_edges", "visit_policy",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"mcts.{_MODULE_OF[name]}"), name)
+    return found
+
+
+class _Package(ModuleType):
+    """`mcts.search` and `mcts.reroot` are the functions, though modules of these names are imported into the package too."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

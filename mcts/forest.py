@@ -21,15 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mcts import forest_kernels as kernels
-from mcts import forest_moves as moves
-from mcts.forest_kernels import LINE, MAX_LANES
+from mcts import forest_layout as layout
+from mcts.forest_layout import LINE, MAX_LANES
+from mcts.forest_records import Block, Records
 from mcts.forest_rules import TreeGumbel, TreePUCT
-from mcts.graph import completed_q
-from mcts.memory import huge_pages
-from mcts.rules.gumbel import halving_table
+from mcts.gumbel_formulas import completed_q, halving_table
 
-NO_NODE = -1  # parent of a root
-NO_LIMIT = np.iinfo(np.int32).max
+_NO_LIMIT = np.iinfo(np.int32).max
 _DEPTH_ROOM = 64  # records of a path to make room for at first
 _MAX_LINES = 1 << 26  # of a link's 26 bits
 
@@ -65,7 +63,7 @@ class Forest:
                 a tree all of whose descents in a round end in terminals is done.
             slots: leaves of a round over all trees, None: T * wave. With fewer, trees take turns; a tree is always served
                 with its whole wave, so that it does not depend on the others.
-            capacity: nodes to make room for at first; grows by doubling.
+            capacity: nodes to make room for at first, in memory that is there at once; grows by doubling.
 
         Raises:
             ForestError: a setting outside its range.
@@ -77,7 +75,7 @@ class Forest:
             ("n_actions", n_actions, 1, MAX_LANES),
             ("wave", wave, 1, 1 << 20),
             ("slots", slots, wave, 1 << 22),
-            ("simulations", NO_LIMIT if simulations is None else simulations, 0, NO_LIMIT),
+            ("simulations", _NO_LIMIT if simulations is None else simulations, 0, _NO_LIMIT),
         ):
             if not low <= value <= high:
                 raise ForestError(f"{name}={value} must lie in {low}..{high}")
@@ -87,41 +85,52 @@ class Forest:
         self.n_trees, self.n_actions, self.rule = n_trees, n_actions, rule
         self._given = isinstance(rule, TreePUCT) and rule.first_play == "given"
         self._lanes = 4 if n_actions <= 4 else (n_actions + 7) // 8 * 8
-        self._answers = np.zeros((slots, 2 + n_actions * (2 if self._given else 1)), np.float32)
-        self._lines = huge_pages(LINE * (max(capacity // 4, 1) + n_trees))
-        self._parents = np.zeros(2 * (len(self._lines) // LINE), np.int32)
-        self._work = np.zeros(kernels.work_words(n_trees, slots, _DEPTH_ROOM), np.int32)
-        self._begin(slots, wave, NO_LIMIT if simulations is None else simulations)
-        self._rounds = 0  # that can be played before room must be made
-        self._bases, self._halving = np.zeros((0, 0), np.float32), np.zeros((1, 1), np.int32)
+        columns = 2 + n_actions * (2 if self._given else 1)
+        room = np.zeros(slots * columns + 8, np.float32)  # rows are read in whole vectors
+        self._answers = room[: slots * columns].reshape(slots, columns)
+        self._records = Records(n_trees, max(capacity // 4, 1) + n_trees, touch=True)
+        self._work = np.zeros(layout.work_words(n_trees, slots, _DEPTH_ROOM), np.int32)
+        self._begin(slots, wave, _NO_LIMIT if simulations is None else simulations)
+        self._bases, self._halving = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int32)
         if isinstance(rule, TreeGumbel) and simulations is not None:
             drawn = np.random.default_rng(seed).gumbel(size=(n_trees, n_actions)) if noise is None else noise
             self._bases = np.zeros((n_trees, self._lanes), np.float32)
             self._bases[:, :n_actions] = rule.gumbel_scale * np.asarray(drawn)
             self._halving = halving_table(min(rule.max_considered, n_actions), max(simulations - 1, 1))
+        self._play = layout.entry(kernels.play_gumbel if gumbel else kernels.play_puct)
+        self._point()
+
+    def _point(self) -> None:
+        """Tell the kernels where the arrays are."""
+        work, records = self._work, self._records
+        arrays = (records.lines, records.parents, self._answers, self._bases, self._halving)
+        work[: 2 * len(arrays)].view(np.int64)[:] = [array.ctypes.data for array in arrays]
+        work[layout.MOST_LINES] = records.n_lines
+        work[layout.BASE_COLUMNS], work[layout.HALVING_COLUMNS] = self._bases.shape[1], self._halving.shape[1]
+        self._address = work.ctypes.data
 
     def _begin(self, slots: int, wave: int, simulations: int) -> None:
         work, values, rule = self._work, self._work.view(np.float32), self.rule
-        work[kernels.TOP] = work[kernels.TREES] = self.n_trees
-        work[kernels.WIDTH], work[kernels.SLOTS], work[kernels.WAVE] = self.n_actions, slots, wave
-        work[kernels.DEPTH_ROOM] = _DEPTH_ROOM
-        values[kernels.PENDING_VALUE] = rule.pending_value
+        work[layout.TOP] = work[layout.TREES] = self.n_trees
+        work[layout.WIDTH], work[layout.SLOTS], work[layout.WAVE] = self.n_actions, slots, wave
+        work[layout.DEPTH_ROOM], work[layout.COLUMNS] = _DEPTH_ROOM, self._answers.shape[1]
+        work[layout.NEW_LINES] = slots * self._lanes // 4
+        values[layout.PENDING_VALUE] = rule.pending_value
         if isinstance(rule, TreeGumbel):
-            values[kernels.VALUE_SCALE], values[kernels.VISIT_OFFSET] = rule.value_scale, rule.maxvisit_init
-            work[kernels.CONSIDERED] = rule.max_considered
+            values[layout.VALUE_SCALE], values[layout.VISIT_OFFSET] = rule.value_scale, rule.maxvisit_init
+            work[layout.CONSIDERED] = rule.max_considered
         else:
-            kinds = {"parent": kernels.FIRST_PLAY_PARENT, "given": kernels.FIRST_PLAY_GIVEN}
-            work[kernels.FIRST_PLAY_KIND] = kinds.get(str(rule.first_play), kernels.FIRST_PLAY_CONSTANT)
+            kinds = {
+                "mean": layout.FIRST_PLAY_MEAN, "parent": layout.FIRST_PLAY_PARENT, "given": layout.FIRST_PLAY_GIVEN
+            }  # fmt: skip
+            work[layout.FIRST_PLAY_KIND] = kinds.get(str(rule.first_play), layout.FIRST_PLAY_CONSTANT)
             number = rule.first_play_reduction if isinstance(rule.first_play, str) else rule.first_play
-            values[kernels.FIRST_PLAY] = number
-            values[kernels.C_INIT], values[kernels.C_BASE] = rule.c_init, rule.c_base
-            n = np.arange(kernels.TABLE, dtype=np.float64)
+            values[layout.FIRST_PLAY] = number
+            values[layout.C_INIT], values[layout.C_BASE] = rule.c_init, rule.c_base
+            n = np.arange(layout.TABLE, dtype=np.float64)
             factors = (np.log((1.0 + n + rule.c_base) / rule.c_base) + rule.c_init) * np.sqrt(n)
-            values[kernels.HEAD : kernels.HEAD + kernels.TABLE] = factors
-        self._section(kernels.OF_LIMITS, self.n_trees)[:] = simulations
-        roots = self._lines.view(np.float32)[: self.n_trees * LINE].reshape(-1, LINE)
-        roots[:, 5:8] = kernels.NEVER_CHOSEN
-        self._parents[: 2 * self.n_trees : 2] = NO_NODE
+            values[layout.HEAD : layout.HEAD + layout.TABLE] = factors
+        self._section(layout.OF_LIMITS, self.n_trees)[:] = simulations
 
     # ---- a round
 
@@ -131,12 +140,10 @@ class Forest:
         Raises:
             ForestError: an answer that cannot be used, or no room for more nodes. Nothing has changed: answer again.
         """
-        if not self._rounds:
+        while (found := self._play(self._address)) < 0:
+            if found != layout.NO_ROOM:
+                self._refuse(-2 - found)
             self._make_room()
-        found = kernels.play(*self.arrays())
-        if found < 0:
-            self._refuse(-1 - found)
-        self._rounds -= 1
         return found > 0
 
     def answer(
@@ -174,13 +181,9 @@ class Forest:
         if self._given and not ((answers[:, 2 + wide :] >= 0) & (answers[:, 2 + wide :] <= 1)).all():
             raise ForestError("first_play='given' needs first_play in [0, 1] for every action")
 
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """What `forest_kernels.play` works on. Replaced when room is made."""
-        return self._lines, self._parents, self._work, self._answers, self._bases, self._halving
-
     def cancel(self) -> None:
         """Take the wave under way back, as if it had not been selected: the evaluator failed and will not be asked again."""
-        kernels.cancel(self._lines, self._work)
+        layout.entry(kernels.cancel)(self._address)
 
     def search(self, evaluate: Callable[[Forest], tuple[npt.ArrayLike, npt.ArrayLike]]) -> Forest:
         """Play rounds until every tree is at its limit. `evaluate(forest)` returns (priors [L, A], values [L]).
@@ -207,55 +210,55 @@ class Forest:
 
     @property
     def visited(self) -> int:
-        """Nodes on the paths of the last round's descents."""
-        return int(self._work[kernels.VISITED])
+        """Nodes on the paths of all descents so far."""
+        return int(self._work[layout.VISITED : layout.VISITED + 2].view(np.int64)[0])
 
     @property
     def leaves(self) -> int:
         """L, nodes to be evaluated."""
-        return int(self._work[kernels.LEAVES])
+        return int(self._work[layout.LEAVES])
 
     @property
     def nodes(self) -> np.ndarray:
         """Ids of the leaves, int32 [L]."""
-        return self._section(kernels.OF_NODE, self.leaves)
+        return self._section(layout.OF_NODE, self.leaves)
 
     @property
     def parents(self) -> np.ndarray:
-        """Ids of their parents, NO_NODE for a root, int32 [L]."""
-        return self._section(kernels.OF_PARENT, self.leaves)
+        """Ids of their parents, -1 for a root, int32 [L]."""
+        return self._section(layout.OF_PARENT, self.leaves)
 
     @property
     def actions(self) -> np.ndarray:
         """Which child of its parent each leaf is, int32 [L]."""
-        return self._section(kernels.OF_ACTION, self.leaves)
+        return self._section(layout.OF_ACTION, self.leaves)
 
     @property
     def trees(self) -> np.ndarray:
         """Trees of the leaves, int32 [L]."""
-        return self._section(kernels.OF_TREE, self.leaves)
+        return self._section(layout.OF_TREE, self.leaves)
 
     @property
     def depths(self) -> np.ndarray:
         """Edges between root and leaf, int32 [L]."""
-        return self._section(kernels.OF_DEPTH, self.leaves)
+        return self._section(layout.OF_DEPTH, self.leaves)
 
     # ---- what was found
 
     @property
     def simulations(self) -> np.ndarray:
         """Descents of each tree, those under way included, int32 [T]; a copy."""
-        return self._section(kernels.OF_SIMULATIONS, self.n_trees).copy()
+        return self._section(layout.OF_SIMULATIONS, self.n_trees).copy()
 
     @property
     def n_nodes(self) -> int:
         """Ids in use; a block of children takes a multiple of four."""
-        return 4 * int(self._work[kernels.TOP])
+        return 4 * self._top
 
     @property
     def nbytes(self) -> int:
         """Bytes of the records in use, parents included."""
-        return self.n_nodes * (4 * LINE // 4) + 8 * (self.n_nodes // 4)
+        return 18 * self.n_nodes
 
     def children(self, node: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(ids int32, visits int32, Q float32) of a node's children, [K]; empty for a leaf. Q without a visit: first play.
@@ -265,22 +268,21 @@ class Forest:
         """
         if not 0 <= node < self.n_nodes:
             raise ForestError(f"node {node} is not among the {self.n_nodes} of this forest")
-        top = int(self._work[kernels.TOP])
-        found = int(moves.block_of(self._parents, top, node >> 2))
-        block, lanes = (found >> 6) * LINE, (found & 63) * 4
-        link = int(self._lines[block + 3 * lanes + node - block // 4])
-        if link <= 0:
+        block = self._records.block(node, self._top)
+        if block is None:
             none = np.zeros(0, np.int32)
             return none, none, none.astype(np.float32)
-        first, wide = link >> 6, (link & 63) * 4
-        planes = self._lines[first * LINE : first * LINE + 4 * wide].reshape(4, wide)
-        used = planes.view(np.float32)[1] != kernels.NEVER_CHOSEN
-        visits, totals = planes[0][used], planes.view(np.float32)[1][used]
-        return (
-            np.flatnonzero(used).astype(np.int32) + 4 * first,
-            visits.copy(),
-            totals / np.maximum(visits, 1).astype(np.float32),
-        )
+        q = np.where(block.visits > 0, block.totals / np.maximum(block.visits, 1), self._first_plays(block))
+        return block.ids, block.visits, q.astype(np.float32)
+
+    def _first_plays(self, block: Block) -> np.ndarray | np.float32:
+        rule = self.rule
+        if isinstance(rule, TreeGumbel) or rule.first_play == "given":
+            return block.totals
+        if not isinstance(rule.first_play, str):
+            return np.float32(rule.first_play)
+        value = block.mean if rule.first_play == "mean" else block.raw
+        return max(value - np.float32(rule.first_play_reduction), np.float32(0))
 
     def root_visits(self) -> np.ndarray:
         """Visits of the roots' children, int32 [T, A]; 0 where a root has fewer."""
@@ -299,16 +301,13 @@ class Forest:
 
     def _best_action(self, tree: int) -> int:
         _, visits, q = self.children(4 * tree)
-        if not len(visits):
+        block = self._records.block(4 * tree, self._top)
+        if block is None:
             return -1
         score = q.astype(np.float64)
         if isinstance(self.rule, TreeGumbel):
-            link = int(self._lines[tree * LINE + 12])
-            block, lanes = (link >> 6) * LINE, (link & 63) * 4
-            priors = self._lines.view(np.float32)[block + 2 * lanes : block + 2 * lanes + len(visits)]
-            raw = float(self._parents.view(np.float32)[2 * (link >> 6) + 1])
             sigma = completed_q(
-                np.log(priors.astype(np.float64)), visits, score, raw,
+                np.log(block.priors.astype(np.float64)), visits, score, float(block.raw),
                 value_scale=self.rule.value_scale, maxvisit_init=self.rule.maxvisit_init,
             )  # fmt: skip
             score = self._bases[tree, : len(visits)] + sigma
@@ -318,7 +317,7 @@ class Forest:
         """Keep of tree t what lies below `nodes[t]`, which becomes its root: tree reuse after a move.
 
         Simulations are counted anew, from the visits that are kept. Returns int32 [n_nodes before]: the new id of each node,
-        or NO_NODE for what is gone, so that the caller can move its own states.
+        or -1 for what is gone, so that the caller can move its own states.
 
         Raises:
             ForestError: a wave is under way, a node is not in its tree, or the rule is Gumbel's.
@@ -331,28 +330,21 @@ class Forest:
         if roots.shape != (self.n_trees,) or roots.min() < 0 or roots.max() >= self.n_nodes:
             raise ForestError(f"reroot() needs one node of each of the {self.n_trees} trees")
         for tree, node in enumerate(roots.tolist()):
-            if self._tree_of(node) != tree:
-                raise ForestError(f"node {node} is in tree {self._tree_of(node)}, not {tree}")
-        into, into_parents = huge_pages(len(self._lines)), np.zeros_like(self._parents)
-        into.view(np.float32)[: self.n_trees * LINE].reshape(-1, LINE)[:, 5:8] = kernels.NEVER_CHOSEN
-        top = int(self._work[kernels.TOP])
-        moved = moves.transplant(self._lines, self._parents, roots, into, into_parents, top)
-        self._lines, self._parents = into, into_parents
-        self._work[kernels.TOP], self._rounds = moved[-1], 0
-        self._section(kernels.OF_SIMULATIONS, self.n_trees)[:] = into[: self.n_trees * LINE : LINE]
-        return moved[:-1]
-
-    def _tree_of(self, node: int) -> int:
-        top = int(self._work[kernels.TOP])
-        while node >= 4 * self.n_trees:
-            first = int(moves.block_of(self._parents, top, node >> 2)) >> 6
-            node = int(self._parents[2 * first])
-        return node >> 2
+            if (found := self._records.tree_of(node, self._top)) != tree:
+                raise ForestError(f"node {node} is in tree {found}, not {tree}")
+        self._records, moved, self._work[layout.TOP] = self._records.below(roots, self._top)
+        self._point()
+        self._section(layout.OF_SIMULATIONS, self.n_trees)[:] = self._records.lines[: self.n_trees * LINE : LINE]
+        return moved
 
     # ---- room
 
+    @property
+    def _top(self) -> int:
+        return int(self._work[layout.TOP])
+
     def _section(self, which: int, length: int) -> np.ndarray:
-        first = int(kernels.section(self._work, which))
+        first = layout.first_word.py_func(self.n_trees, int(self._work[layout.SLOTS]), which)
         return self._work[first : first + length]
 
     def _refuse(self, code: int) -> None:
@@ -368,32 +360,19 @@ class Forest:
 
     def _make_room(self) -> None:
         """Room for nodes and paths of at least one more round."""
-        work = self._work
-        slots, top = int(work[kernels.SLOTS]), int(work[kernels.TOP])
-        lines = slots * self._lanes // 4
-        have = len(self._lines) // LINE
-        while have < top + lines:
-            have *= 2
-        if top + lines > _MAX_LINES:
+        work, have = self._work, self._records.n_lines
+        needed, room = self._top + int(work[layout.NEW_LINES]), int(work[layout.DEPTH_ROOM])
+        if needed > _MAX_LINES:
             raise ForestError(f"{self.n_nodes} nodes: no ids are left; stop here, or reroot()")
-        if have > len(self._lines) // LINE:
-            have = min(have, _MAX_LINES)
-            grown = huge_pages(have * LINE)
-            grown[: len(self._lines)] = self._lines
-            parents = np.zeros(2 * have, np.int32)
-            parents[: len(self._parents)] = self._parents
-            self._lines, self._parents = grown, parents
-        room, deepest = int(work[kernels.DEPTH_ROOM]), int(work[kernels.DEEPEST])
-        if deepest + 2 > room:
-            self._deepen(2 * room)
-            room *= 2
-        self._rounds = min((have - top) // lines, room - deepest - 1)
-
-    def _deepen(self, room: int) -> None:
-        """Longer paths; those of the wave under way move along."""
-        old, slots = self._work, int(self._work[kernels.SLOTS])
-        first, before = int(kernels.section(old, kernels.OF_STEPS)), int(old[kernels.DEPTH_ROOM])
-        self._work = np.zeros(kernels.work_words(self.n_trees, slots, room), np.int32)
-        self._work[:first] = old[:first]
-        self._work[kernels.DEPTH_ROOM] = room
-        self._work[first:].reshape(slots, room)[:, :before] = old[first:].reshape(slots, before)
+        if needed > have:
+            while have < needed:
+                have *= 2
+            self._records = self._records.larger(min(have, _MAX_LINES), self._top)
+        if int(work[layout.DEEPEST]) + 2 > room:
+            slots = int(work[layout.SLOTS])
+            first = layout.first_word.py_func(self.n_trees, slots, layout.OF_STEPS)
+            self._work = np.zeros(layout.work_words(self.n_trees, slots, 2 * room), np.int32)
+            self._work[:first] = work[:first]
+            self._work[layout.DEPTH_ROOM] = 2 * room
+            self._work[first:].reshape(slots, 2 * room)[:, :room] = work[first:].reshape(slots, room)
+        self._point()

@@ -13,7 +13,7 @@ LINE = 16  # words of 4 bytes in a cache line
 U = np.uint64
 
 
-@njit("uint64(int32[::1], int32, uint64)", **JIT)
+@njit(**JIT)
 def block_of(parents, top, line):
     """First line of the block that `line` is part of, and its number of lines: first << 6 | lines."""
     first = line
@@ -25,13 +25,13 @@ def block_of(parents, top, line):
     return first << U(6) | size
 
 
-@njit("int32[::1](int32[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32)", **JIT)
-def transplant(lines, parents, roots, into, into_parents, top):
-    """Copy the subtrees below the nodes `roots` [T] into an empty forest; int32 [old nodes]: new ids, or -1.
+@njit(**JIT)
+def transplant(lines, parents, roots, into, into_parents, top, moved):
+    """Copy the subtrees below the nodes `roots` [T] into an empty forest; the first line after them.
 
-    `roots[t]` becomes the root of tree t. Blocks are laid out breadth first, all trees together.
+    `roots[t]` becomes the root of tree t. Blocks are laid out breadth first, all trees together. `moved` int32 [old nodes]
+    gets the new ids of those that are kept.
     """
-    moved = np.full(U(4) * U(top), -1, np.int32)
     trees = U(roots.size)
     for t in range(trees):
         node = U(roots[t])
@@ -56,6 +56,9 @@ def transplant(lines, parents, roots, into, into_parents, top):
             source, size = U(link) >> U(6), U(link) & U(63)
             for i in range(size * U(LINE)):
                 into[end * U(LINE) + i] = lines[source * U(LINE) + i]
+            if into[links + lane - U(3) * lanes] == 1:  # not laid out: no visits, no links
+                for i in range(size << U(2)):
+                    into[end * U(LINE) + i] = into[end * U(LINE) + U(12) * size + i] = 0
             for i in range(size << U(2)):
                 moved[(source << U(2)) + i] = np.int32((end << U(2)) + i)
             into[links + lane] = np.int32((end << U(6)) | size)
@@ -65,6 +68,4 @@ def transplant(lines, parents, roots, into, into_parents, top):
                 into_parents[U(2) * (end + i)] = -np.int32(i) - 2
             end += size
         at += own
-    moved_top = np.empty(1, np.int32)
-    moved_top[0] = np.int32(end)
-    return np.concatenate((moved, moved_top))
+    return end

@@ -1,23 +1,39 @@
 """Which child a descent goes to, over whole blocks at once: the formulas of `mcts.forest`, as intrinsics for its kernels.
 
-Legend: a block at word `block` holds `lanes` records in four planes, visits | total | prior | link. Lanes without a child have
-a total of `NEVER_CHOSEN`, no visits and no prior. Arithmetic is float32; the first of equals is taken.
+Blocks are those of `forest_layout`. Arithmetic is float32; the first of equals is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mcts.vectors import FLOAT, INT, WORD, Variable, Vector, each, first_of_highest, load, numbers
+from mcts.vectors import (
+    FLOAT,
+    INT,
+    WORD,
+    Variable,
+    Vector,
+    each,
+    first_lane,
+    first_of_highest,
+    lanes_below,
+    load,
+    numbers,
+    spread,
+    store,
+)
 
-NEVER_CHOSEN = -1e30
+NEVER_CHOSEN = -1e30  # total and prior of a lane without a child
+NOBODY = np.float32(NEVER_CHOSEN)
 _LOW, _HIGH = -3e38, 3e38
+_INFINITY_BITS = 0x7F800000
 
 
 class _Block:
@@ -27,14 +43,17 @@ class _Block:
         self.builder, self.data, self.block, self.lanes, self.width = builder, data, block, lanes, width
 
     def chunks(self) -> Iterator[ir.Value]:
-        with each(self.builder, self.lanes, self.width) as at:
-            yield at
+        return each(self.builder, self.lanes, self.width)
 
     def plane(self, number: int, at: ir.Value, element: ir.Type) -> Vector:
         skip = self.builder.mul(self.lanes, WORD(number))
         return load(
             self.builder, self.data, self.builder.add(self.block, self.builder.add(skip, at)), element, self.width
         )
+
+    def put(self, number: int, at: ir.Value, vector: Vector) -> None:
+        skip = self.builder.mul(self.lanes, WORD(number))
+        store(self.builder, self.data, self.builder.add(self.block, self.builder.add(skip, at)), vector)
 
     def visits(self, at) -> Vector:
         return self.plane(0, at, INT).floats()
@@ -47,32 +66,54 @@ class _Block:
 
 
 class _Best:
-    """Running argmax over the vectors of a block."""
+    """Running argmax over the vectors of a block; the first of equals."""
 
     def __init__(self, block: _Block):
         builder, width = block.builder, block.width
-        self._builder = builder
+        self._builder, self._single = builder, isinstance(block.lanes, ir.Constant)
         self._score = Variable(builder, numbers(builder, [_LOW] * width))
         self._where = Variable(builder, numbers(builder, [0] * width, INT))
         self._lane = Variable(builder, numbers(builder, list(range(width)), INT))
 
     def offer(self, score: Vector) -> None:
+        if self._single:
+            self._score.set(score)
+            return
         better, lane = score.above(self._score.get()), self._lane.get()
         self._score.set(better.choose(score, self._score.get()))
         self._where.set(better.choose(lane, self._where.get()))
         self._lane.set(lane + lane.width)
 
     def lane(self) -> ir.Value:
-        return first_of_highest(self._builder, self._score.get(), self._where.get())
+        score = self._score.get()
+        if self._single:
+            return first_lane(self._builder, score.equals(score.highest()))
+        return first_of_highest(self._builder, score, self._where.get())
 
 
-def _puct(block: _Block, explore: ir.Value) -> ir.Value:
-    """total / max(visits, 1) + explore * prior / (1 + visits)."""
+def _puct(block: _Block, explore: ir.Value, mean: ir.Value) -> ir.Value:
+    """Q + explore * prior / (1 + visits) over one denominator; a child without a visit has Q = total + mean."""
     best = _Best(block)
     for at in block.chunks():
-        visits = block.visits(at)
-        bonus = (block.priors(at) * explore) / (visits + 1.0)
-        best.offer(block.totals(at) / visits.maximum(1.0) + bonus)
+        visits, totals = block.visits(at), block.totals(at)
+        seen, after = visits.maximum(1.0), visits + 1.0
+        values = visits.above(0.0).choose(totals, totals + mean)
+        best.offer((values * after + block.priors(at) * explore * seen) / (seen * after))
+    return best.lane()
+
+
+def _lay_and_pick(block: _Block, explore: ir.Value, mean: ir.Value, first: ir.Value) -> ir.Value:
+    """Write the planes of a block without visits, totals of `first`; `_puct` of that: first + mean + explore * prior."""
+    best, zeros = _Best(block), numbers(block.builder, [0] * block.width, INT)
+    value = block.builder.fadd(first, mean)
+    for at in block.chunks():
+        priors = block.priors(at)
+        here = priors.above(NEVER_CHOSEN)
+        firsts = here.choose(spread(block.builder, first, block.width), NEVER_CHOSEN)
+        block.put(0, at, zeros)
+        block.put(1, at, firsts)
+        block.put(3, at, zeros)
+        best.offer(here.choose(priors * explore + value, _LOW))
     return best.lane()
 
 
@@ -86,7 +127,7 @@ def _completed(block: _Block, raw: ir.Value, scale: ir.Value, visit_offset: ir.V
     zeros = numbers(builder, [0.0] * width)
     total, most, mass, weighted = (Variable(builder, zeros) for _ in range(4))
     for at in block.chunks():
-        visits, priors = block.visits(at), block.priors(at)
+        visits, priors = block.visits(at), block.priors(at).maximum(0.0)
         seen = visits.above(0.0)
         total.set(total.get() + visits)
         most.set(most.get().maximum(visits))
@@ -139,7 +180,7 @@ def _gumbel_inside(block: _Block, raw, scale, visit_offset) -> ir.Value:
 
 def _improved(block: _Block, at, mixed, highest, factor) -> Vector:
     """P exp(factor * (Q - highest))."""
-    return block.priors(at) * ((_q(block, at, mixed) - highest) * factor).exp()
+    return block.priors(at).maximum(0.0) * ((_q(block, at, mixed) - highest) * factor).exp()
 
 
 def _gumbel_root(block: _Block, raw, scale, visit_offset, bases, row, want) -> ir.Value:
@@ -154,69 +195,147 @@ def _gumbel_root(block: _Block, raw, scale, visit_offset, bases, row, want) -> i
     return best.lane()
 
 
-def _prefetch(typing_context, array, index):
-    """Ask for the cache line of array[index] before it is read and written."""
+def _prefetch(typing_context, pointer, index):
+    """Ask for the cache line of pointer[index] before it is read and written."""
 
     def codegen(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
-        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), ir.IntType(8).as_pointer())
         flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, flag, flag, flag])
+        kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
         hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        builder.call(hint, [pointer, flag(1), flag(3), flag(1)])
+        builder.call(hint, [address, flag(1), flag(3), flag(1)])
         return context.get_dummy_value()
 
-    return types.void(array, index), codegen
+    return types.void(pointer, index), codegen
 
 
-def _data(context, builder, kind, array) -> ir.Value:
-    return context.make_array(kind)(context, builder, value=array).data
+def _pointer_to(element: types.Type, convert: str):
+    """An intrinsic that makes a bare pointer to `element` of an address (int64) or of another pointer."""
+    pointer = types.CPointer(element)
 
-
-def _puct_of_four(typing_context, lines, block, explore):
-    """Word of the child with the highest score, of a block of four."""
-
-    def codegen(context, builder, signature, arguments):
-        array, block, explore = arguments
-        four = _Block(builder, _data(context, builder, signature.args[0], array), block, WORD(4), 4)
-        return builder.add(block, _puct(four, explore))
-
-    return types.uint64(lines, types.uint64, types.float32), codegen
-
-
-def _puct_of_many(typing_context, lines, block, lanes, explore):
-    """Word of the child with the highest score, of a block whose lanes are a multiple of eight."""
-
-    def codegen(context, builder, signature, arguments):
-        array, block, lanes, explore = arguments
-        many = _Block(builder, _data(context, builder, signature.args[0], array), block, lanes, 8)
-        return builder.add(block, _puct(many, explore))
-
-    return types.uint64(lines, types.uint64, types.uint64, types.float32), codegen
-
-
-def _gumbel_intrinsic(width: int, root: bool):
-    def typed(typing_context, lines, block, lanes, raw, scale, visit_offset, bases, row, want):
+    def typed(typing_context, what):
         def codegen(context, builder, signature, arguments):
-            array, block, lanes, raw, scale, visit_offset, bases, row, want = arguments
-            lanes = WORD(4) if width == 4 else lanes
-            of = _Block(builder, _data(context, builder, signature.args[0], array), block, lanes, width)
-            if not root:
-                return builder.add(block, _gumbel_inside(of, raw, scale, visit_offset))
-            base = _data(context, builder, signature.args[6], bases)
-            return builder.add(block, _gumbel_root(of, raw, scale, visit_offset, base, row, want))
+            return getattr(builder, convert)(arguments[0], context.get_value_type(signature.return_type))
+
+        return pointer(what), codegen
+
+    return intrinsic(typed)
+
+
+def _by_lanes(builder: ir.IRBuilder, values, block, lanes, pick: Callable[[_Block], ir.Value | None]) -> ir.Value:
+    """`pick` for blocks of four and of eight without a loop, of more in vectors of eight; the word of the lane it returns."""
+    result = cgutils.alloca_once_value(builder, WORD(0))
+
+    def case(of: _Block) -> None:
+        if (lane := pick(of)) is not None:
+            builder.store(builder.add(block, lane), result)
+
+    with builder.if_else(builder.icmp_unsigned("==", lanes, WORD(4))) as (four, other):
+        with four:
+            case(_Block(builder, values, block, WORD(4), 4))
+        with other, builder.if_else(builder.icmp_unsigned("==", lanes, WORD(8))) as (eight, many):
+            with eight:
+                case(_Block(builder, values, block, WORD(8), 8))
+            with many:
+                case(_Block(builder, values, block, lanes, 8))
+    return builder.load(result)
+
+
+def _puct_word(typing_context, values, block, lanes, explore, mean):
+    """Word of the child with the highest `_puct`."""
+
+    def codegen(context, builder, signature, arguments):
+        values, block, lanes, explore, mean = arguments
+        return _by_lanes(builder, values, block, lanes, lambda of: _puct(of, explore, mean))
+
+    word, number = types.uint64, types.float32
+    return word(values, word, word, number, number), codegen
+
+
+def _lay_word(typing_context, values, block, lanes, explore, mean, first):
+    """Word of the child that `_lay_and_pick` picks."""
+
+    def codegen(context, builder, signature, arguments):
+        values, block, lanes, explore, mean, first = arguments
+        return _by_lanes(builder, values, block, lanes, lambda of: _lay_and_pick(of, explore, mean, first))
+
+    word, number = types.uint64, types.float32
+    return word(values, word, word, number, number, number), codegen
+
+
+def _lay_priors(typing_context, values, to, answers, at, count, lanes):
+    """Copy `count` priors of a row of answers into the plane at word `to`; lanes beyond are marked as nobody's."""
+
+    def codegen(context, builder, signature, arguments):
+        values, to, answers, at, count, lanes = arguments
+
+        def copy(of: _Block) -> None:
+            for first in of.chunks():
+                priors = load(builder, answers, builder.add(at, first), FLOAT, of.width, aligned=False)
+                own = lanes_below(builder, first, count, of.width).choose(priors, NEVER_CHOSEN)
+                store(builder, values, builder.add(to, first), own)
+
+        _by_lanes(builder, values, to, lanes, copy)
+        return context.get_dummy_value()
+
+    word = types.uint64
+    return types.void(values, word, answers, word, word, word), codegen
+
+
+def _are_priors(typing_context, answers, at, count, lanes):
+    """Whether `count` numbers are finite, at least 0 and not all 0. As integers, floats keep their order; NaN is above inf."""
+
+    def codegen(context, builder, signature, arguments):
+        answers, at, count, lanes = arguments
+
+        def check(of: _Block) -> ir.Value:
+            zeros = numbers(builder, [0] * of.width, INT)
+            high, low = Variable(builder, zeros), Variable(builder, zeros)
+            for first in of.chunks():
+                bits = load(builder, answers, builder.add(at, first), INT, of.width, aligned=False)
+                bits = bits.equals(-(2**31)).choose(zeros, bits)  # -0.0
+                bits = lanes_below(builder, first, count, of.width).choose(bits, 0)
+                high.set(bits.maximum(high.get()))
+                low.set(low.get().above(bits).choose(bits, low.get()))
+            highest, lowest = high.get().highest(), low.get().lowest()
+            some = builder.icmp_signed(">", highest, INT(0))
+            finite = builder.icmp_signed("<", highest, INT(_INFINITY_BITS))
+            positive = builder.icmp_signed(">=", lowest, INT(0))
+            return builder.zext(builder.and_(builder.and_(some, finite), positive), WORD)
+
+        return builder.icmp_unsigned("!=", _by_lanes(builder, answers, WORD(0), lanes, check), WORD(0))
+
+    word = types.uint64
+    return types.boolean(answers, word, word, word), codegen
+
+
+def _gumbel_intrinsic(root: bool):
+    def typed(typing_context, values, block, lanes, raw, scale, visit_offset, bases, row, want):
+        def codegen(context, builder, signature, arguments):
+            values, block, lanes, raw, scale, visit_offset, bases, row, want = arguments
+
+            def pick(of: _Block) -> ir.Value:
+                if not root:
+                    return _gumbel_inside(of, raw, scale, visit_offset)
+                return _gumbel_root(of, raw, scale, visit_offset, bases, row, want)
+
+            return _by_lanes(builder, values, block, lanes, pick)
 
         word, number = types.uint64, types.float32
-        return word(lines, word, word, number, number, number, bases, word, types.int32), codegen
+        return word(values, word, word, number, number, number, bases, word, types.int32), codegen
 
     return intrinsic(typed)
 
 
 # What numba calls them with is not what they are defined with: `Any`.
+ints_at: Any = _pointer_to(types.int32, "inttoptr")
+ints_of: Any = _pointer_to(types.int32, "bitcast")
+floats_of: Any = _pointer_to(types.float32, "bitcast")
+longs_of: Any = _pointer_to(types.int64, "bitcast")
 prefetch: Any = intrinsic(_prefetch)
-puct_of_four: Any = intrinsic(_puct_of_four)
-puct_of_many: Any = intrinsic(_puct_of_many)
-gumbel_of_four: Any = _gumbel_intrinsic(4, False)
-gumbel_of_many: Any = _gumbel_intrinsic(8, False)
-gumbel_root_of_four: Any = _gumbel_intrinsic(4, True)
-gumbel_root_of_many: Any = _gumbel_intrinsic(8, True)
+lay_priors: Any = intrinsic(_lay_priors)
+are_priors: Any = intrinsic(_are_priors)
+lay_and_pick: Any = intrinsic(_lay_word)
+pick_by_puct: Any = intrinsic(_puct_word)
+pick_by_gumbel: Any = _gumbel_intrinsic(False)
+pick_by_gumbel_at_root: Any = _gumbel_intrinsic(True)

@@ -12,20 +12,23 @@ class TreePUCT:
     AlphaZero (Silver et al. 2018, supplementary, *Search*), for one agent: Q is the mean of the values carried up, in [0, 1].
     N counts the visits of the node before the present one. Ties go to the lower action. Arithmetic is float32.
 
-    first_play: Q of a child without a visit: a number; "parent": its parent's own value less `first_play_reduction`, at
-    least 0; "given": what `Forest.answer` is told.
+    first_play: Q of a child without a visit: a number; "mean": the mean of the values carried up to its parent so far, as in
+    ELF OpenGo and Leela Chess Zero; "parent": its parent's own value; both less `first_play_reduction`, at least 0; "given":
+    what `Forest.answer` is told.
     pending_value: a visit under way counts as one of this value; 0 is a virtual loss (Chaslot et al. 2008).
     """
 
     c_init: float = 1.25
     c_base: float = 19652.0
-    first_play: float | str = 0.0
+    first_play: float | str = "mean"
     first_play_reduction: float = 0.0
     pending_value: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.first_play, str) and self.first_play not in ("parent", "given"):
-            raise ValueError(f"first_play={self.first_play!r}: use a number in [0, 1], 'parent' or 'given'")
+        if not (self.c_init >= 0 and self.c_base > 0):
+            raise ValueError(f"c_init={self.c_init}, c_base={self.c_base}: use c_init >= 0 and c_base > 0")
+        if isinstance(self.first_play, str) and self.first_play not in ("mean", "parent", "given"):
+            raise ValueError(f"first_play={self.first_play!r}: use a number in [0, 1], 'mean', 'parent' or 'given'")
 
 
 @dataclass(frozen=True, slots=True)

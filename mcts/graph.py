@@ -38,53 +38,6 @@ def graph_values(store: Store, discount: float) -> np.ndarray:
     return values
 
 
-def completed_q(
-    logprobs: np.ndarray,
-    visits: np.ndarray,
-    q: np.ndarray,
-    raw_value: float,
-    *,
-    known: np.ndarray | None = None,
-    value_scale: float = 0.1,
-    maxvisit_init: float = 50.0,
-) -> np.ndarray:
-    """sigma(completed Q) of one node, float64 [K] (Gumbel MuZero, Danihelka et al. 2022, section 3 and Appendix D).
-
-    Candidates without a Q get the mixed value v_mix = (v + sum N * (sum_visited p q / sum_visited p)) / (1 + sum N).
-    sigma(q) = (maxvisit_init + max N) * value_scale * q after rescaling q to [0, 1] over the candidates (mctx).
-
-    Args:
-        logprobs: float [K], log pi of the candidates.
-        visits: int [K], edge visits.
-        q: float [K], Q through each edge; read only where `known`.
-        raw_value: value head at the node.
-        known: bool [K], candidates whose q counts; default visits > 0. Proven ones may be added: their q is exact.
-    """
-    logprobs, q = np.asarray(logprobs, np.float64), np.asarray(q, np.float64)
-    visits = np.asarray(visits, np.float64)
-    known = visits > 0 if known is None else np.asarray(known, bool)
-    if not len(logprobs):
-        return np.zeros(0)
-    mixed = float(raw_value)
-    if known.any():
-        # max(N, 1): a proven candidate without visits weighs as one.
-        weight = np.maximum(np.exp(logprobs - logprobs.max()), 1e-300)[known]
-        total = np.maximum(visits[known], 1.0).sum()
-        mixed = (mixed + total * (weight @ q[known]) / weight.sum()) / (1.0 + total)
-    completed = np.where(known, q, mixed)
-    span = max(completed.max() - completed.min(), 1e-8)
-    return (maxvisit_init + visits.max()) * value_scale * (completed - completed.min()) / span
-
-
-def improved_policy(logprobs: np.ndarray, sigma_q: np.ndarray) -> np.ndarray:
-    """pi' = softmax(logits + sigma(completed Q)), float64 [K] (Gumbel MuZero, section 4, equation 11)."""
-    logits = np.asarray(logprobs, np.float64) + np.asarray(sigma_q, np.float64)
-    if not len(logits):
-        return logits
-    weight = np.exp(logits - logits.max())
-    return weight / weight.sum()
-
-
 def visit_policy(visits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """pi(a) ~ N(a) ** (1 / temperature), float64 [K] (AlphaZero); temperature 0: all on the most visited.
 

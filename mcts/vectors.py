@@ -6,8 +6,7 @@ formula it computes. Only code generation happens here; nothing of it runs in a 
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -103,8 +102,8 @@ class Vector:
         return self._reduce("fadd", ir.Constant(FLOAT, 0.0), flags=("reassoc",))
 
     def highest(self) -> ir.Value:
-        """The highest float32 lane; no lane is NaN."""
-        return self._reduce("fmax", flags=("nnan",))
+        """The highest lane; no lane is NaN."""
+        return self._reduce("fmax", flags=("nnan",)) if self._floats else self._reduce("smax")
 
     def lowest(self) -> ir.Value:
         """The lowest lane; no lane is NaN."""
@@ -124,12 +123,28 @@ def numbers(builder: ir.IRBuilder, values: list, element: ir.Type = FLOAT) -> Ve
     return Vector(builder, ir.Constant(ir.VectorType(element, len(values)), values))
 
 
-def load(builder: ir.IRBuilder, data: ir.Value, index: ir.Value, element: ir.Type, width: int) -> Vector:
-    """data[index : index + width], 16-byte aligned words of 4 bytes read as `element`."""
-    pointer = builder.bitcast(builder.gep(data, [index]), ir.VectorType(element, width).as_pointer())
-    value = builder.load(pointer)
-    value.align = 16
+def _at(builder: ir.IRBuilder, data: ir.Value, index: ir.Value, element: ir.Type, width: int) -> ir.Value:
+    return builder.bitcast(builder.gep(data, [index]), ir.VectorType(element, width).as_pointer())
+
+
+def load(
+    builder: ir.IRBuilder, data: ir.Value, index: ir.Value, element: ir.Type, width: int, *, aligned: bool = True
+) -> Vector:
+    """data[index : index + width], words of 4 bytes, 16-byte aligned unless told otherwise, read as `element`."""
+    value = builder.load(_at(builder, data, index, element, width))
+    value.align = 16 if aligned else 4
     return Vector(builder, value)
+
+
+def store(builder: ir.IRBuilder, data: ir.Value, index: ir.Value, vector: Vector) -> None:
+    """data[index : index + width] = vector, 16-byte aligned."""
+    builder.store(vector.value, _at(builder, data, index, vector.value.type.element, vector.width)).align = 16
+
+
+def lanes_below(builder: ir.IRBuilder, first: ir.Value, count: ir.Value, width: int) -> Vector:
+    """Bools of the lanes first, first + 1, ... (uint64) that are below `count`."""
+    left = spread(builder, builder.trunc(builder.sub(count, first), INT), width)
+    return left.above(numbers(builder, list(range(width)), INT))
 
 
 class Variable:
@@ -148,10 +163,9 @@ class Variable:
         self._builder.store(value.value if isinstance(value, Vector) else value, self._at)
 
 
-@contextmanager
-def each(builder: ir.IRBuilder, lanes: ir.Value, width: int) -> Generator[ir.Value]:
-    """First lanes of the vectors of a block; a block of `width` 4 is one vector and needs no loop."""
-    if width == 4:
+def each(builder: ir.IRBuilder, lanes: ir.Value, width: int) -> Iterator[ir.Value]:
+    """First lanes of the vectors of a block; one vector of constant length needs no loop."""
+    if isinstance(lanes, ir.Constant):
         yield WORD(0)
         return
     with cgutils.for_range_slice(builder, WORD(0), lanes, WORD(width), intp=WORD) as (at, _):
@@ -162,3 +176,9 @@ def first_of_highest(builder: ir.IRBuilder, best: Vector, where: Vector) -> ir.V
     """uint64: the lowest of the int32 lanes `where` whose `best` is highest."""
     mask = best.equals(best.highest())
     return builder.zext(mask.choose(where, 2**31 - 1).lowest(), WORD)
+
+
+def first_lane(builder: ir.IRBuilder, mask: Vector) -> ir.Value:
+    """uint64: the first lane of a vector of bools that is true; at least one is."""
+    bits = builder.zext(builder.bitcast(mask.value, ir.IntType(mask.width)), WORD)
+    return builder.cttz(bits, ir.IntType(1)(1))

@@ -3,41 +3,15 @@ with Gumbel*). Root visits equal `mctx.gumbel_muzero_policy`'s where there are n
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from mcts import kernels
-from mcts.graph import completed_q
+from mcts.gumbel_formulas import completed_q, halving_table
 from mcts.rules.base import backup_wave, cancel_wave, descend
 from mcts.store import NO_LIMIT, NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
-
-
-def halving_visits(n_considered: int, simulations: int) -> list[int]:
-    """Visit count that a root candidate must have to be considered, a simulation (Karnin et al. 2013)."""
-    if n_considered <= 1:
-        return list(range(simulations))
-    rounds = math.ceil(math.log2(n_considered))
-    sequence: list[int] = []
-    visits = [0] * n_considered
-    kept = n_considered
-    while len(sequence) < simulations:
-        for _ in range(max(1, simulations // (rounds * kept))):
-            sequence += visits[:kept]
-            for i in range(kept):
-                visits[i] += 1
-        kept = max(2, kept // 2)
-    return sequence[:simulations]
-
-
-@lru_cache(maxsize=64)
-def halving_table(max_considered: int, simulations: int) -> np.ndarray:
-    """int32 [max_considered + 1, simulations]: `halving_visits` for every number of candidates."""
-    rows = [halving_visits(m, simulations) for m in range(max_considered + 1)]
-    return np.array(rows, np.int32)
 
 
 @dataclass(frozen=True, slots=True)

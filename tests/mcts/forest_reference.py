@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mcts.forest_kernels import EXTRA
+from mcts.forest_layout import EXTRA
 from mcts.forest_rules import TreePUCT
 
 F = np.float32
@@ -38,15 +38,24 @@ class ReferenceTree:
     def descend(self) -> list[Node]:
         node, path = self.root, []
         while True:
-            before = node.visits
+            before, total = node.visits, node.total
             node.visits += 1
             node.total = F(node.total + F(self.rule.pending_value))
             path.append(node)
             if not node.children:
                 return path
             factor = self.explore(before)
-            scores = [F(c.q() + F(F(c.prior * factor) / F(F(c.visits) + F(1)))) for c in node.children]
-            node = node.children[int(np.argmax(scores))]
+            mean = F(0)
+            if self.rule.first_play == "mean":
+                mean = max(F(F(total / F(before)) - F(self.rule.first_play_reduction)), mean)
+            node = node.children[int(np.argmax([self.score(child, factor, mean) for child in node.children]))]
+
+    @staticmethod
+    def score(child: Node, factor: np.float32, mean: np.float32) -> np.float32:
+        """Q + factor P / (1 + N), over one denominator."""
+        seen, after = F(max(child.visits, 1)), F(child.visits + 1)
+        value = child.total if child.visits else F(child.first_play + mean)
+        return F(F(F(value * after) + F(F(child.prior * factor) * seen)) / F(seen * after))
 
     def back_up(self, path: list[Node], value: np.float32) -> None:
         change = F(value - F(self.rule.pending_value))
@@ -83,6 +92,8 @@ class ReferenceTree:
         for action, prior in enumerate(priors):
             if rule.first_play == "parent":
                 first = max(F(F(value) - F(rule.first_play_reduction)), F(0))
+            elif rule.first_play == "mean":
+                first = 0.0
             elif rule.first_play == "given":
                 first = first_plays[action]
             else:

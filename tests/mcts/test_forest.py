@@ -7,9 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from numba.core.caching import NullCache
 
-from mcts.forest import NO_NODE, Forest, ForestError
-from mcts.forest_kernels import EXTRA, TABLE
+from mcts import memory
+from mcts.forest import Forest, ForestError
+from mcts.forest_kernels import cancel
+from mcts.forest_layout import EXTRA, TABLE, entry
+from mcts.forest_records import NO_NODE
 from mcts.forest_rules import TreeGumbel, TreePUCT
 from tests.mcts.forest_reference import ReferenceTree, child_key
 
@@ -58,14 +62,24 @@ def tree_of(forest: Forest, node: int) -> list:
     return [(int(n), float(v), tree_of(forest, int(i))) for i, n, v in zip(ids, visits, q, strict=True)]
 
 
-def reference_tree(node) -> list:
-    return [(child.visits, float(child.q()), reference_tree(child)) for child in node.children]
+def reference_tree(node, rule) -> list:
+    """The same of a reference's node."""
+    return [
+        (c.visits, float(c.q() if c.visits else first_play(c, node, rule)), reference_tree(c, rule))
+        for c in node.children
+    ]
+
+
+def first_play(child, node, rule: TreePUCT) -> np.float32:
+    if rule.first_play != "mean":
+        return child.first_play
+    return max(node.total / np.float32(node.visits) - np.float32(rule.first_play_reduction), np.float32(0))
 
 
 def settings(seed: int):
     """A random rule, shape and evaluator."""
     draw = np.random.default_rng(seed)
-    first_play = [float(draw.random()), 0.0, "parent", "given"][seed % 4]
+    first_play = [float(draw.random()), 0.0, "parent", "given", "mean"][seed % 5]
     rule = TreePUCT(
         c_init=float(draw.uniform(0.5, 3)), c_base=float(draw.choice([19652.0, 50.0])), first_play=first_play,
         first_play_reduction=float(draw.uniform(0, 0.3)), pending_value=float(draw.choice([0.0, 0.0, 0.5, -1.0])),
@@ -86,7 +100,7 @@ def assert_equals_reference(seed: int) -> int:
         reference = ReferenceTree(rule, tree, wave, limit)
         while reference.play(evaluator.answer):
             pass
-        assert tree_of(forest, 4 * tree) == reference_tree(reference.root), (seed, tree)
+        assert tree_of(forest, 4 * tree) == reference_tree(reference.root, rule), (seed, tree)
         assert forest.simulations[tree] == reference.simulations
     return n_trees * limit
 
@@ -111,7 +125,7 @@ def test_large_counts_leave_the_table_of_exploration_factors():
     reference = ReferenceTree(rule, 0, 1, TABLE + 300)
     while reference.play(evaluator.answer):
         pass
-    assert tree_of(forest, 0) == reference_tree(reference.root)
+    assert tree_of(forest, 0) == reference_tree(reference.root, rule)
 
 
 def test_a_tree_of_terminals_ends():
@@ -140,9 +154,9 @@ def test_few_slots_serve_every_tree_in_turn():
     for _ in range(10):
         assert forest.step()
         assert forest.leaves == 2
-        seen += forest.trees.tolist()
+        seen.append(set(forest.trees.tolist()))
         evaluator.feed(forest)
-    assert seen == list(range(5)) * 4
+    assert seen == [{2 * i % 5, (2 * i + 1) % 5} for i in range(10)]
 
 
 def test_a_descent_to_a_leaf_that_waits_is_taken_back():
@@ -248,6 +262,24 @@ def test_an_answer_that_cannot_be_used_is_refused_and_can_be_given_again(priors,
     assert tree_of(forest, 0) == tree_of(play(Forest(2, 3, simulations=50), Evaluator(3)), 0)
 
 
+def test_a_forest_in_memory_that_was_used_before_is_the_same(monkeypatch):
+    monkeypatch.setattr(memory, "_dropped", [])
+    evaluator, rule = Evaluator(6, terminals=0.1, uneven=True), TreePUCT(first_play="given")
+    before = tree_of(play(Forest(1, 6, simulations=60, rule=rule), evaluator), 0)
+    memory._dropped.clear()
+    pages = memory.Pages(18 * 2000)
+    pages.words[:] = -1
+    del pages
+    again = Forest(1, 6, simulations=60, rule=rule, capacity=4 * 1500)
+    assert again._records.lines[-1] == -1
+    assert tree_of(play(again, Evaluator(6, terminals=0.1, uneven=True)), 0) == before
+
+
+def test_kernels_start_without_numbas_cache(monkeypatch):
+    monkeypatch.setattr(cancel, "_cache", NullCache())
+    assert entry.__wrapped__(cancel)(Forest(1, 2)._address) == 0
+
+
 def test_bad_settings_are_refused_in_one_line():
     for wrong in ({"n_actions": 0}, {"n_actions": 70_000}, {"n_trees": 0}, {"wave": 0}, {"slots": 1, "wave": 2}):
         with pytest.raises(ForestError, match="must lie in"):
@@ -256,6 +288,8 @@ def test_bad_settings_are_refused_in_one_line():
         Forest(1, 2, rule=TreeGumbel())
     with pytest.raises(ValueError, match="first_play"):
         TreePUCT(first_play="best")
+    with pytest.raises(ValueError, match="c_init"):
+        TreePUCT(c_init=-1.0)
     forest = Forest(1, 3)
     forest.step()
     with pytest.raises(ForestError, match="1 leaves of 3 actions"):
