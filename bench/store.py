@@ -1,16 +1,20 @@
 """The tree against its peers, and against the memory it lives in; one core, all in one run.
 
-    python -m bench store [run_dir=DIR] [rounds=3] [quick=1]
+    python -m bench store [run_dir=DIR] [rounds=5] [shapes=4x64x256,8x64x256] [largest=1e7] [turn=0.1]
     python -m bench.store                      the same
+    pip install --no-deps gumbel-mcts open_spiel LightZero      the peers that the dev extra does not bring
 
-Table of engines: actions x trees x simulations, simulations a second of CPU time, the engines alternating, best of `rounds`
-(the noise of a shared machine only ever takes time). `ours_over_this` compares Gumbel with Gumbel, PUCT with all others.
-Growth: ns a visited node while a forest of 64 trees grows, beside a pointer chase over as many bytes, in huge pages like ours.
-With run_dir: `results.json` and `store.png`. quick=1: two shapes and 1e6 nodes, a minute.
+Table of engines: actions x trees x simulations, simulations a second of CPU time; the engines take turns, each plays searches
+for at least `turn` seconds, and the best of `rounds` turns counts (the noise of a shared machine only ever takes time).
+`ours_over_this` compares like with like: `RIVAL` names ours for each. Growth: ns a visited node while a forest of 64 trees
+grows to `largest` nodes, beside a pointer chase over as many bytes, in huge pages like ours. With run_dir: `results.json` and
+`store.png`.
 """
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import subprocess
 import sys
@@ -23,21 +27,33 @@ import numpy as np
 from numba import njit
 
 from bench import command
-from bench.store_peers import ENGINES, World
-from mcts import forest_kernels
+from bench.store_peers import ENGINES, RIVAL, Engine, World
 from mcts.forest import Forest
-from mcts.memory import huge_pages
+from mcts.forest_layout import entry
+from mcts.memory import Pages
 
 SHAPES = [  # (actions, trees, simulations)
     (4, 1, 256), (4, 16, 256), (4, 64, 64), (4, 64, 256), (4, 64, 1024), (4, 256, 256),
     (8, 1, 256), (8, 64, 256), (16, 64, 256), (32, 1, 256), (32, 64, 256),
 ]  # fmt: skip
-QUICK = [(4, 1, 256), (4, 64, 256)]
 SIZES = (1e3, 1e4, 1e5, 1e6, 3e6, 1e7)
-GUMBEL = ("ours_gumbel", "mctx_gumbel")
 
 
-def compare(shapes: list[tuple[int, int, int]], rounds: int) -> list[dict]:
+def _shapes(text: str) -> list[tuple[int, int, int]]:
+    if text == "all":
+        return SHAPES
+    try:
+        found = [tuple(map(int, shape.split("x"))) for shape in text.split(",")]
+    except ValueError:
+        found = []
+    if not all(len(shape) == 3 and min(shape) > 0 for shape in found) or not found:
+        raise command.UsageError(
+            f"shapes={text}: write all, or ACTIONSxTREESxSIMULATIONS with commas between, as 4x64x256"
+        )
+    return [(actions, trees, simulations) for actions, trees, simulations in found]
+
+
+def compare(shapes: list[tuple[int, int, int]], rounds: int, turn: float) -> list[dict]:
     """A row an engine and shape; engines that are not installed are named once and left out."""
     engines, rows = dict(ENGINES), []
     for name in ENGINES:
@@ -50,12 +66,12 @@ def compare(shapes: list[tuple[int, int, int]], rounds: int) -> list[dict]:
         world, best = World.of(actions), {}
         for _ in range(rounds):
             for name, engine in engines.items():
-                seconds, played, visited = engine(world, trees, simulations)
-                speed = played / max(seconds, 1e-9)
+                seconds, played, visited = _turn(engine, world, trees, simulations, turn)
+                speed = played / seconds
                 if speed > best.get(name, (0.0, 0.0))[0]:
                     best[name] = speed, 1e9 * seconds / visited if visited else 0.0
         for name, (speed, per_visit) in best.items():
-            ours = best["ours_gumbel" if name in GUMBEL else "ours"][0]
+            ours = best[RIVAL.get(name, name)][0]
             rows.append(
                 {
                     "engine": name, "actions": actions, "trees": trees, "simulations": simulations,
@@ -69,34 +85,47 @@ def compare(shapes: list[tuple[int, int, int]], rounds: int) -> list[dict]:
     return rows
 
 
+def _turn(engine: Engine, world: World, trees: int, simulations: int, turn: float) -> tuple[float, int, int]:
+    """Searches until a turn is over: (seconds, simulations, visited) of all."""
+    seconds, played, visited = 0.0, 0, 0
+    gc.collect()
+    gc.disable()  # what a peer imports would be scanned again and again for another's garbage
+    while seconds < turn:
+        more = engine(world, trees, simulations)
+        seconds, played, visited = seconds + more[0], played + more[1], visited + more[2]
+    gc.enable()
+    return seconds, played, visited
+
+
 def growth(largest: float, trees: int = 64) -> tuple[list[dict], float]:
-    """(ns a visited node at sizes up to `largest` nodes, the last tenth of the growth to each; bytes a node)."""
-    world, points = World.of(4), []
+    """(ns a visited node over the last tenth of the growth to each size up to `largest` nodes, bytes a node).
+
+    Each size is grown to again and again, until the windows make 1e6 nodes; the first time does not count where there are more.
+    """
+    world, points, nbytes = World.of(4), [], 0.0
     rows = np.hstack((world.values[:, None], np.full((len(world.values), 1), 4, np.float32), world.priors))
-    batches = [rows[part] for part in world.batches(trees)]
-    forest = Forest(trees, 4, capacity=int(1.01 * largest) + 8 * trees)
-    turn, forest_step = 0, forest.step
+    turn = itertools.cycle([rows[part] for part in world.batches(trees)])
     for size in (s for s in SIZES if s <= largest):
-        while forest.n_nodes < 0.9 * size:
-            forest_step()
-            forest.answers[:] = batches[turn % len(batches)]
-            turn += 1
-        visited, played = 0, max(1, (int(size) - forest.n_nodes) // (4 * trees))
-        started = process_time()
-        for _ in range(played):
-            forest_step()
-            forest.answers[:] = batches[turn % len(batches)]
-            turn += 1
-            visited += forest.visited
-        seconds = process_time() - started
-        points.append(
-            {"nodes": forest.n_nodes, "ns_per_visit": 1e9 * seconds / visited, "path": visited / played / trees}
-        )
-        point = points[-1]
+        windows, forest = [], None
+        for _ in range(1 + int(1e7 / size) if size < 1e7 else 1):
+            forest = Forest(trees, 4, capacity=int(1.01 * size) + 8 * trees)
+            answers, step = forest.answers, forest.step
+            while forest.n_nodes < 0.9 * size:
+                step()
+                answers[:] = next(turn)
+            before, played = forest.visited, max(1, (int(size) - forest.n_nodes) // (4 * trees))
+            started = process_time()
+            for _ in range(played):
+                step()
+                answers[:] = next(turn)
+            windows.append((process_time() - started, forest.visited - before, played))
+        seconds, visited, played = np.sum(windows[1:] or windows, 0)
+        points.append({"nodes": int(size), "ns_per_visit": 1e9 * seconds / visited, "path": visited / played / trees})
+        nbytes = forest.nbytes / forest.n_nodes if forest else nbytes
         print(
-            f"{forest.n_nodes:>12,} nodes: {point['ns_per_visit']:.1f} ns a visited node, paths of {point['path']:.1f}"
+            f"{int(size):>12,} nodes: {1e9 * seconds / visited:.1f} ns a visited node, paths of {points[-1]['path']:.1f}"
         )
-    return points, forest.nbytes / forest.n_nodes
+    return points, nbytes
 
 
 @njit(cache=True)
@@ -112,7 +141,8 @@ def chase(largest: float) -> list[dict]:
     points = []
     for size in (s for s in SIZES if s <= largest):
         lines = int(size) // 4
-        chain = huge_pages(16 * lines)
+        pages = Pages(16 * lines)
+        chain = pages.words
         order = np.random.default_rng(0).permutation(lines).astype(np.int32)
         chain[16 * order] = 16 * np.roll(order, -1)
         hops = 200_000
@@ -124,30 +154,29 @@ def chase(largest: float) -> list[dict]:
     return points
 
 
-@njit("int64(int32[::1], int32[::1], int32[::1], float32[:, ::1], float32[:, ::1], int32[:, ::1])", cache=True)
-def _nothing(lines, parents, work, answers, bases, halving):
-    return 0
+@njit(cache=True, nogil=True)
+def _nothing(address):
+    return address
 
 
-def round_microseconds(simulations: int = 256, repeats: int = 40) -> dict[str, float]:
-    """One round of one tree, wall time, best of `repeats` searches: the kernel less an empty call, and `Forest.step` whole."""
-    best = {"kernel": np.inf, "empty": np.inf, "step": np.inf}
+def round_microseconds(simulations: int = 256, repeats: int = 60) -> tuple[float, float]:
+    """Wall time of one round of one tree as Python calls it: (`Forest.step` less an empty compiled call, the empty call)."""
+    best, empty_call = {"step": np.inf, "empty": np.inf}, entry(_nothing)
     for _ in range(repeats):
         for kind in best:
             forest = Forest(1, 4, simulations=10**6, capacity=8 * simulations)
             forest.step()
             forest.answer([[0.4, 0.3, 0.2, 0.1]], [0.5])
-            call = {"kernel": forest_kernels.play, "empty": _nothing, "step": None}[kind]
-            arrays = forest.arrays()
+            call, address = forest.step, id(forest)
             started = time.perf_counter()
-            if call is None:
+            if kind == "step":
                 for _ in range(simulations):
-                    forest.step()
+                    call()
             else:
                 for _ in range(simulations):
-                    call(*arrays)
+                    empty_call(address)
             best[kind] = min(best[kind], 1e6 * (time.perf_counter() - started) / simulations)
-    return {"over_empty_call": best["kernel"] - best["empty"], "step": best["step"]}
+    return best["step"] - best["empty"], best["empty"]
 
 
 def cached_start() -> float:
@@ -160,46 +189,52 @@ def cached_start() -> float:
     return min(float(run.stdout) for run in runs)
 
 
-def two_threads(simulations: int = 4000, trees: int = 64) -> float:
-    """Wall time of one thread for 2 x `trees` trees over that of two threads with `trees` each; the best of 3."""
+def two_threads(trees: int, searches: int, rounds: int, simulations: int = 256) -> float:
+    """Wall time of one thread that plays `trees` trees over that of two with half of them each; best of `rounds` of both."""
     world = World.of(4)
     rows = np.hstack((world.values[:, None], np.full((len(world.values), 1), 4, np.float32), world.priors))
-    batches = [rows[part] for part in world.batches(trees)]
 
-    def play() -> None:
-        forest, turn = Forest(trees, 4, simulations=simulations, capacity=5 * trees * simulations), 0
-        while forest.step():
-            forest.answers[:] = batches[turn % len(batches)]
-            turn += 1
+    def play(share: int) -> None:
+        batches = [rows[part] for part in world.batches(share)]
+        for _ in range(searches):
+            forest, turn = (
+                Forest(share, 4, simulations=simulations, capacity=5 * share * simulations),
+                itertools.cycle(batches),
+            )
+            while forest.step():
+                forest.answers[:] = next(turn)
 
-    ratios = []
-    for _ in range(3):
-        started = time.perf_counter()
-        play()
-        play()
-        one = time.perf_counter() - started
-        threads = [threading.Thread(target=play) for _ in range(2)]
-        started = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        ratios.append(one / (time.perf_counter() - started))
-    return max(ratios)
+    best = {1: np.inf, 2: np.inf}
+    for _ in range(rounds):
+        for n in best:
+            threads = [threading.Thread(target=play, args=(trees // n,)) for _ in range(n)]
+            started = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            best[n] = min(best[n], time.perf_counter() - started)
+    return best[1] / best[2]
 
 
-def main(run_dir: str = "", rounds: int = 3, quick: int = 0) -> dict:
-    """Measure, print, and with `run_dir` write results.json and store.png."""
-    largest = 1e6 if quick else SIZES[-1]
-    result: dict = {"rows": compare(QUICK if quick else SHAPES, rounds)}
+def main(run_dir: str = "", rounds: int = 5, shapes: str = "all", largest: float = 1e7, turn: float = 0.1) -> dict:
+    """Measure, print, and with `run_dir` write results.json and store.png.
+
+    Raises:
+        UsageError: a shape is no ACTIONSxTREESxSIMULATIONS.
+    """
+    result: dict = {"rows": compare(_shapes(shapes), rounds, turn)}
     result["growth"], result["bytes_per_node"] = growth(largest)
     result["chase"] = chase(largest)
     result["cached_start_s"] = cached_start()
-    timing = round_microseconds()
-    result["round_us"], result["step_us"] = timing["over_empty_call"], timing["step"]
-    result["two_threads_over_one"] = two_threads(500 if quick else 4000)
-    for name in ("bytes_per_node", "cached_start_s", "round_us", "step_us", "two_threads_over_one"):
-        print(f"{name:<22} {result[name]:.3f}")
+    result["round_us"], result["empty_call_us"] = round_microseconds()
+    for trees in (128, 2048):
+        result[f"two_threads_over_one_{trees}_trees"] = two_threads(
+            trees, searches=max(1, int(40 * turn)), rounds=rounds
+        )
+    for name, number in result.items():
+        if isinstance(number, float):
+            print(f"{name:<36} {number:.3f}")
     if run_dir:
         (Path(run_dir) / "results.json").write_text(json.dumps(result, indent=1) + "\n")
         plot(result, Path(run_dir) / "store.png")
@@ -226,10 +261,12 @@ def plot(result: dict, path: Path) -> None:
     )
     left.set(xscale="log", xlabel="nodes", ylabel="ns", ylim=(0, None))
     left.legend(frameon=False)
-    bars = [row for row in result["rows"] if (row["actions"], row["trees"], row["simulations"]) == (4, 64, 256)]
-    bars = [row for row in bars if not row["engine"].startswith("ours")]
+    shown = max(result["rows"], key=lambda row: (row["trees"] == 64, row["actions"] == 4, row["simulations"] == 256))
+    shape = {name: shown[name] for name in ("actions", "trees", "simulations")}
+    bars = [row for row in result["rows"] if shape.items() <= row.items() and not row["engine"].startswith("ours")]
     right.barh([row["engine"] for row in bars], [row["ours_over_this"] for row in bars], color="0.6")
-    right.set(xscale="log", xlabel="times as many simulations a second (4 actions, 64 trees, 256 simulations)")
+    words = ", ".join(f"{number} {name}" for name, number in shape.items())
+    right.set(xscale="log", xlabel=f"times as many simulations a second ({words})")
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

@@ -8,10 +8,14 @@ interface allows: rows of a table. A peer that is not installed is left out, and
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
+import itertools
 import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import process_time
 from types import SimpleNamespace
 
@@ -44,19 +48,22 @@ Engine = Callable[[World, int, int], tuple[float, int, int]]  # (world, trees, s
 
 
 def ours(world: World, trees: int, simulations: int, rule: TreePUCT | TreeGumbel | None = None):
-    """`Forest`, answers copied in place."""
+    """`Forest`, answers copied in place. First plays of the parent's mean, as in LightZero and in `python`."""
     actions = world.priors.shape[1]
     rows = np.hstack((world.values[:, None], np.full((ROWS, 1), actions, np.float32), world.priors))
     batches = [rows[part] for part in world.batches(trees)]
     lanes = 4 if actions <= 4 else (actions + 7) // 8 * 8
     forest = Forest(trees, actions, simulations=simulations, rule=rule, capacity=trees * simulations * lanes)
-    answers, step, visited, turn = forest.answers, forest.step, 0, 0
+    answers, turn = forest.answers, itertools.cycle(batches)
     started = process_time()
-    while step():
-        answers[:] = batches[turn % len(batches)]
-        turn += 1
-        visited += forest.visited
-    return process_time() - started, trees * simulations, visited
+    while forest.step():
+        answers[:] = next(turn)
+    return process_time() - started, trees * simulations, forest.visited
+
+
+def ours_zero(world: World, trees: int, simulations: int):
+    """First plays of 0, as in gumbel-mcts, and as mctx's normalised ones: deeper paths than by the mean of the parent."""
+    return ours(world, trees, simulations, TreePUCT(first_play=0.0))
 
 
 def ours_gumbel(world: World, trees: int, simulations: int):
@@ -81,11 +88,10 @@ def python(world: World, trees: int, simulations: int):
             path = [node]
             while node.children:
                 factor = (math.log((1 + node.visits + 19652) / 19652) + 1.25) * math.sqrt(node.visits)
-                best, high = node.children[0], -1.0
+                best, high, mean = node.children[0], -1.0, node.total / node.visits
                 for child in node.children:
-                    score = factor * child.prior / (1 + child.visits)
-                    if child.visits:
-                        score += child.total / child.visits
+                    value = child.total / child.visits if child.visits else mean
+                    score = value + factor * child.prior / (1 + child.visits)
                     if score > high:
                         best, high = child, score
                 node = best
@@ -116,7 +122,10 @@ def _mctx(kind: str, actions: int, trees: int, simulations: int):
             after = (state * 31 + 7 * action + 12345) % 1_000_003
             row = after % ROWS
             zeros = jnp.zeros(trees)
-            return mctx.RecurrentFnOutput(zeros, zeros + 1, logits[row], values[row]), after
+            answer = mctx.RecurrentFnOutput(
+                reward=zeros, discount=zeros + 1, prior_logits=logits[row], value=values[row]
+            )
+            return answer, after
 
         states = jnp.arange(trees, dtype=jnp.int32)
         root = mctx.RootFnOutput(prior_logits=logits[states], value=values[states], embedding=states)
@@ -137,8 +146,9 @@ def _mctx_engine(kind: str, world: World, trees: int, simulations: int):
 def gumbel_mcts(world: World, trees: int, simulations: int):
     """gumbel-mcts (PyPI), its batched numba PUCT; states are one number, the model a table behind its torch interface."""
     import torch
-    from gumbel_mcts.puct import PUCT  # ty: ignore[import-not-found]
     from numba import njit
+
+    peer = importlib.import_module("gumbel_mcts.puct")
 
     actions = world.priors.shape[1]
 
@@ -164,7 +174,7 @@ def gumbel_mcts(world: World, trees: int, simulations: int):
             return {"policy": priors[row], "value": values[row]}
 
     def play():
-        engine = PUCT(trees, trees * (simulations + 2), logic, device="cpu")
+        engine = peer.PUCT(trees, trees * (simulations + 2), logic, device="cpu")
         engine.initialize_roots(range(trees), np.arange(trees)[:, None], np.ones(trees, np.int8))
         started = process_time()
         engine.run_simulation_batch(Model(), list(range(trees)), simulations)
@@ -174,17 +184,49 @@ def gumbel_mcts(world: World, trees: int, simulations: int):
     return play(), trees * simulations, 0
 
 
+@functools.cache
+def _lightzero_tree():
+    """The C++ tree alone: its package would import the whole of LightZero."""
+    package = importlib.util.find_spec("lzero")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        for path in Path(folder, "mcts", "ctree", "ctree_muzero").glob("mz_tree*.so"):
+            spec = importlib.util.spec_from_file_location("mz_tree", path)
+            if spec and spec.loader:
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+                return module
+    raise ImportError("LightZero is not installed: pip install --no-deps LightZero")
+
+
+def lightzero(world: World, trees: int, simulations: int):
+    """LightZero's C++ ctree_muzero, driven as its `MuZeroMCTSCtree.search` does, answers ready as the lists that it takes."""
+    tree, actions = _lightzero_tree(), world.priors.shape[1]
+    logits, zeros, nobody = np.log(world.priors), [0.0] * trees, [-1] * trees
+    batches = [(world.values[part].tolist(), logits[part].tolist()) for part in world.batches(trees)]
+    roots = tree.Roots(trees, [list(range(actions)) for _ in range(trees)])
+    roots.prepare_no_noise(zeros, batches[0][1], nobody)
+    bounds = tree.MinMaxStatsList(trees)
+    bounds.set_delta(0.01)
+    started = process_time()
+    for simulation in range(simulations):
+        results = tree.ResultsWrapper(num=trees)
+        tree.batch_traverse(roots, 19652, 1.25, 0.997, bounds, results, nobody)
+        values, policies = batches[simulation % len(batches)]
+        tree.batch_backpropagate(simulation + 1, 0.997, zeros, values, policies, bounds, results, nobody)
+    return process_time() - started, trees * simulations, 0
+
+
 def open_spiel(world: World, trees: int, simulations: int):
-    """open_spiel's C++ MCTSBot on its smallest game that lasts, with the cheapest evaluator that it has in C++.
+    """open_spiel's C++ MCTSBot on `catch` (3 actions), on which it is fastest, with the cheapest evaluator that it has in C++.
 
     It takes no tables: tree and game are its own, so this row shows an order of magnitude and nothing finer.
     """
-    import pyspiel  # ty: ignore[import-not-found]
-
-    game = pyspiel.load_game("connect_four")
+    pyspiel = importlib.import_module("pyspiel")
+    game = pyspiel.load_game("catch")
     evaluator = pyspiel.RandomRolloutEvaluator(1, 0)
     bot = pyspiel.MCTSBot(game, evaluator, 1.25, simulations, 1000, False, 0, False)
     state = game.new_initial_state()
+    state.apply_action(0)  # chance: where the fruit falls
     started = process_time()
     for _ in range(trees):
         bot.step(state)
@@ -193,10 +235,16 @@ def open_spiel(world: World, trees: int, simulations: int):
 
 ENGINES: dict[str, Engine] = {
     "ours": ours,
+    "ours_zero": ours_zero,
     "ours_gumbel": ours_gumbel,
     "mctx_muzero": functools.partial(_mctx_engine, "muzero"),
     "mctx_gumbel": functools.partial(_mctx_engine, "gumbel"),
     "gumbel_mcts": gumbel_mcts,
+    "lightzero": lightzero,
     "open_spiel": open_spiel,
     "python": python,
 }
+RIVAL = {  # which of ours a peer is compared with: the same rule, or the nearest
+    "mctx_muzero": "ours_zero", "mctx_gumbel": "ours_gumbel", "gumbel_mcts": "ours_zero", "lightzero": "ours",
+    "open_spiel": "ours_zero", "python": "ours",
+}  # fmt: skip
