@@ -64,6 +64,8 @@ def compare(shapes: list[tuple[int, int, int]], rounds: int, turn: float) -> lis
             del engines[name]
     for actions, trees, simulations in shapes:
         world, best = World.of(actions), {}
+        for engine in engines.values():
+            engine(world, trees, simulations)  # compile
         for _ in range(rounds):
             for name, engine in engines.items():
                 seconds, played, visited = _turn(engine, world, trees, simulations, turn)

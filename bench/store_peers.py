@@ -143,14 +143,10 @@ def _mctx_engine(kind: str, world: World, trees: int, simulations: int):
     return process_time() - started, trees * simulations, 0
 
 
-def gumbel_mcts(world: World, trees: int, simulations: int):
-    """gumbel-mcts (PyPI), its batched numba PUCT; states are one number, the model a table behind its torch interface."""
-    import torch
+@functools.cache
+def _gumbel_mcts_game(actions: int):
+    """A game whose state is one number, as gumbel-mcts wants it; compiled once."""
     from numba import njit
-
-    peer = importlib.import_module("gumbel_mcts.puct")
-
-    actions = world.priors.shape[1]
 
     @njit
     def fast_step(board, action, player):
@@ -162,10 +158,18 @@ def gumbel_mcts(world: World, trees: int, simulations: int):
     def get_valid_mask(board, player):
         return np.ones(actions, np.float32)
 
-    logic = SimpleNamespace(
+    return SimpleNamespace(
         NUM_ACTIONS=actions, BOARD_SHAPE=(1,), BOARD_DTYPE=np.int64, MAX_MOVES=1 << 20, MAX_LEGAL_MOVES=actions,
         PLAYER_1=1, PLAYER_2=1, fast_step=fast_step, get_valid_mask=get_valid_mask,
     )  # fmt: skip
+
+
+def gumbel_mcts(world: World, trees: int, simulations: int):
+    """gumbel-mcts (PyPI), its batched numba PUCT; the model is a table behind its torch interface."""
+    import torch
+
+    peer = importlib.import_module("gumbel_mcts.puct")
+    game = _gumbel_mcts_game(world.priors.shape[1])
     priors, values = torch.from_numpy(world.priors), torch.from_numpy(world.values)
 
     class Model:
@@ -173,15 +177,11 @@ def gumbel_mcts(world: World, trees: int, simulations: int):
             row = batch["boards"][:, 0].long() % ROWS
             return {"policy": priors[row], "value": values[row]}
 
-    def play():
-        engine = peer.PUCT(trees, trees * (simulations + 2), logic, device="cpu")
-        engine.initialize_roots(range(trees), np.arange(trees)[:, None], np.ones(trees, np.int8))
-        started = process_time()
-        engine.run_simulation_batch(Model(), list(range(trees)), simulations)
-        return process_time() - started
-
-    play()
-    return play(), trees * simulations, 0
+    engine = peer.PUCT(trees, trees * (simulations + 2), game, device="cpu")
+    engine.initialize_roots(range(trees), np.arange(trees)[:, None], np.ones(trees, np.int8))
+    started = process_time()
+    engine.run_simulation_batch(Model(), list(range(trees)), simulations)
+    return process_time() - started, trees * simulations, 0
 
 
 @functools.cache
