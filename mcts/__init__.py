@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcts.files import TreeFileError, load, save
     from mcts.forest import Forest, ForestError
     from mcts.forest_rules import TreeGumbel, TreePUCT
     from mcts.graph import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mcts.types import NO_KEY, Budget, Draw, Evaluator, Expansion, Roots
 
 _HOMES = {
+    "files": ("TreeFileError", "load", "save"),
     "forest": ("Forest", "ForestError"),
     "forest_rules": ("TreeGumbel", "TreePUCT"),
     "graph": ("UNREACHED", "distances", "graph_values", "path_edges", "proven_lost", "solution_edges", "visit_policy"),
@@ -49,9 +51,9 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 __all__ = [
     "EDGE", "NEVER", "NODE", "NONE", "NO_KEY", "PHS", "PUCT", "TREE", "UNREACHED",
     "BestFirst", "Budget", "Draw", "Evaluator", "Expansion", "Flag", "Forest", "ForestError", "Gumbel", "KLDGain", "Leaves",
-    "Proportional", "Rerooted", "Roots", "Rule", "SearchResult", "SmartPruning", "Status", "Stop", "Store", "TreeGumbel",
-    "TreePUCT", "completed_q", "distances", "graph_values", "improved_policy", "path_edges", "proven_lost", "reroot", "resume",
-    "search", "solution_edges", "visit_policy",
+    "Proportional", "Rerooted", "Roots", "Rule", "SearchResult", "SmartPruning", "Status", "Stop", "Store", "TreeFileError",
+    "TreeGumbel", "TreePUCT", "completed_q", "distances", "graph_values", "improved_policy", "load", "path_edges",
+    "proven_lost", "reroot", "resume", "save", "search", "solution_edges", "visit_policy",
 ]  # fmt: skip
 
 

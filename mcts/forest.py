@@ -2,8 +2,7 @@
 
 `Store` is the graph of states that a language model's search grows: equal states merge, candidates are drawn in portions,
 each expansion costs milliseconds. A `Forest` is the other end: a node's children are known when it is expanded, nothing
-merges, and a simulation costs tens of nanoseconds a visited node. 16 bytes a node, and 8 more for each 64-byte line of
-them; see `forest_kernels` for the layout.
+merges, and a simulation costs about 15 ns a visited node. 18 bytes a node, its parent's included; see `forest_layout`.
 
     forest = Forest(n_trees=64, n_actions=4, simulations=256)
     while forest.step():                                 # one compiled call: backup of the last wave, the next one
@@ -15,7 +14,8 @@ The caller keeps its own state of a node under the node's id; `parents` and `act
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,7 @@ class Forest:
         gumbel = isinstance(rule, TreeGumbel)
         if gumbel and simulations is None:
             raise ForestError("Gumbel halves a fixed number of simulations: give simulations=")
-        self.n_trees, self.n_actions, self.rule = n_trees, n_actions, rule
+        self.n_trees, self.n_actions, self.rule, self._limit = n_trees, n_actions, rule, simulations
         self._given = isinstance(rule, TreePUCT) and rule.first_play == "given"
         self._lanes = 4 if n_actions <= 4 else (n_actions + 7) // 8 * 8
         columns = 2 + n_actions * (2 if self._given else 1)
@@ -110,26 +110,12 @@ class Forest:
         self._address = work.ctypes.data
 
     def _begin(self, slots: int, wave: int, simulations: int) -> None:
-        work, values, rule = self._work, self._work.view(np.float32), self.rule
+        work = self._work
         work[layout.TOP] = work[layout.TREES] = self.n_trees
         work[layout.WIDTH], work[layout.SLOTS], work[layout.WAVE] = self.n_actions, slots, wave
         work[layout.DEPTH_ROOM], work[layout.COLUMNS] = _DEPTH_ROOM, self._answers.shape[1]
         work[layout.NEW_LINES] = slots * self._lanes // 4
-        values[layout.PENDING_VALUE] = rule.pending_value
-        if isinstance(rule, TreeGumbel):
-            values[layout.VALUE_SCALE], values[layout.VISIT_OFFSET] = rule.value_scale, rule.maxvisit_init
-            work[layout.CONSIDERED] = rule.max_considered
-        else:
-            kinds = {
-                "mean": layout.FIRST_PLAY_MEAN, "parent": layout.FIRST_PLAY_PARENT, "given": layout.FIRST_PLAY_GIVEN
-            }  # fmt: skip
-            work[layout.FIRST_PLAY_KIND] = kinds.get(str(rule.first_play), layout.FIRST_PLAY_CONSTANT)
-            number = rule.first_play_reduction if isinstance(rule.first_play, str) else rule.first_play
-            values[layout.FIRST_PLAY] = number
-            values[layout.C_INIT], values[layout.C_BASE] = rule.c_init, rule.c_base
-            n = np.arange(layout.TABLE, dtype=np.float64)
-            factors = (np.log((1.0 + n + rule.c_base) / rule.c_base) + rule.c_init) * np.sqrt(n)
-            values[layout.HEAD : layout.HEAD + layout.TABLE] = factors
+        self.rule.write(work)
         self._section(layout.OF_LIMITS, self.n_trees)[:] = simulations
 
     # ---- a round
@@ -182,7 +168,10 @@ class Forest:
             raise ForestError("first_play='given' needs first_play in [0, 1] for every action")
 
     def cancel(self) -> None:
-        """Take the wave under way back, as if it had not been selected: the evaluator failed and will not be asked again."""
+        """Take the wave under way back, as if it had not been selected: the evaluator failed and will not be asked again.
+
+        Totals are as before to the last bit if the rule's `pending_value` is 0, else to rounding.
+        """
         layout.entry(kernels.cancel)(self._address)
 
     def search(self, evaluate: Callable[[Forest], tuple[npt.ArrayLike, npt.ArrayLike]]) -> Forest:
@@ -270,18 +259,19 @@ class Forest:
             raise ForestError(f"node {node} is not among the {self.n_nodes} of this forest")
         block = self._records.block(node, self._top)
         if block is None:
-            none = np.zeros(0, np.int32)
-            return none, none, none.astype(np.float32)
+            return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
         q = np.where(block.visits > 0, block.totals / np.maximum(block.visits, 1), self._first_plays(block))
         return block.ids, block.visits, q.astype(np.float32)
 
     def _first_plays(self, block: Block) -> np.ndarray | np.float32:
         rule = self.rule
-        if isinstance(rule, TreeGumbel) or rule.first_play == "given":
+        if self._given:
             return block.totals
+        if isinstance(rule, TreeGumbel):
+            return np.float32(0)
         if not isinstance(rule.first_play, str):
             return np.float32(rule.first_play)
-        value = block.mean if rule.first_play == "mean" else block.raw
+        value = {"mean": block.mean, "parent": block.raw}[rule.first_play]
         return max(value - np.float32(rule.first_play_reduction), np.float32(0))
 
     def root_visits(self) -> np.ndarray:
@@ -336,6 +326,38 @@ class Forest:
         self._point()
         self._section(layout.OF_SIMULATIONS, self.n_trees)[:] = self._records.lines[: self.n_trees * LINE : LINE]
         return moved
+
+    # ---- as arrays
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict]:
+        """(arrays, settings) from which `from_state` goes on identically; the settings are fit for JSON."""
+        arrays = {
+            "lines": self._records.lines[: LINE * self._top].copy(), "parents": self._records.parents[: 2 * self._top].copy(),
+            "work": self._work.copy(), "answers": self._answers.copy(), "bases": self._bases.copy(),
+        }  # fmt: skip
+        arrays["work"][: layout.TOP] = 0  # addresses
+        slots, wave = (int(self._work[i]) for i in (layout.SLOTS, layout.WAVE))
+        names = {
+            "n_trees": self.n_trees,
+            "n_actions": self.n_actions,
+            "simulations": self._limit,
+            "wave": wave,
+            "slots": slots,
+        }
+        return arrays, names | {"rule": type(self.rule).__name__, "rule_settings": asdict(self.rule)}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, np.ndarray], settings: Mapping) -> Forest:
+        """Inverse of `state`. What it is given is trusted: `mcts.files` reads it from a file that was not changed."""
+        rule = {"TreePUCT": TreePUCT, "TreeGumbel": TreeGumbel}[settings["rule"]](**settings["rule_settings"])
+        names = ("n_trees", "n_actions", "simulations", "wave", "slots")
+        forest = cls(**{name: settings[name] for name in names}, rule=rule, capacity=len(arrays["lines"]) // 4)
+        forest._records.lines[: len(arrays["lines"])] = arrays["lines"]
+        forest._records.parents[: len(arrays["parents"])] = arrays["parents"]
+        forest._work = arrays["work"].copy()
+        forest._answers[:], forest._bases[:] = arrays["answers"], arrays["bases"]
+        forest._point()
+        return forest
 
     # ---- room
 

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mcts import forest_layout as layout
+
+_FIRST_PLAYS = {"mean": layout.FIRST_PLAY_MEAN, "parent": layout.FIRST_PLAY_PARENT, "given": layout.FIRST_PLAY_GIVEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +34,24 @@ class TreePUCT:
     def __post_init__(self) -> None:
         if not (self.c_init >= 0 and self.c_base > 0):
             raise ValueError(f"c_init={self.c_init}, c_base={self.c_base}: use c_init >= 0 and c_base > 0")
-        if isinstance(self.first_play, str) and self.first_play not in ("mean", "parent", "given"):
+        if isinstance(self.first_play, str) and self.first_play not in _FIRST_PLAYS:
             raise ValueError(f"first_play={self.first_play!r}: use a number in [0, 1], 'mean', 'parent' or 'given'")
+
+    def write(self, work: np.ndarray) -> None:
+        """Set the words of `work` that the kernels read."""
+        numbers, kind = work.view(np.float32), str(self.first_play)
+        numbers[layout.PENDING_VALUE] = self.pending_value
+        work[layout.FIRST_PLAY_KIND] = _FIRST_PLAYS.get(kind, layout.FIRST_PLAY_CONSTANT)
+        numbers[layout.FIRST_PLAY] = self.first_play_reduction if kind in _FIRST_PLAYS else self.first_play
+        numbers[layout.C_INIT], numbers[layout.C_BASE] = self.c_init, self.c_base
+        numbers[layout.HEAD : layout.HEAD + layout.TABLE] = _factors(self.c_init, self.c_base)
+
+
+@lru_cache(maxsize=16)
+def _factors(c_init: float, c_base: float) -> np.ndarray:
+    """c(N) sqrt(N) of the visits N that have a place in the table."""
+    n = np.arange(layout.TABLE, dtype=np.float64)
+    return (np.log((1.0 + n + c_base) / c_base) + c_init) * np.sqrt(n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +69,10 @@ class TreeGumbel:
     maxvisit_init: float = 50.0
     gumbel_scale: float = 1.0
     pending_value: float = 0.0
+
+    def write(self, work: np.ndarray) -> None:
+        """Set the words of `work` that the kernels read."""
+        numbers = work.view(np.float32)
+        numbers[layout.PENDING_VALUE] = self.pending_value
+        numbers[layout.VALUE_SCALE], numbers[layout.VISIT_OFFSET] = self.value_scale, self.maxvisit_init
+        work[layout.CONSIDERED] = self.max_considered

@@ -13,7 +13,7 @@ _HUGE_PAGE = 1 << 21
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, which Python has no name for
 _KEPT = 1 << 26  # bytes of dropped memory that wait to be used again
 _dropped: list[mmap.mmap] = []
-_lock = threading.Lock()
+_lock = threading.RLock()  # a collection inside a critical section may drop more
 
 
 class Pages:

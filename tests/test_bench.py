@@ -37,23 +37,33 @@ def test_the_store_is_measured_beside_its_peers(tmp_path, capsys):
     assert (tmp_path / "store.png").stat().st_size > 1000
 
 
+def test_merging_saves_nodes(tmp_path):
+    assert main(["merging", f"run_dir={tmp_path}", "problems=20", "nodes=100", "numbers=4"]) == 0
+    rows = json.loads((tmp_path / "merging.json").read_text())["rows"]
+    assert {row["rule"] for row in rows} == {"puct", "best-first"}
+    solved = {row["rule"]: row for row in rows if row.get("nodes") == 100}
+    assert all(row["merged"] >= row["tree"] for row in solved.values())
+    assert any(row["merged"] > row["tree"] for row in solved.values())
+
+
 def test_without_a_name_every_bench_runs_at_short_settings(monkeypatch):
     calls = []
     for name, bench in BENCHES.items():
         settings(bench, SHORT[name])  # they are settings of that bench
 
         def record(
-            run_dir: str = "", seconds: float = 1.0, leaves: int = 1, rounds: int = 1, shapes="", largest=1.0, name=name
+            run_dir: str = "", seconds=1.0, leaves=1, rounds=1, shapes="", largest=1.0, problems=1, nodes=1, name=name
         ):
-            calls.append((name, run_dir, seconds, leaves, rounds, shapes, largest))
+            calls.append((name, run_dir, seconds, leaves, rounds, shapes, largest, problems, nodes))
             return {}
 
         monkeypatch.setitem(BENCHES, name, record)
     assert main([]) == 0
     assert calls == [
-        ("train", "", 10.0, 1, 1, "", 1.0),
-        ("generate", "", 1.0, 128, 2, "", 1.0),
-        ("store", "", 1.0, 1, 2, "4x1x256,4x64x256", 1e6),
+        ("train", "", 10.0, 1, 1, "", 1.0, 1, 1),
+        ("generate", "", 1.0, 128, 2, "", 1.0, 1, 1),
+        ("store", "", 1.0, 1, 2, "4x1x256,4x64x256", 1e6, 1, 1),
+        ("merging", "", 1.0, 1, 1, "", 1.0, 60, 100),
     ]
 
 

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": {"solve", "models", "mcts", "tasks"},
     "bench": {"selfplay", "solve", "models", "mcts", "tasks"},
 }
-MCTS_LIBRARIES = {"numpy", "numba", "llvmlite"}  # llvmlite is what numba builds on; intrinsics are written in it
+MCTS_LIBRARIES = {"numpy", "numba", "llvmlite", "safetensors"}  # llvmlite: numba's own, for intrinsics
 TENSOR_LIBRARIES = {"torch", "transformers", "safetensors", "tokenizers"}  # not for tasks
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 UNSAFE_CALLS = {"eval", "exec", "torch.load", "np.load", "numpy.load", "yaml.load", "yaml.unsafe_load"}

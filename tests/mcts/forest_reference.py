@@ -103,12 +103,26 @@ class ReferenceTree:
     def play(self, answer) -> bool:
         """One whole round; False if nothing was left to evaluate."""
         leaves = self.select()
-        answers = {id(leaf): answer(leaf.key) for leaf in leaves}
-        for leaf in leaves:
-            self.enter(leaf, *answers[id(leaf)])
-        for path in self.paths:
-            self.back_up(path, F(answers[id(path[-1])][1]))
+        self.answer_wave(answer)
         return bool(leaves)
+
+    def answer_wave(self, answer) -> None:
+        """Enter and carry up what `answer` says of the leaves selected."""
+        answers = [answer(path[-1].key) for path in self.paths]
+        for path, found in zip(self.paths, answers, strict=True):
+            self.enter(path[-1], *found)
+        for path, found in zip(self.paths, answers, strict=True):
+            self.back_up(path, F(found[1]))
+        self.paths = []
+
+    def cancel(self) -> None:
+        """Take the wave back."""
+        for path in self.paths:
+            self.simulations -= 1
+            for node in path:
+                node.visits -= 1
+                node.total = F(node.total - F(self.rule.pending_value))
+        self.paths = []
 
 
 def child_key(key: int, action: int) -> int:
