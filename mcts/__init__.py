@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mcts.reroot import Rerooted, reroot
     from mcts.rules import PHS, PUCT, BestFirst, Gumbel, Proportional, Rule
     from mcts.search import SearchResult, resume, search
-    from mcts.stops import KLDGain, SmartPruning, Stop
+    from mcts.stops import KLDGain, SmartPruning, Stop, playout_caps
     from mcts.store import EDGE, NEVER, NODE, NONE, TREE, Flag, Leaves, Status, Store
     from mcts.types import NO_KEY, Budget, Draw, Evaluator, Expansion, Roots
 
@@ -42,7 +42,7 @@ _HOMES = {
     "reroot": ("Rerooted", "reroot"),
     "rules": ("PHS", "PUCT", "BestFirst", "Gumbel", "Proportional", "Rule"),
     "search": ("SearchResult", "resume", "search"),
-    "stops": ("KLDGain", "SmartPruning", "Stop"),
+    "stops": ("KLDGain", "SmartPruning", "Stop", "playout_caps"),
     "store": ("EDGE", "NEVER", "NODE", "NONE", "TREE", "Flag", "Leaves", "Status", "Store"),
     "types": ("NO_KEY", "Budget", "Draw", "Evaluator", "Expansion", "Roots"),
 }
@@ -53,7 +53,7 @@ __all__ = [
     "BestFirst", "Budget", "Draw", "Evaluator", "Expansion", "Flag", "Forest", "ForestError", "Gumbel", "KLDGain", "Leaves",
     "Proportional", "Rerooted", "Roots", "Rule", "SearchResult", "SmartPruning", "Status", "Stop", "Store", "TreeFileError",
     "TreeGumbel", "TreePUCT", "completed_q", "distances", "graph_values", "improved_policy", "load", "path_edges",
-    "proven_lost", "reroot", "resume", "save", "search", "solution_edges", "visit_policy",
+    "playout_caps", "proven_lost", "reroot", "resume", "save", "search", "solution_edges", "visit_policy",
 ]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ class Forest:
         n_trees: int,
         n_actions: int,
         *,
-        simulations: int | None = None,
+        simulations: int | np.ndarray | None = None,
         rule: TreePUCT | TreeGumbel | None = None,
         seed: int = 0,
         noise: npt.ArrayLike | None = None,
@@ -55,34 +55,35 @@ class Forest:
         """A forest of unexpanded roots, whose ids are 0, 4, 8, ...
 
         Args:
-            n_actions: most children of a node; each node may have fewer.
-            simulations: limit of each tree, the evaluation of the root included; None: `step` goes on for ever.
+            n_actions: most children of a node.
+            simulations: limit of each tree, the evaluation of the root included, or int [T], one each; None: no limit.
             seed: of the Gumbel noise, one draw for each tree and action.
             noise: float32 [T, A], Gumbel noise drawn elsewhere.
-            wave: leaves of one tree in a round. A descent to a leaf that waits already is taken back and ends the tree's round;
-                a tree all of whose descents in a round end in terminals is done.
+            wave: leaves of one tree in a round. A descent to a leaf that waits already ends the tree's round, untaken; a tree
+                all of whose descents in a round end in terminals is done.
             slots: leaves of a round over all trees, None: T * wave. With fewer, trees take turns; a tree is always served
                 with its whole wave, so that it does not depend on the others.
-            capacity: nodes to make room for at first, in memory that is there at once; grows by doubling.
+            capacity: nodes to make room for at once; grows by doubling.
 
         Raises:
             ForestError: a setting outside its range.
         """
         rule = rule or TreePUCT()
         slots = n_trees * wave if slots is None else slots
+        limits = _NO_LIMIT if simulations is None else simulations
         for name, value, low, high in (
             ("n_trees", n_trees, 1, 1 << 22),
             ("n_actions", n_actions, 1, MAX_LANES),
             ("wave", wave, 1, 1 << 20),
             ("slots", slots, wave, 1 << 22),
-            ("simulations", _NO_LIMIT if simulations is None else simulations, 0, _NO_LIMIT),
+            ("simulations", limits, 0, _NO_LIMIT),
         ):
-            if not low <= value <= high:
+            if not (low <= np.min(value) and np.max(value) <= high):
                 raise ForestError(f"{name}={value} must lie in {low}..{high}")
         gumbel = isinstance(rule, TreeGumbel)
-        if gumbel and simulations is None:
-            raise ForestError("Gumbel halves a fixed number of simulations: give simulations=")
-        self.n_trees, self.n_actions, self.rule, self._limit = n_trees, n_actions, rule, simulations
+        if gumbel and not isinstance(simulations, int):
+            raise ForestError("Gumbel halves a fixed number of simulations: give simulations=, one number")
+        self.n_trees, self.n_actions, self.rule, self._limit = n_trees, n_actions, rule, int(np.max(limits))
         self._given = isinstance(rule, TreePUCT) and rule.first_play == "given"
         self._lanes = 4 if n_actions <= 4 else (n_actions + 7) // 8 * 8
         columns = 2 + n_actions * (2 if self._given else 1)
@@ -90,13 +91,13 @@ class Forest:
         self._answers = room[: slots * columns].reshape(slots, columns)
         self._records = Records(n_trees, max(capacity // 4, 1) + n_trees, touch=True)
         self._work = np.zeros(layout.work_words(n_trees, slots, _DEPTH_ROOM), np.int32)
-        self._begin(slots, wave, _NO_LIMIT if simulations is None else simulations)
+        self._begin(slots, wave, limits)
         self._bases, self._halving = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int32)
-        if isinstance(rule, TreeGumbel) and simulations is not None:
+        if isinstance(rule, TreeGumbel):
             drawn = np.random.default_rng(seed).gumbel(size=(n_trees, n_actions)) if noise is None else noise
             self._bases = np.zeros((n_trees, self._lanes), np.float32)
             self._bases[:, :n_actions] = rule.gumbel_scale * np.asarray(drawn)
-            self._halving = halving_table(min(rule.max_considered, n_actions), max(simulations - 1, 1))
+            self._halving = halving_table(min(rule.max_considered, n_actions), max(self._limit - 1, 1))
         self._play = layout.entry(kernels.play_gumbel if gumbel else kernels.play_puct)
         self._point()
 
@@ -109,14 +110,14 @@ class Forest:
         work[layout.BASE_COLUMNS], work[layout.HALVING_COLUMNS] = self._bases.shape[1], self._halving.shape[1]
         self._address = work.ctypes.data
 
-    def _begin(self, slots: int, wave: int, simulations: int) -> None:
+    def _begin(self, slots: int, wave: int, limits: int | np.ndarray) -> None:
         work = self._work
         work[layout.TOP] = work[layout.TREES] = self.n_trees
         work[layout.WIDTH], work[layout.SLOTS], work[layout.WAVE] = self.n_actions, slots, wave
         work[layout.DEPTH_ROOM], work[layout.COLUMNS] = _DEPTH_ROOM, self._answers.shape[1]
         work[layout.NEW_LINES] = slots * self._lanes // 4
         self.rule.write(work)
-        self._section(layout.OF_LIMITS, self.n_trees)[:] = simulations
+        self._section(layout.OF_LIMITS, self.n_trees)[:] = limits
 
     # ---- a round
 
@@ -257,8 +258,7 @@ class Forest:
         """
         if not 0 <= node < self.n_nodes:
             raise ForestError(f"node {node} is not among the {self.n_nodes} of this forest")
-        block = self._records.block(node, self._top)
-        if block is None:
+        if (block := self._records.block(node, self._top)) is None:
             return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
         q = np.where(block.visits > 0, block.totals / np.maximum(block.visits, 1), self._first_plays(block))
         return block.ids, block.visits, q.astype(np.float32)

@@ -22,6 +22,20 @@ class Stop(Protocol):
         """What to ask between waves: bool [T], True for a tree that may end. Asked of every tree, running or not."""
 
 
+def playout_caps(
+    n_trees: int, *, full: int, cheap: int, share: float = 0.25, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Playout cap randomisation (Wu 2019, section 3.1): (simulations int64 [T], whether a search is full bool [T]).
+
+    A game's value targets want many short games, its policy targets deep searches: `share` of the searches get `full`
+    simulations and give policy targets, the others get `cheap` ones and play on without noise. (KataGo: 600, 100, .25.)
+    """
+    if not (0 < cheap <= full and 0.0 <= share <= 1.0):
+        raise ValueError(f"full={full}, cheap={cheap}, share={share}: use 0 < cheap <= full and a share in 0..1")
+    is_full = np.random.default_rng(seed).random(n_trees) < share
+    return np.where(is_full, full, cheap), is_full
+
+
 @dataclass(frozen=True, slots=True)
 class SmartPruning:
     """The runner-up can no longer win: R < N_1 - N_2, visits of the two most visited live root edges, with R = simulations

@@ -104,6 +104,6 @@ class Evaluator(Protocol):
 class Budget:
     """Limits of one search, per tree except `seconds`. None: no limit. The first one reached stops the tree."""
 
-    simulations: int | None = None
+    simulations: int | np.ndarray | None = None  # of every tree, or int [T], one each: see `stops.playout_caps`
     tokens: int | None = None  # generated tokens
     seconds: float | None = None  # wall clock of the whole search

@@ -36,12 +36,14 @@ class Gumbel:
     root_noise: np.ndarray | None = None  # float64 [T, C], g in the order of the root's candidates; None: from the seed
 
     def select(self, store: Store, wave_size: int) -> Leaves:
-        """Raises ValueError if a running tree has no limit in simulations."""
+        """Raises ValueError unless all running trees have one limit in simulations."""
         limits = store.trees["simulation_limit"][store.trees["status"] == 0]
         if not len(limits):
             return store.leaves(np.empty(0, np.int32), np.zeros(1, np.int64), store.path_buffer, 0)
-        if limits.max() == NO_LIMIT:
-            raise ValueError("Gumbel halves a fixed number of simulations: give Budget(simulations=...)")
+        if limits.max() == NO_LIMIT or limits.min() != limits.max():
+            raise ValueError(
+                "Gumbel halves a fixed number of simulations: give Budget(simulations=...), one number for all"
+            )
         table = halving_table(self.max_considered, max(int(limits.max()) - 1, 1))
         parameters = np.array(
             [self.discount, 0.0, 0.0, self.value_scale, self.maxvisit_init, self.max_considered, self.gumbel_scale],

@@ -126,6 +126,9 @@ def test_a_budget_without_simulations_is_refused():
     roots = Roots(np.array([1]), np.zeros(1, np.uint64), np.array([0.5], np.float32))
     with pytest.raises(ValueError, match="simulations"):
         search(roots, world, Gumbel(), Budget(tokens=10))
+    roots = Roots(np.array([1, 2]), np.zeros(2, np.uint64), np.array([0.5, 0.5], np.float32))
+    with pytest.raises(ValueError, match="one number for all"):
+        search(roots, world, Gumbel(), Budget(simulations=np.array([10, 20])))
 
 
 def test_another_seed_draws_other_noise_and_the_same_seed_the_same():

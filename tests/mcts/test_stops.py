@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from mcts import PUCT, Budget, KLDGain, SmartPruning, Status, search
+from mcts import PUCT, Budget, Forest, KLDGain, SmartPruning, Status, playout_caps, search
+from mcts.rules.puct import unforced_visits
 from tests.mcts.fakes import TableEvaluator
 
 WORLD = {"min_steps": 3, "max_steps": 4, "p_terminal": 0.02, "p_illegal": 0.0}
@@ -99,3 +100,43 @@ def test_kld_gain_stops_where_the_formula_says():
 def test_settings_that_never_or_always_stop_are_refused(wrong):
     with pytest.raises(ValueError, match="above 0"):
         wrong()
+
+
+def test_playout_caps_give_each_search_its_own_budget():
+    caps, is_full = playout_caps(400, full=60, cheap=10, share=0.25, seed=1)
+    assert 70 <= is_full.sum() <= 130
+    assert (caps == np.where(is_full, 60, 10)).all()
+    evaluator = TableEvaluator(2, min_steps=2, p_terminal=0.0)
+    result = search(evaluator.begin(range(9)), evaluator, PUCT(), Budget(simulations=caps[:9]))
+    assert result.simulations.tolist() == caps[:9].tolist()
+    forest = Forest(9, 3, simulations=caps[:9])
+    forest.search(lambda forest: (np.ones((forest.leaves, 3)), np.full(forest.leaves, 0.5)))
+    assert forest.simulations.tolist() == caps[:9].tolist()
+    with pytest.raises(ValueError, match="cheap"):
+        playout_caps(3, full=10, cheap=20)
+
+
+def test_policy_target_leaves_out_what_forced_playouts_added():
+    """Wu 2019, section 3.2: playouts go as long as PUCT stays below that of the most visited child; a single one goes too."""
+    prior, visits = np.array([0.5, 0.3, 0.1, 0.1]), np.array([60, 30, 8, 2])
+    q, explore = np.array([0.6, 0.5, 0.2, 0.1]), 4.0
+    bar = q[0] + explore * prior[0] / (1 + visits[0])
+    expected = [60]
+    for k in (1, 2, 3):
+        most = int(np.sqrt(2.0 * prior[k] * visits.sum()))
+        rest = [n for n in range(max(visits[k] - most, 0), visits[k] + 1) if q[k] + explore * prior[k] / (1 + n) < bar]
+        n = min(rest, default=visits[k])
+        expected.append(0 if n <= 1 else n)
+    kept = unforced_visits(prior, visits, q, explore, 2.0)
+    assert kept.tolist() == expected
+    assert kept[1] < 30
+    assert kept[3] == 0
+    np.testing.assert_array_equal(unforced_visits(prior, visits, q + np.array([0, 1, 1, 1]), explore, 2.0)[:3], visits[:3])
+    evaluator = TableEvaluator(5, min_steps=3, p_terminal=0.0, p_illegal=0.0)
+    result = search(evaluator.begin(range(6)), evaluator, PUCT(forced=2.0), Budget(simulations=80))
+    for tree in range(6):
+        target = PUCT(forced=2.0).policy(result.store, tree)
+        assert target.sum() == pytest.approx(1.0)
+        taken = result.children(int(result.roots[tree]))["visits"]
+        assert np.argmax(target) == np.argmax(taken)
+        assert (target[taken == 0] == 0).all()
