@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -158,7 +159,7 @@ class Store:
         self.path_buffer = np.zeros(1024, np.int32)
 
     @classmethod
-    def plant(cls, roots: Roots, seed: int = 0, tree_seeds: np.ndarray | None = None, capacity: int = 1024) -> Store:
+    def plant(cls, roots: Roots, seed: int = 0, tree_seeds: np.ndarray | None = None, capacity: int = 1024) -> Self:
         """A store with one root a tree.
 
         Args:

@@ -131,7 +131,9 @@ def test_policy_target_leaves_out_what_forced_playouts_added():
     assert kept.tolist() == expected
     assert kept[1] < 30
     assert kept[3] == 0
-    np.testing.assert_array_equal(unforced_visits(prior, visits, q + np.array([0, 1, 1, 1]), explore, 2.0)[:3], visits[:3])
+    np.testing.assert_array_equal(
+        unforced_visits(prior, visits, q + np.array([0, 1, 1, 1]), explore, 2.0)[:3], visits[:3]
+    )
     evaluator = TableEvaluator(5, min_steps=3, p_terminal=0.0, p_illegal=0.0)
     result = search(evaluator.begin(range(6)), evaluator, PUCT(forced=2.0), Budget(simulations=80))
     for tree in range(6):
