@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,15 @@ class ForestError(ValueError):
     """An answer or a setting that cannot be used; one line that names the mend. The forest is as it was before."""
 
 
+def _of_leaves(which: int, doc: str) -> Any:
+    return property(lambda forest: forest._section(which, forest.leaves), doc=doc)
+
+
 class Forest:
-    """Trees of one search, and the wave under way. T trees, A actions, L leaves of the wave."""
+    """Trees of one search, and the wave under way. T trees, A actions, L leaves of the wave.
+
+    leaves: L, nodes to be evaluated. n_trees, n_actions, rule: as given.
+    """
 
     def __init__(
         self,
@@ -79,9 +87,9 @@ class Forest:
             ("simulations", limits, 0, _NO_LIMIT),
         ):
             if not (low <= np.min(value) and np.max(value) <= high):
-                raise ForestError(f"{name}={value} must lie in {low}..{high}")
-        gumbel = isinstance(rule, TreeGumbel)
-        if gumbel and not isinstance(simulations, int):
+                more = "; mcts.search takes any number of candidates" if name == "n_actions" and value > high else ""
+                raise ForestError(f"{name}={value} must lie in {low}..{high}{more}")
+        if (gumbel := isinstance(rule, TreeGumbel)) and not isinstance(simulations, int):
             raise ForestError("Gumbel halves a fixed number of simulations: give simulations=, one number")
         self.n_trees, self.n_actions, self.rule, self._limit = n_trees, n_actions, rule, int(np.max(limits))
         self._given = isinstance(rule, TreePUCT) and rule.first_play == "given"
@@ -89,6 +97,9 @@ class Forest:
         columns = 2 + n_actions * (2 if self._given else 1)
         room = np.zeros(slots * columns + 8, np.float32)  # rows are read in whole vectors
         self._answers = room[: slots * columns].reshape(slots, columns)
+        self._cells = np.split(self._answers, [1, 2, 2 + n_actions], 1)  # value | children | priors | first plays
+        self._cells[0], self._cells[1] = self._answers[:, 0], self._answers[:, 1]
+        self._uneven = True  # the cells of children may say something else than A
         self._records = Records(n_trees, max(capacity // 4, 1) + n_trees, touch=True)
         self._work = np.zeros(layout.work_words(n_trees, slots, _DEPTH_ROOM), np.int32)
         self._begin(slots, wave, limits)
@@ -99,6 +110,7 @@ class Forest:
             self._bases[:, :n_actions] = rule.gumbel_scale * np.asarray(drawn)
             self._halving = halving_table(min(rule.max_considered, n_actions), max(self._limit - 1, 1))
         self._play = layout.entry(kernels.play_gumbel if gumbel else kernels.play_puct)
+        self.leaves = 0
         self._point()
 
     def _point(self) -> None:
@@ -131,6 +143,7 @@ class Forest:
             if found != layout.NO_ROOM:
                 self._refuse(-2 - found)
             self._make_room()
+        self.leaves = found
         return found > 0
 
     def answer(
@@ -154,18 +167,21 @@ class Forest:
         Raises:
             ForestError: a shape does not fit the wave, or first plays are missing.
         """
-        answers, wide = self._answers[: self.leaves], self.n_actions
+        wide, cells = self.n_actions, self._cells
+        if (leaves := self.leaves) < len(self._answers):
+            cells = [part[:leaves] for part in cells]
         try:
-            answers[:, 0] = values
-            answers[:, 1] = wide if counts is None else counts
-            answers[:, 2 : 2 + wide] = priors
-            if terminal is not None:
-                answers[np.asarray(terminal, np.bool_), 1] = -1.0
+            cells[0][:], cells[2][:] = values, priors
+            if self._uneven or counts is not None or terminal is not None:
+                self._cells[1][:], self._uneven = wide, counts is not None or terminal is not None
+                cells[1][:] = wide if counts is None else counts
+                if terminal is not None:
+                    cells[1][np.asarray(terminal, np.bool_)] = -1.0
             if self._given:
-                answers[:, 2 + wide :] = np.nan if first_play is None else first_play
+                cells[3][:] = np.nan if first_play is None else first_play
         except (ValueError, IndexError) as error:
-            raise ForestError(f"answers for {self.leaves} leaves of {wide} actions are needed: {error}") from None
-        if self._given and not ((answers[:, 2 + wide :] >= 0) & (answers[:, 2 + wide :] <= 1)).all():
+            raise ForestError(f"answers for {leaves} leaves of {wide} actions are needed: {error}") from None
+        if self._given and not ((cells[3] >= 0) & (cells[3] <= 1)).all():
             raise ForestError("first_play='given' needs first_play in [0, 1] for every action")
 
     def cancel(self) -> None:
@@ -174,6 +190,7 @@ class Forest:
         Totals are as before to the last bit if the rule's `pending_value` is 0, else to rounding.
         """
         layout.entry(kernels.cancel)(self._address)
+        self.leaves = 0
 
     def search(self, evaluate: Callable[[Forest], tuple[npt.ArrayLike, npt.ArrayLike]]) -> Forest:
         """Play rounds until every tree is at its limit. `evaluate(forest)` returns (priors [L, A], values [L]).
@@ -196,6 +213,7 @@ class Forest:
 
         Columns: value; number of children, -1 for a terminal; priors; first plays where the rule takes them.
         """
+        self._uneven = True
         return self._answers
 
     @property
@@ -203,35 +221,11 @@ class Forest:
         """Nodes on the paths of all descents so far."""
         return int(self._work[layout.VISITED : layout.VISITED + 2].view(np.int64)[0])
 
-    @property
-    def leaves(self) -> int:
-        """L, nodes to be evaluated."""
-        return int(self._work[layout.LEAVES])
-
-    @property
-    def nodes(self) -> np.ndarray:
-        """Ids of the leaves, int32 [L]."""
-        return self._section(layout.OF_NODE, self.leaves)
-
-    @property
-    def parents(self) -> np.ndarray:
-        """Ids of their parents, -1 for a root, int32 [L]."""
-        return self._section(layout.OF_PARENT, self.leaves)
-
-    @property
-    def actions(self) -> np.ndarray:
-        """Which child of its parent each leaf is, int32 [L]."""
-        return self._section(layout.OF_ACTION, self.leaves)
-
-    @property
-    def trees(self) -> np.ndarray:
-        """Trees of the leaves, int32 [L]."""
-        return self._section(layout.OF_TREE, self.leaves)
-
-    @property
-    def depths(self) -> np.ndarray:
-        """Edges between root and leaf, int32 [L]."""
-        return self._section(layout.OF_DEPTH, self.leaves)
+    nodes = _of_leaves(layout.OF_NODE, "Ids of the leaves, int32 [L].")
+    parents = _of_leaves(layout.OF_PARENT, "Ids of their parents, -1 for a root, int32 [L].")
+    actions = _of_leaves(layout.OF_ACTION, "Which child of its parent each leaf is, int32 [L].")
+    trees = _of_leaves(layout.OF_TREE, "Trees of the leaves, int32 [L].")
+    depths = _of_leaves(layout.OF_DEPTH, "Edges between root and leaf, int32 [L].")
 
     # ---- what was found
 
@@ -354,7 +348,7 @@ class Forest:
         forest = cls(**{name: settings[name] for name in names}, rule=rule, capacity=len(arrays["lines"]) // 4)
         forest._records.lines[: len(arrays["lines"])] = arrays["lines"]
         forest._records.parents[: len(arrays["parents"])] = arrays["parents"]
-        forest._work = arrays["work"].copy()
+        forest._work, forest.leaves = arrays["work"].copy(), int(arrays["work"][layout.LEAVES])
         forest._answers[:], forest._bases[:] = arrays["answers"], arrays["bases"]
         forest._point()
         return forest

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -47,6 +49,14 @@ def test_every_selfplay_command_composes_into_a_run_that_can_start(line):
     config = composed(overrides_of(line))
     check_config(config)
     assert make_task(**config.task).problems("train", 1)
+
+
+def test_the_example_of_the_tree_runs_as_it_stands():
+    block = next(block.removeprefix("python\n") for block in README.split("```")[1::2] if block.startswith("python\n"))
+    ran = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True, cwd=ROOT)
+    visits, _, best = ran.stdout.partition("] [")
+    assert sum(map(int, visits.strip("[ ").split())) == 255
+    assert len(best.split()) == 8
 
 
 def test_the_readme_has_commands_with_and_without_settings():

@@ -284,6 +284,8 @@ def test_bad_settings_are_refused_in_one_line():
     for wrong in ({"n_actions": 0}, {"n_actions": 70_000}, {"n_trees": 0}, {"wave": 0}, {"slots": 1, "wave": 2}):
         with pytest.raises(ForestError, match="must lie in"):
             Forest(**{"n_trees": 2, "n_actions": 3, **wrong})
+    with pytest.raises(ForestError, match=r"1\.\.248; mcts\.search takes any number"):
+        Forest(2, 70_000)
     with pytest.raises(ForestError, match="simulations"):
         Forest(1, 2, rule=TreeGumbel())
     with pytest.raises(ValueError, match="first_play"):

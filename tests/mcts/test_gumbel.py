@@ -73,13 +73,10 @@ def compiled_mctx(n_actions: int, simulations: int, max_considered: int):
     return run
 
 
-@pytest.mark.parametrize(
-    ("n_actions", "simulations", "max_considered"), [(3, 12, 16), (8, 40, 4), (12, 64, 8), (20, 50, 16)]
-)
-def test_root_visits_equal_mctx(n_actions, simulations, max_considered):
+def assert_equal_to_mctx(n_actions: int, simulations: int, max_considered: int, seeds: range) -> None:
     run = compiled_mctx(n_actions, simulations, max_considered)
     states = np.arange(100, 100 + N_TREES, dtype=np.int32)
-    for seed in range(4):
+    for seed in seeds:
         world = HashTree(n_actions, seed)
         action, weights, visits, gumbel = (
             np.asarray(x) for x in run(jax.random.PRNGKey(seed), world.logprobs, world.values, states)
@@ -97,6 +94,20 @@ def test_root_visits_equal_mctx(n_actions, simulations, max_considered):
                 float(result.store.nodes["raw_value"][root]),
             )  # fmt: skip
             np.testing.assert_allclose(improved_policy(edges["logprob"], q), weights[t], atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("n_actions", "simulations", "max_considered"), [(3, 12, 16), (8, 40, 4), (12, 64, 8), (20, 50, 16)]
+)
+def test_root_visits_equal_mctx(n_actions, simulations, max_considered):
+    assert_equal_to_mctx(n_actions, simulations, max_considered, range(4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_actions", [2, 4, 5, 8, 17, 32, 64])
+def test_root_visits_equal_mctx_in_many_configurations(n_actions):
+    for simulations, considered in ((5, 4), (30, 16), (64, 8), (150, 16)):
+        assert_equal_to_mctx(n_actions, simulations, considered, range(8))
 
 
 @pytest.mark.parametrize("simulations", [1, 7, 16, 33, 100])
