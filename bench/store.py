@@ -336,9 +336,11 @@ def plot(result: dict, path: Path) -> None:
     shown = max(result["rows"], key=lambda row: (row["trees"] == 64, row["actions"] == 4, row["simulations"] == 256))
     shape = {name: shown[name] for name in ("actions", "trees", "simulations")}
     bars = [row for row in result["rows"] if shape.items() <= row.items() and not row["engine"].startswith("ours")]
-    right.barh([row["engine"] for row in bars], [row["ours_over_this"] for row in bars], color="0.6")
+    drawn = right.barh([row["engine"] for row in bars], [row["ours_over_this"] for row in bars], color="0.6")
+    right.bar_label(drawn, fmt="%.3gx", padding=3)
     words = ", ".join(f"{number} {name}" for name, number in shape.items())
-    right.set(xscale="log", xlabel=f"times as many simulations a second ({words})")
+    right.set(xscale="log", xlabel="times as many simulations a second", title=words)
+    right.set_xlim(min(1, *right.get_xlim()), 2 * right.get_xlim()[1])
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
