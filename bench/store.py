@@ -1,6 +1,6 @@
 """The tree against its peers, and against the memory it lives in; one core, all in one run.
 
-    python -m bench store [run_dir=DIR] [rounds=5] [shapes=4x64x256,8x64x256] [largest=1e7] [turn=0.1]
+    python -m bench store [run_dir=DIR] [rounds=3] [shapes=4x64x256,8x64x256] [largest=1e7] [turn=0.1]
     python -m bench.store                      the same
     pip install --no-deps gumbel-mcts open_spiel LightZero      the peers that the dev extra does not bring
 
@@ -289,13 +289,15 @@ def merges_a_second(states: int = 20_000, repeats: int = 3) -> float:
     return max(rates[1:])
 
 
-def main(run_dir: str = "", rounds: int = 5, shapes: str = "all", largest: float = 1e7, turn: float = 0.1) -> dict:
+def main(run_dir: str = "", rounds: int = 3, shapes: str = "all", largest: float = 1e7, turn: float = 0.1) -> dict:
     """Measure, print, and with `run_dir` write results.json and store.png.
 
     Raises:
         UsageError: a shape is no ACTIONSxTREESxSIMULATIONS.
     """
     result: dict = {"rows": compare(_shapes(shapes), rounds, turn)}
+    if run_dir:
+        (Path(run_dir) / "results.json").write_text(json.dumps(result, indent=1) + "\n")  # should the rest be cut
     result["growth"], result["bytes_per_node"] = growth(largest, rounds)
     result["chase"] = chase(largest, rounds)
     result["cached_start_s"] = cached_start()
