@@ -1,6 +1,6 @@
 """Measure the engine against its peers, on one thread.
 
-    python -m bench [run_dir=DIR]             every bench at short settings, about a minute each
+    python -m bench [run_dir=DIR]             every bench at short settings, a minute or two each
     python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate, store, merging
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/compare.py
 
