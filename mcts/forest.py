@@ -78,6 +78,8 @@ class Forest:
         """
         rule = rule or TreePUCT()
         slots = n_trees * wave if slots is None else slots
+        if simulations is not None and np.shape(simulations) not in ((), (n_trees,)):
+            raise ForestError(f"simulations must be one number, or one for each of the {n_trees} trees")
         limits = _NO_LIMIT if simulations is None else simulations
         for name, value, low, high in (
             ("n_trees", n_trees, 1, 1 << 22),
@@ -107,6 +109,8 @@ class Forest:
         if isinstance(rule, TreeGumbel):
             drawn = np.random.default_rng(seed).gumbel(size=(n_trees, n_actions)) if noise is None else noise
             self._bases = np.zeros((n_trees, self._lanes), np.float32)
+            if np.shape(drawn) != (n_trees, n_actions) or not np.isfinite(drawn).all():
+                raise ForestError(f"noise must be finite numbers [{n_trees}, {n_actions}]")
             self._bases[:, :n_actions] = rule.gumbel_scale * np.asarray(drawn)
             self._halving = halving_table(min(rule.max_considered, n_actions), max(self._limit - 1, 1))
         self._play = layout.entry(kernels.play_gumbel if gumbel else kernels.play_puct)
@@ -158,7 +162,7 @@ class Forest:
         """What the evaluator says of the wave's leaves. Entered by the next `step`; until then it may be given again.
 
         Args:
-            priors: float32 [L, A], at least 0 and not all 0; not normalised here.
+            priors: float32 [L, A], in 0..1e30 and not all 0; not normalised here.
             values: float32 [L] in [0, 1]; the reward of a terminal.
             counts: [L], children of each leaf, the first `counts` of its priors; None: A.
             terminal: bool [L]; None: none is.
@@ -372,7 +376,7 @@ class Forest:
             raise ForestError(
                 f"{answers[1]:.0f} children of node {node}: use 1..{self.n_actions}, or terminal for a node without any"
             )
-        raise ForestError(f"the priors of node {node} must be finite, at least 0 and not all 0")
+        raise ForestError(f"the priors of node {node} must lie in 0..1e30 and not all be 0")
 
     def _make_room(self) -> None:
         """Room for nodes and paths of at least one more round."""

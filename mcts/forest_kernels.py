@@ -1,6 +1,6 @@
 """The hot loop of `mcts.forest`, compiled: one call enters the answers of the last wave and selects the next.
 
-All jitted code of a round is in this file: numba would not notice a change in a callee of another one. The kernels take one
+The kernels take one
 number, the address of `work`, which holds the addresses of the other arrays: unpacking six arrays costs more than a round of
 one tree. Arrays inside are bare pointers, which numba neither counts references of nor wraps negative indices for.
 """

@@ -33,7 +33,7 @@ from mcts.vectors import (
 NEVER_CHOSEN = -1e30  # total and prior of a lane without a child
 NOBODY = np.float32(NEVER_CHOSEN)
 _LOW, _HIGH = -3e38, 3e38
-_INFINITY_BITS = 0x7F800000
+_HIGHEST_PRIOR_BITS = 0x71800000  # 2 ** 100: sums and products of priors stay finite
 
 
 class _Block:
@@ -76,8 +76,8 @@ class _Best:
         self._lane = Variable(builder, numbers(builder, list(range(width)), INT))
 
     def offer(self, score: Vector) -> None:
-        if self._single:
-            self._score.set(score)
+        if self._single:  # a score that is no number equals nothing, and must not lead out of the block
+            self._score.set(score.equals(score).choose(score, _LOW))
             return
         better, lane = score.above(self._score.get()), self._lane.get()
         self._score.set(better.choose(score, self._score.get()))
@@ -283,7 +283,7 @@ def _lay_priors(typing_context, values, to, answers, at, count, lanes):
 
 
 def _are_priors(typing_context, answers, at, count, lanes):
-    """Whether `count` numbers are finite, at least 0 and not all 0. As integers, floats keep their order; NaN is above inf."""
+    """Whether `count` numbers are in 0 .. 2 ** 100 and not all 0. As integers, floats keep their order; NaN is above inf."""
 
     def codegen(context, builder, signature, arguments):
         answers, at, count, lanes = arguments
@@ -299,7 +299,7 @@ def _are_priors(typing_context, answers, at, count, lanes):
                 low.set(low.get().above(bits).choose(bits, low.get()))
             highest, lowest = high.get().highest(), low.get().lowest()
             some = builder.icmp_signed(">", highest, INT(0))
-            finite = builder.icmp_signed("<", highest, INT(_INFINITY_BITS))
+            finite = builder.icmp_signed("<=", highest, INT(_HIGHEST_PRIOR_BITS))
             positive = builder.icmp_signed(">=", lowest, INT(0))
             return builder.zext(builder.and_(builder.and_(some, finite), positive), WORD)
 

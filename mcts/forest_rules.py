@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +10,14 @@ import numpy as np
 from mcts import forest_layout as layout
 
 _FIRST_PLAYS = {"mean": layout.FIRST_PLAY_MEAN, "parent": layout.FIRST_PLAY_PARENT, "given": layout.FIRST_PLAY_GIVEN}
+
+
+def _check_finite(rule: TreePUCT | TreeGumbel) -> None:
+    """A rule computes in float32: what is no number there, or nearly infinite, would spoil every comparison."""
+    for field in fields(rule):
+        value = getattr(rule, field.name)
+        if not isinstance(value, str) and not abs(value) <= 1e9:
+            raise ValueError(f"{field.name}={value} must be a number of at most 1e9")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,7 @@ class TreePUCT:
     pending_value: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_finite(self)
         if not (self.c_init >= 0 and self.c_base > 0):
             raise ValueError(f"c_init={self.c_init}, c_base={self.c_base}: use c_init >= 0 and c_base > 0")
         if isinstance(self.first_play, str) and self.first_play not in _FIRST_PLAYS:
@@ -69,6 +78,11 @@ class TreeGumbel:
     maxvisit_init: float = 50.0
     gumbel_scale: float = 1.0
     pending_value: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_finite(self)
+        if self.max_considered < 1:
+            raise ValueError(f"max_considered={self.max_considered} must be at least 1")
 
     def write(self, work: np.ndarray) -> None:
         """Set the words of `work` that the kernels read."""

@@ -243,6 +243,7 @@ def test_deep_paths():
         ([0.0, 0.0, 0.0], 0.5, "priors"),
         ([-0.1, 0.6, 0.5], 0.5, "priors"),
         ([np.inf, 0.6, 0.5], 0.5, "priors"),
+        ([3e38, 0.6, 0.5], 0.5, "priors"),
         ([0.2, 0.3, 0.5], np.nan, "value"),
         ([0.2, 0.3, 0.5], 1.5, "value"),
     ],
@@ -288,6 +289,10 @@ def test_bad_settings_are_refused_in_one_line():
         Forest(2, 70_000)
     with pytest.raises(ForestError, match="simulations"):
         Forest(1, 2, rule=TreeGumbel())
+    with pytest.raises(ForestError, match="one for each of the 3 trees"):
+        Forest(3, 2, simulations=np.array([4, 5]))
+    with pytest.raises(ForestError, match="noise"):
+        Forest(3, 2, simulations=9, rule=TreeGumbel(), noise=np.zeros((2, 2)))
     with pytest.raises(ValueError, match="first_play"):
         TreePUCT(first_play="best")
     with pytest.raises(ValueError, match="c_init"):
@@ -300,6 +305,35 @@ def test_bad_settings_are_refused_in_one_line():
     with pytest.raises(ForestError, match="0 children of node 0"):
         forest.step()
     assert not Forest(1, 3, simulations=0).step()
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings"),
+    [
+        (TreePUCT, {"first_play": float("nan")}),
+        (TreePUCT, {"c_init": float("inf")}),
+        (TreePUCT, {"pending_value": float("nan")}),
+        (TreeGumbel, {"value_scale": float("nan")}),
+        (TreeGumbel, {"max_considered": 0}),
+    ],
+)
+def test_a_rule_that_cannot_be_computed_is_refused(rule, settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        rule(**settings)
+
+
+@pytest.mark.parametrize("n_actions", [4, 8, 20])
+@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-30, 1e30])
+@pytest.mark.parametrize(
+    "rule", [TreePUCT(c_init=1e9), TreeGumbel(value_scale=100.0)], ids=lambda rule: type(rule).__name__
+)
+def test_scores_that_are_no_numbers_stay_inside_the_tree(rule, scale, n_actions):
+    """Gumbel's normaliser underflows where the best child has no prior: 0 / 0."""
+    rng, forest = np.random.default_rng(0), Forest(3, n_actions, simulations=600, rule=rule)
+    while forest.step():
+        priors = np.eye(n_actions, dtype=np.float32)[rng.integers(0, n_actions, forest.leaves)] * np.float32(scale)
+        forest.answer(priors, rng.random(forest.leaves))
+    assert forest.root_visits().sum(1).tolist() == [599] * 3
 
 
 def test_the_package_imports_neither_torch_nor_jax():
