@@ -1,8 +1,10 @@
 """Compiled loops of drawing steps: stochastic beam search, best-first completion, bookkeeping of the mass handed out.
 
-Legend: V vocabulary, L starts of one wave, K beams a start, C steps drawn, S tokens of a step, cap trie nodes. `entries` and
-`slots` are the packed records `ENTRY` and `SLOT` of `models.sampling`: a slot is one start, an entry one token prefix that
-was drawn there. All kernels change these two in place.
+Legend: V vocabulary, W next tokens that a row of the trie keeps, L starts of a wave, K beams a start, C steps drawn, S tokens
+of a step, cap trie nodes. `logprobs` [cap, W] and `choices` are the rows of the trie; the *place* of a token is its
+position in the row of the node before it; `ends` bool [V] tells the tokens that end a step. `entries` and `slots` are the
+packed records `ENTRY` and `SLOT` of `models.sampling`: a slot is one start, an entry one token prefix that was drawn there.
+All kernels change these two in place.
 
 The helpers of `models.kernels` are compiled in here: after a change there, remove the cached code (`__pycache__`).
 """
@@ -19,7 +21,7 @@ from models.kernels import FAST, fast_exp, splitmix64
 NO_ENTRY = -1
 # What stands in an entry's `node` while it has no trie node.
 PENDING, ENDED, HANDED_OUT = -1, -2, -3  # not yet computed | a complete step, unseen | a complete step, seen
-# What stands in an entry's `best_token` while it is no token.
+# What stands in an entry's `best_place` while it is no place.
 STALE, SELF, NONE = -1, -2, -3  # must be looked up | the entry is itself an unseen step | nothing unseen below
 
 _MIN_REMAINING = 1e-9  # a fraction of an entry's own mass; what is less is rounding, not policy
@@ -31,16 +33,22 @@ def _uniform(word):
     return (np.float64(word >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
 
 
+@njit(cache=True, inline="always")
+def _token(choices, logprobs, node, place):
+    """The token at `place` of a node's row; one row of `choices` stands for all where they keep every token in order."""
+    return choices[node if choices.shape[0] == logprobs.shape[0] else 0, place]
+
+
 @njit(cache=True)
-def _find_child(entries, entry, token):
+def _find_child(entries, entry, place):
     child = entries[entry].first_child
-    while child != NO_ENTRY and entries[child].token != token:
+    while child != NO_ENTRY and entries[child].place != place:
         child = entries[child].next_sibling
     return child
 
 
 @njit(cache=True)
-def _add_child(entries, slots, n_entries, entry, token, share, logprob, newline, max_tokens, stamp):
+def _add_child(entries, slots, n_entries, entry, place, token, share, logprob, ends, max_tokens, stamp):
     """Record that `token` was sampled after `entry`. Returns the new entry, which is number `n_entries`."""
     child = n_entries
     parent, new = entries[entry], entries[child]
@@ -49,16 +57,16 @@ def _add_child(entries, slots, n_entries, entry, token, share, logprob, newline,
     new.weight = parent.weight * share
     new.remaining = 1.0
     new.logprob = parent.logprob + logprob
-    new.parent, new.token, new.depth = entry, token, parent.depth + 1
+    new.parent, new.place, new.token, new.depth = entry, place, token, parent.depth + 1
     new.first_child, new.next_sibling = NO_ENTRY, parent.first_child
     new.slot, new.next_in_slot = parent.slot, slot.newest
     new.birth = stamp
-    ended = token == newline or new.depth == max_tokens
+    ended = ends[token] or new.depth == max_tokens
     new.node = ENDED if ended else PENDING
-    new.best_token = SELF if ended else STALE
+    new.best_place = SELF if ended else STALE
     new.best_logprob = new.logprob
     parent.first_child = child
-    parent.best_token = STALE
+    parent.best_place = STALE
     slot.newest = child
     slot.new_tokens += 1
     return child
@@ -66,7 +74,7 @@ def _add_child(entries, slots, n_entries, entry, token, share, logprob, newline,
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def _shares(row, temperature, prune, out):
-    """out [V]: pi ** (1 / temperature), normalised over the tokens with log pi >= `prune`; the others get 0."""
+    """out [W]: pi ** (1 / temperature), normalised over the tokens with log pi >= `prune`; the others get 0."""
     inverse = np.float32(1.0 / temperature)
     top = np.float32(-np.inf)
     for v in range(row.size):
@@ -83,7 +91,7 @@ def _shares(row, temperature, prune, out):
 
 @njit(cache=True, error_model="numpy")
 def sample_level(
-    entries, slots, n_entries, beams, times, counts, logprobs, temperature, prune, newline, max_tokens, stamp
+    entries, slots, n_entries, beams, times, counts, logprobs, choices, temperature, prune, ends, max_tokens, stamp
 ):
     """One level of stochastic beam search: every beam is extended, the K earliest of each start are kept.
 
@@ -97,11 +105,11 @@ def sample_level(
     beams int32 [L, K]: entries; times float64 [L, K]: arrivals, ascending; counts int32 [L]: beams of each start. All three
     are replaced. Returns the new number of entries; new entries that are not steps are PENDING.
     """
-    vocabulary = logprobs.shape[1]
+    width = logprobs.shape[1]
     k = beams.shape[1]
-    weights, draws, possible = np.empty(vocabulary), np.empty(vocabulary), np.empty(vocabulary + 1, np.int32)
+    weights, draws, possible = np.empty(width), np.empty(width), np.empty(width + 1, np.int32)
     kept_times, kept_shares, kept_logprobs = np.empty(k), np.empty(k), np.empty(k)
-    kept_entries, kept_tokens = np.empty(k, np.int32), np.empty(k, np.int32)
+    kept_entries, kept_places = np.empty(k, np.int32), np.empty(k, np.int32)
     for leaf in range(beams.shape[0]):
         n_kept = 0
         for beam in range(counts[leaf]):
@@ -117,17 +125,18 @@ def sample_level(
                 slot = slots[entry.slot]
                 child = entry.first_child
                 while child != NO_ENTRY:
-                    weights[entries[child].token] *= entries[child].remaining
+                    weights[entries[child].place] *= entries[child].remaining
                     child = entries[child].next_sibling
                 stream = splitmix64(entry.hash ^ splitmix64(splitmix64(slot.seed) + np.uint64(slot.round)))
                 earliest = np.inf
                 last = 0  # the tokens that have mass left come first, in their order
-                for v in range(vocabulary):
+                for v in range(width):
                     possible[last] = v
                     last += weights[v] > 0.0
                 for i in range(last):
                     v = possible[i]
-                    u = _uniform(splitmix64(stream + np.uint64(v) * np.uint64(0x9E3779B97F4A7C15)))
+                    token = _token(choices, logprobs, entry.node, v)
+                    u = _uniform(splitmix64(stream + np.uint64(token) * np.uint64(0x9E3779B97F4A7C15)))
                     draws[v] = u
                     w = weights[v] * entry.weight
                     weights[v] = w
@@ -148,22 +157,23 @@ def sample_level(
                 n_kept = min(n_kept + 1, k)
                 while at > 0 and kept_times[at - 1] > time:
                     kept_times[at], kept_entries[at] = kept_times[at - 1], kept_entries[at - 1]
-                    kept_tokens[at] = kept_tokens[at - 1]
+                    kept_places[at] = kept_places[at - 1]
                     kept_shares[at], kept_logprobs[at] = kept_shares[at - 1], kept_logprobs[at - 1]
                     at -= 1
-                kept_times[at], kept_entries[at], kept_tokens[at] = time, e, v
+                kept_times[at], kept_entries[at], kept_places[at] = time, e, v
                 if v >= 0:
                     kept_shares[at], kept_logprobs[at] = w, row[v]
         counts[leaf] = n_kept
         for i in range(n_kept):
             e = kept_entries[i]
-            token = kept_tokens[i]
-            if token >= 0:
-                child = _find_child(entries, e, token)
+            place = kept_places[i]
+            if place >= 0:
+                child = _find_child(entries, e, place)
                 if child == NO_ENTRY:
                     share = kept_shares[i] / entries[e].weight
+                    token = _token(choices, logprobs, entries[e].node, place)
                     child = _add_child(
-                        entries, slots, n_entries, e, token, share, kept_logprobs[i], newline, max_tokens, stamp
+                        entries, slots, n_entries, e, place, token, share, kept_logprobs[i], ends, max_tokens, stamp
                     )
                     n_entries += 1
                 e = child
@@ -173,23 +183,23 @@ def sample_level(
 
 @njit(cache=True)
 def _refresh_best(entries, entry, logprobs, prune, explored):
-    """Look up the most probable token after `entry` that was not sampled yet; `explored` bool [V] is all False."""
+    """Look up the most probable token after `entry` that was not sampled yet; `explored` bool [W] is all False."""
     child = entry.first_child
     while child != NO_ENTRY:
-        explored[entries[child].token] = True
+        explored[entries[child].place] = True
         child = entries[child].next_sibling
     row = logprobs[entry.node]
-    token, best = NONE, np.float32(-np.inf)
+    place, best = NONE, np.float32(-np.inf)
     for v in range(row.size):
         if row[v] > best and not explored[v]:
-            token, best = v, row[v]
+            place, best = v, row[v]
     if best < prune:
-        token, best = NONE, np.float32(-np.inf)
-    entry.best_token = token
+        place, best = NONE, np.float32(-np.inf)
+    entry.best_place = place
     entry.best_logprob = entry.logprob + best
     child = entry.first_child
     while child != NO_ENTRY:
-        explored[entries[child].token] = False
+        explored[entries[child].place] = False
         child = entries[child].next_sibling
 
 
@@ -210,49 +220,50 @@ def best_frontier(entries, slots, wave, logprobs, prune, best):
         e = slot.newest
         while e != NO_ENTRY:
             entry = entries[e]
-            if entry.best_token == STALE:
+            if entry.best_place == STALE:
                 _refresh_best(entries, entry, logprobs, prune, explored)
-            if entry.best_token != NONE and entry.best_logprob > highest:
+            if entry.best_place != NONE and entry.best_logprob > highest:
                 best[leaf], highest = e, entry.best_logprob
             e = entry.next_in_slot
 
 
 @njit(cache=True)
-def best_level(entries, slots, n_entries, current, logprobs, temperature, prune, newline, max_tokens, stamp):
+def best_level(entries, slots, n_entries, current, logprobs, choices, temperature, prune, ends, max_tokens, stamp):
     """Extend each unfinished entry of `current` [A] by its most probable unseen token. Returns the number of entries."""
-    vocabulary = logprobs.shape[1]
-    explored, weights = np.zeros(vocabulary, np.bool_), np.empty(vocabulary)
+    width = logprobs.shape[1]
+    explored, weights = np.zeros(width, np.bool_), np.empty(width)
     for i in range(current.size):
         e = current[i]
         entry = entries[e]
         if entry.node < 0:
             continue
-        if entry.best_token == STALE:
+        if entry.best_place == STALE:
             _refresh_best(entries, entry, logprobs, prune, explored)
-        token = entry.best_token
+        place = entry.best_place
         row = logprobs[entry.node]
         _shares(row, temperature, prune, weights)
+        token = _token(choices, logprobs, entry.node, place)
         current[i] = _add_child(
-            entries, slots, n_entries, e, token, weights[token], row[token], newline, max_tokens, stamp
+            entries, slots, n_entries, e, place, token, weights[place], row[place], ends, max_tokens, stamp
         )
         n_entries += 1
     return n_entries
 
 
 @njit(cache=True)
-def hand_out(entries, slots, ends, newline, stamp, tokens, lengths, finished, new_tokens, parent_nodes):
-    """Mark the steps `ends` [C] as seen, give their mass back and write them out.
+def hand_out(entries, slots, last, ends, stamp, tokens, lengths, finished, new_tokens, parent_nodes):
+    """Mark the steps that end in entries `last` [C] as seen, give their mass back and write them out.
 
     Results: tokens int32 [C, S], lengths int32 [C], finished bool [C], new_tokens int32 [C] (entries of this draw, `stamp`,
     each counted for the first step that ends below it), parent_nodes int32 [C] (the trie node before the last token).
     """
-    for c in range(ends.size):
-        e = ends[c]
+    for c in range(last.size):
+        e = last[c]
         entry = entries[e]
         entry.node = HANDED_OUT
-        entry.best_token = NONE
+        entry.best_place = NONE
         slots[entry.slot].seen_mass += math.exp(entry.logprob)
-        finished[c] = entry.token == newline
+        finished[c] = ends[entry.token]
         lengths[c] = entry.depth
         parent_nodes[c] = entries[entry.parent].node
         new_tokens[c] = 0
@@ -273,27 +284,27 @@ def hand_out(entries, slots, ends, newline, stamp, tokens, lengths, finished, ne
 
 
 @njit(cache=True)
-def sample_tokens(logprobs, nodes, seeds, positions, temperature, tokens, gained):
+def sample_tokens(logprobs, choices, nodes, seeds, positions, temperature, tokens, gained):
     """One independent token after each of trie `nodes` [A], by inversion of the cumulative distribution; argmax at 0.
 
     Noise: (seeds uint64 [A], positions int64 [A]). Results: tokens int32 [A], gained float64 [A] (log pi at temperature 1).
     """
-    vocabulary = logprobs.shape[1]
-    shares = np.empty(vocabulary)
+    width = logprobs.shape[1]
+    shares = np.empty(width)
     for i in range(nodes.size):
         row = logprobs[nodes[i]]
-        token = 0
+        place = 0
         if temperature == 0.0:
-            for v in range(1, vocabulary):
-                if row[v] > row[token]:
-                    token = v
+            for v in range(1, width):
+                if row[v] > row[place]:
+                    place = v
         else:
             _shares(row, temperature, -np.inf, shares)
             left = _uniform(splitmix64(splitmix64(seeds[i]) + np.uint64(positions[i])))
-            for v in range(vocabulary):
+            for v in range(width):
                 if shares[v] > 0.0:
-                    token = v
+                    place = v
                     left -= shares[v]
                     if left < 0.0:
                         break
-        tokens[i], gained[i] = token, row[token]
+        tokens[i], gained[i] = _token(choices, logprobs, nodes[i], place), row[place]

@@ -91,12 +91,54 @@ def rehash(table, parents, tokens, n_nodes):
 
 
 @njit(cache=True)
-def ancestors(parents, depths, first, out):
-    """out [B, T]: the node at every position of the path to node first + b, itself included."""
-    for b in range(out.shape[0]):
-        node = first + b
+def ancestors(parents, depths, node, out):
+    """out [depth + 1]: the nodes of the path to `node`, itself included."""
+    for t in range(depths[node], -1, -1):
+        out[t] = node
+        node = parents[node]
+
+
+@njit(cache=True)
+def needed(parents, slot_of, nodes, marks, stamp, room, todo):
+    """How many of `nodes` (ascending) can be computed at once in `room` slots, their whole paths included.
+
+    Returns (nodes taken, entries of `todo`): the taken ones and their ancestors that have no slot, in no order. `marks` int64
+    [cap] holds the last stamp of a node; nodes of the paths of those taken get `stamp`.
+    """
+    held, n_todo = 0, 0
+    for i in range(nodes.size):
+        before = held, n_todo
+        node = nodes[i]
+        while node != NO_NODE and marks[node] != stamp:
+            marks[node] = stamp
+            held += 1
+            if slot_of[node] < 0 and node != nodes[i]:
+                todo[n_todo] = node
+                n_todo += 1
+            node = parents[node]
+        if held > room:
+            node = nodes[i]
+            for _ in range(held - before[0]):  # what this node marked, and nothing else
+                marks[node] = 0
+                node = parents[node]
+            return i, before[1]
+        todo[n_todo] = nodes[i]
+        n_todo += 1
+    return nodes.size, n_todo
+
+
+@njit(cache=True)
+def slots_of_paths(parents, depths, slot_of, nodes, uses, clock, out):
+    """out [N, T]: the slot at every position of the path of each of `nodes`; `uses` [S] of these slots is brought up to date.
+
+    A use orders slots for eviction: by `clock` first, then the deeper the earlier, so that no ancestor goes before its heirs.
+    """
+    for i in range(nodes.size):
+        node = nodes[i]
         for t in range(depths[node], -1, -1):
-            out[b, t] = node
+            slot = slot_of[node]
+            out[i, t] = slot
+            uses[slot] = (np.int64(clock) << 20) - t
             node = parents[node]
 
 
@@ -129,17 +171,17 @@ def gate(gate_up, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def rotate_and_store(qkv, first, depths, cos, sin, kv, layer, n_heads, n_kv_heads, lanes):
+def rotate_and_store(qkv, slots, positions, cos, sin, kv, layer, n_heads, n_kv_heads, lanes):
     """Rotary embedding of q in place and of k into the arena, v beside it.
 
-    qkv [B, (H + 2G) E]; cos, sin [positions, E/2]; kv [layers, cap, 2, G E] gets rows first..first+B of `layer`;
+    qkv [B, (H + 2G) E]; cos, sin [positions, E/2]; kv [layers, S, 2, G E] gets `slots` [B] of `layer`; positions [B];
     `lanes`: any tuple of E items, its length being a constant to the compiler, so that inner loops are unrolled.
     """
     size = len(lanes)
     half = size // 2
     for b in range(qkv.shape[0]):
-        node = first + b
-        at = depths[node]
+        node = slots[b]
+        at = positions[b]
         for h in range(n_heads):
             for j in range(half):
                 x, y = qkv[b, h * size + j], qkv[b, h * size + half + j]
@@ -214,10 +256,10 @@ def _weighted_sum(typing_context, out, i, weights, w, rows, r, count, y, j, stri
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def attend(qkv, first, depths, paths, kv, layer, n_heads, n_kv_heads, lanes, out):
+def attend(qkv, positions, paths, kv, layer, n_heads, n_kv_heads, lanes, out):
     """out [B, H E]: attention of rotated, scaled q (first H E columns of qkv) over the path of each node.
 
-    Reads ancestors' keys and values in the arena, so that nothing is gathered, padded or masked. paths [B, T].
+    Reads ancestors' keys and values in the arena, so that nothing is gathered, padded or masked. paths [B, T]: slots.
     """
     size = len(lanes)
     width = n_kv_heads * size
@@ -227,7 +269,7 @@ def attend(qkv, first, depths, paths, kv, layer, n_heads, n_kv_heads, lanes, out
     weights = np.empty((n_heads, paths.shape[1]), np.float32)
     flat_weights, flat_paths = weights.reshape(weights.size), paths.reshape(paths.size)
     for b in range(qkv.shape[0]):
-        length = depths[first + b] + 1
+        length = positions[b] + 1
         q = b * qkv.shape[1]
         for t in range(length):
             k = layer_start + paths[b, t] * 2 * width
@@ -254,8 +296,8 @@ def attend(qkv, first, depths, paths, kv, layer, n_heads, n_kv_heads, lanes, out
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def log_softmax(logits, masked, out):
-    """out [B, V]: log-probabilities of logits [B, V] without the `masked` tokens [V], which get -inf."""
+def log_softmax(logits, masked, nodes, out):
+    """Rows `nodes` [B] of out [cap, V]: log-probabilities of logits [B, V] without the `masked` tokens [V], which get -inf."""
     size = masked.size
     for b in range(logits.shape[0]):
         top = np.float32(-3.0e38)
@@ -267,4 +309,4 @@ def log_softmax(logits, masked, out):
             total += fast_exp(logits[b, v] - top) if not masked[v] else np.float32(0.0)
         shift = np.float32(top + math.log(total))
         for v in range(size):
-            out[b, v] = np.float32(-np.inf) if masked[v] else logits[b, v] - shift
+            out[nodes[b], v] = np.float32(-np.inf) if masked[v] else logits[b, v] - shift

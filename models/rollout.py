@@ -123,7 +123,7 @@ def _play(trie: TokenTrie, task: Task, chains: list[_Chain], temperature: float)
     while len(active):
         tokens, gained = np.empty(len(active), np.int32), np.empty(len(active))
         kernels.sample_tokens(
-            trie.logprobs, nodes[active], seeds[active], position[active], temperature, tokens, gained
+            trie.logprobs, trie.choices, nodes[active], seeds[active], position[active], temperature, tokens, gained
         )
         steps[active, lengths[active]] = tokens
         lengths[active] += 1

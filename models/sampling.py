@@ -1,8 +1,8 @@
 """Drawing distinct steps at trie nodes: stochastic beam search without replacement, and best-first.
 
-A step is a run of tokens up to a newline; one that has none within `max_step_tokens` is drawn too, unfinished. What was
-handed out at a start is never drawn there again, over any number of calls: each sampled prefix remembers which fraction of
-its mass is left, and steps are drawn from the policy restricted to what is left.
+A step is a run of tokens up to a delimiter (a newline, as a rule); one that has none within `max_step_tokens` is drawn too,
+unfinished. What was handed out at a start is never drawn there again, over any number of calls: each sampled prefix remembers
+which fraction of its mass is left, and steps are drawn from the policy restricted to what is left.
 
 * `sample`: stochastic beam search (Kool et al. 2019, "Stochastic Beams and Where to Find Them"): K steps without
   replacement in proportion to their mass, all starts of a wave level by level. Exact, see `draw_kernels.sample_level`.
@@ -36,13 +36,14 @@ ENTRY: np.dtype = np.dtype(
         ("remaining", np.float64),  # fraction of `weight` not yet handed out
         ("logprob", np.float64),  # log pi of the prefix from the start
         ("best_logprob", np.float64),  # of the most probable prefix below that was not sampled yet
-        ("best_token", np.int32),  # its token, or STALE, SELF, NONE
+        ("best_place", np.int32),  # its place, or STALE, SELF, NONE
         ("node", np.int32),  # trie node, or PENDING, ENDED, HANDED_OUT
         ("parent", np.int32),
         ("first_child", np.int32),
         ("next_sibling", np.int32),
         ("next_in_slot", np.int32),
         ("slot", np.int32),
+        ("place", np.int32),  # of the token in the row of the parent's node
         ("token", np.int32),
         ("depth", np.int32),  # tokens since the start
         ("birth", np.int32),  # the draw that sampled it, 0 once it is accounted for
@@ -68,9 +69,9 @@ class DrawnSteps:
 
     offsets: np.ndarray  # int64 [L+1]
     tokens: np.ndarray  # int32 [C, S], zeros after the end
-    lengths: np.ndarray  # int32 [C], tokens of the step, newline included
+    lengths: np.ndarray  # int32 [C], tokens of the step, delimiter included
     logprobs: np.ndarray  # float64 [C], log pi(step | start), exact, at temperature 1
-    finished: np.ndarray  # bool [C], False: no newline within max_step_tokens
+    finished: np.ndarray  # bool [C], False: no delimiter within max_step_tokens
     parent_nodes: np.ndarray  # int32 [C], trie node before the step's last token, which itself is not computed
     new_tokens: np.ndarray  # int32 [C], tokens that this step was the first to need
     leaf_tokens: np.ndarray  # int32 [L], tokens newly sampled for the start, prefixes that led nowhere included
@@ -88,17 +89,21 @@ class StepSampler:
         max_step_tokens: int,
         temperature: float = 1.0,
         prune_logprob: float = -12.0,
-        newline: int = NEWLINE_ID,
+        ends: np.ndarray | None = None,
     ):
-        """Raises ValueError for a temperature that is not positive or a step limit below 1."""
+        """`ends`: bool [V], the tokens that end a step; None: the newline of a task's vocabulary.
+
+        Raises ValueError for a temperature that is not positive or a step limit below 1."""
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, not {temperature}; for greedy use draw='best'")
         if max_step_tokens < 1:
             raise ValueError(f"max_step_tokens must be at least 1, not {max_step_tokens}")
         self.trie = trie
         self.max_step_tokens = max_step_tokens
-        self._limits = (temperature, np.float32(prune_logprob), newline, max_step_tokens)
-        self._newline = newline
+        if ends is None:
+            ends = np.arange(trie.forward.vocabulary_size) == NEWLINE_ID
+        self._limits = (temperature, np.float32(prune_logprob), ends, max_step_tokens)
+        self._ends = ends
         self._draw_number = 0
         self._entries, self._slots = np.zeros(1 << 12, ENTRY), np.zeros(1 << 8, SLOT)
         self._n_entries = self._n_slots = 0
@@ -119,7 +124,7 @@ class StepSampler:
         roots = np.arange(self._n_entries, self._n_entries + count, dtype=np.int32)
         entries = np.zeros(count, ENTRY)
         entries["weight"] = entries["remaining"] = 1.0
-        entries["best_token"] = STALE
+        entries["best_place"] = STALE
         for field in ("parent", "first_child", "next_sibling", "next_in_slot"):
             entries[field] = NO_ENTRY
         entries["node"], entries["slot"] = starts, slots
@@ -156,7 +161,7 @@ class StepSampler:
                 break
             self._entries = _grown(self._entries, self._n_entries, beams.size)
             self._n_entries = kernels.sample_level(
-                *self._tables(), beams, times, counts, self.trie.logprobs, *self._limits, self._draw_number
+                *self._tables(), beams, times, counts, *self._rows(), *self._limits, self._draw_number
             )
             self._compute(beams[np.arange(k) < counts[:, None]])
         return alive, np.repeat(np.arange(len(slots)), counts)
@@ -170,10 +175,13 @@ class StepSampler:
         while (self._entries["node"][current] != ENDED).any():
             self._entries = _grown(self._entries, self._n_entries, len(current))
             self._n_entries = kernels.best_level(
-                *self._tables(), current, self.trie.logprobs, *self._limits, self._draw_number
+                *self._tables(), current, *self._rows(), *self._limits, self._draw_number
             )
             self._compute(current)
         return current, leaves
+
+    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.trie.logprobs, self.trie.choices
 
     def _tables(self) -> tuple[np.ndarray, np.ndarray, int]:
         return self._entries, self._slots, self._n_entries
@@ -185,8 +193,8 @@ class StepSampler:
             parents = self._entries["node"][self._entries["parent"][new]]
             self._entries["node"][new] = self.trie.extend(parents, self._entries["token"][new], with_values=False)
 
-    def _hand_out(self, ends: np.ndarray, leaves: np.ndarray) -> dict[str, np.ndarray]:
-        count = len(ends)
+    def _hand_out(self, last: np.ndarray, leaves: np.ndarray) -> dict[str, np.ndarray]:
+        count = len(last)
         steps = {
             "tokens": np.zeros((count, self.max_step_tokens), np.int32),
             "lengths": np.empty(count, np.int32),
@@ -194,8 +202,8 @@ class StepSampler:
             "new_tokens": np.empty(count, np.int32),
             "parent_nodes": np.empty(count, np.int32),
         }
-        logprobs = self._entries["logprob"][ends]
-        kernels.hand_out(self._entries, self._slots, ends, self._newline, self._draw_number, *steps.values())
+        logprobs = self._entries["logprob"][last]
+        kernels.hand_out(self._entries, self._slots, last, self._ends, self._draw_number, *steps.values())
         return steps | {"logprobs": logprobs, "leaves": leaves}
 
     def _collect(self, slots: np.ndarray, parts: list[dict[str, np.ndarray]]) -> DrawnSteps:

@@ -15,6 +15,7 @@ import numpy as np
 
 from models import kernels
 from models.kernels import NO_NODE
+from models.kv_arena import KVArena
 from models.trie_forward import TrieForward
 
 
@@ -28,25 +29,30 @@ class TokenTrie:
     parents: np.ndarray  # int32 [cap]
     tokens: np.ndarray  # int32 [cap]
     depths: np.ndarray  # int32 [cap], position of the node's token, 0 at a root
-    kv: np.ndarray  # float32 [layers, cap, 2, G * E], rotated keys and values of the node's token
-    logprobs: (
-        np.ndarray
-    )  # float32 [cap, V], log pi(next token | path); never sampled tokens are -inf, the rest sums to 1
+    logprobs: np.ndarray  # float32 [cap, W], log pi(next token | path); -inf: never sampled
+    choices: np.ndarray  # int32 [cap, W], the tokens that `logprobs` are of; [1, V] in order where all of them are kept
+    has_row: np.ndarray  # bool [cap], `logprobs` of the node are known
     values: np.ndarray  # float32 [cap], P(solved) after the node's token; NaN where nobody asked for it
 
-    def __init__(self, forward: TrieForward, *, capacity: int | None = None):
-        """`capacity`: nodes to hold at first. None: what fits 256 MiB, at most 2**17; memory is touched only when used."""
+    def __init__(self, forward: TrieForward, *, capacity: int | None = None, kv_bytes: int | None = None):
+        """`capacity`: nodes to hold at first. None: what fits 256 MiB, at most 2**17; memory is touched only when used.
+        `kv_bytes`: budget of keys and values; beyond it those used longest ago are evicted, and computed again when needed.
+        """
         self.forward = forward
         self.generated_tokens = 0  # nodes computed by `extend` since the trie was made
         self.prefilled_tokens = 0  # nodes computed by `prefill`
+        self.recomputed_tokens = 0  # nodes computed again after an eviction
         self.n_nodes = 0
-        bytes_per_node = 8 * forward.kv_shape[0] * forward.kv_shape[1] + 4 * forward.vocabulary_size + 16
+        self.kv = KVArena(forward.kv_shape, dtype=forward.kv_dtype, device=forward.device, budget=kv_bytes)
+        bytes_per_node = self.kv.bytes_per_node + 8 * forward.row_width + 32
         self._allocate(capacity or max(1, min(1 << 17, (1 << 28) // bytes_per_node)))
+        self.kv.reserve(len(self.parents))
 
     def clear(self) -> None:
         """Forget every node and take the model's weights as they now are. Counters go on."""
         self.n_nodes = 0
         self._table[:] = NO_NODE
+        self.kv.clear()
         self.forward.refresh()
 
     def extend(self, parents: np.ndarray, tokens: np.ndarray, *, with_values: bool = True) -> np.ndarray:
@@ -84,9 +90,9 @@ class TokenTrie:
 
     def path(self, node: int) -> np.ndarray:
         """Nodes from the root to `node`, int64 [depth + 1]."""
-        out = np.empty((1, int(self.depths[node]) + 1), np.int32)
+        out = np.empty(int(self.depths[node]) + 1, np.int32)
         kernels.ancestors(self.parents, self.depths, node, out)
-        return out[0].astype(np.int64)
+        return out.astype(np.int64)
 
     def _walk(
         self, parents: np.ndarray, spans: np.ndarray, lengths: np.ndarray, with_values: bool = True
@@ -100,39 +106,94 @@ class TokenTrie:
         )
         if last > first:
             longest = int(self.depths[first:last].max()) + 1
-            if longest > self.forward.max_positions:
+            if longest > min(self.forward.max_positions, self.kv.room):
                 self._rebuild_table()  # the new nodes were never computed: drop them
-                raise TrieError(
-                    f"a path of {longest} tokens does not fit the model's {self.forward.max_positions} positions: "
-                    "give the model more positions or the task fewer steps"
-                )
+                raise TrieError(self._too_long(longest))
             self.n_nodes = last
-            self.forward(self, first, last, with_values)
+            self.has_row[first:last] = False
+            self.values[first:last] = np.nan
+            wanted = np.zeros(last - first, np.bool_)
+            wanted[ends[ends >= first] - first] = True
+            self._compute(np.arange(first, last, dtype=np.int32), wanted, with_values)
+        lacking = ~self.has_row[ends]  # met before as the inside of a span
         if with_values:
-            for node in np.unique(ends[np.isnan(self.values[ends])]).tolist():  # met before as the inside of a step
-                self.forward(self, node, node + 1, True)
+            lacking |= np.isnan(self.values[ends])  # or of a step
+        if lacking.any():
+            nodes = np.unique(ends[lacking])
+            self._compute(nodes, np.ones(len(nodes), np.bool_), with_values)
         return ends
+
+    def _compute(self, nodes: np.ndarray, wanted: np.ndarray, with_values: bool) -> None:
+        """Run the forward over `nodes` int32 [N], ascending, a batch at a time; rows of logits only where `wanted`.
+
+        Ancestors that were evicted are computed again in the same batches.
+        """
+        rows = self.forward.batch_rows
+        if self.kv.limit is None:
+            self.kv.place(nodes, self._marks, 0)
+            for i in range(0, len(nodes), rows):
+                self._batch(nodes[i : i + rows], wanted[i : i + rows], with_values)
+            return
+        at = 0
+        while at < len(nodes):
+            stamp = self.kv.tick()
+            part = nodes[at : at + rows]
+            todo = np.empty(self.n_nodes, np.int32)
+            taken, count = kernels.needed(self.parents, self.kv.slot_of, part, self._marks, stamp, self.kv.limit, todo)
+            todo = np.sort(todo[:count])
+            self.kv.place(todo, self._marks, stamp)
+            is_new = np.isin(todo, part[:taken], assume_unique=True)
+            rows_wanted = np.zeros(count, np.bool_)
+            rows_wanted[is_new] = wanted[at : at + taken]
+            self.recomputed_tokens += count - taken
+            for i in range(0, count, rows):
+                self._batch(todo[i : i + rows], rows_wanted[i : i + rows], with_values)
+            at += taken
+
+    def _batch(self, nodes: np.ndarray, wanted: np.ndarray, with_values: bool) -> None:
+        paths = np.empty((len(nodes), int(self.depths[nodes].max()) + 1), np.int32)
+        if self.kv.bytes_per_node:
+            kernels.slots_of_paths(
+                self.parents, self.depths, self.kv.slot_of, nodes, self.kv.uses, self.kv.clock, paths
+            )
+        self.forward(self, nodes, paths, wanted, with_values)
+
+    def _too_long(self, length: int) -> str:
+        if length > self.forward.max_positions:
+            return (
+                f"a path of {length} tokens does not fit the model's {self.forward.max_positions} positions: "
+                "give the model more positions or the task fewer steps"
+            )
+        return (
+            f"a path of {length} tokens does not fit the budget of {self.kv.limit} tokens of keys and values: "
+            f"raise kv_bytes to at least {length * self.kv.bytes_per_node}"
+        )
 
     def _reserve(self, nodes: int) -> None:
         """Grow by doubling until `nodes` fit."""
         if nodes <= len(self.parents):
             return
-        kept = (self.parents, self.tokens, self.depths, self.logprobs, self.values, *self.kv)
+        names = ("parents", "tokens", "depths", "logprobs", "has_row", "values")
+        names += ("choices",) if self.forward.keeps_some else ()
+        kept = [getattr(self, name) for name in names]
         capacity = len(self.parents)
         while capacity < nodes:
             capacity *= 2
         self._allocate(capacity)
-        grown = (self.parents, self.tokens, self.depths, self.logprobs, self.values, *self.kv)
-        for new, old in zip(grown, kept, strict=True):
-            new[: self.n_nodes] = old[: self.n_nodes]
+        for name, old in zip(names, kept, strict=True):
+            getattr(self, name)[: self.n_nodes] = old[: self.n_nodes]
+        self.kv.reserve(capacity)
         self._rebuild_table()
 
     def _allocate(self, capacity: int) -> None:
-        layers, width = self.forward.kv_shape
+        width = self.forward.row_width
         self.parents, self.tokens, self.depths = (np.empty(capacity, np.int32) for _ in range(3))
-        self.kv = np.empty((layers, capacity, 2, width), np.float32)
-        self.logprobs = np.empty((capacity, self.forward.vocabulary_size), np.float32)
-        self.values = np.empty(capacity, np.float32)
+        self.logprobs = np.empty((capacity, width), np.float32)
+        self.choices = (
+            np.empty((capacity, width), np.int32) if self.forward.keeps_some else np.arange(width, dtype=np.int32)[None]
+        )
+        self.has_row, self.values = np.empty(capacity, np.bool_), np.empty(capacity, np.float32)
+        self._marks = np.zeros(capacity, np.int64)
         self._table = np.full(1 << (2 * capacity - 1).bit_length(), NO_NODE, np.int32)  # at most half full
 
     def _rebuild_table(self) -> None:

@@ -1,8 +1,8 @@
-"""How new nodes of a token trie get their log-probabilities and values: two forwards behind one contract.
+"""How new nodes of a token trie get their log-probabilities and values: three forwards behind one contract.
 
-`LlamaForward` computes a plain Llama node by node: keys and values of ancestors are read where they lie in the trie's arena,
-so that a wave of nodes of any depths is one batch without padding. `PrefixForward` runs any other trunk over whole
-prefixes: slow and correct.
+`LlamaForward` computes a small float32 Llama node by node: keys and values of ancestors are read where they lie in the trie's
+arena, so that a wave of nodes of any depths is one batch without padding. `CausalForward` (`models.causal_forward`) does so for
+any causal LM through transformers' own layers. `PrefixForward` runs what neither serves over whole prefixes: slow and correct.
 
 A forward holds a *snapshot*: `refresh()` copies the weights, and until the next one training does not show. Legend: B nodes
 of one batch, D hidden size, H query heads, G key-value heads, E head size, F feed-forward size, V vocabulary.
@@ -11,6 +11,7 @@ of one batch, D hidden size, H query heads, G key-value heads, E head size, F fe
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,39 +20,62 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from models import kernels
+from models.causal_forward import CausalForward, UnservedError, final_hidden
+from models.choices import WHOLE, RowFiller
 from tasks.base import BOS_ID, PAD_ID, UNK_ID
 
 if TYPE_CHECKING:
     from models.trie import TokenTrie
 
 NEVER_SAMPLED = (PAD_ID, BOS_ID, UNK_ID)
+_WARNED: set[str] = set()
 
 
 class TrieForward(Protocol):
-    """Fills `logprobs` and `values` of new trie nodes."""
+    """Fills the rows and values of trie nodes."""
 
     vocabulary_size: int  # V
+    row_width: int  # W, next tokens that a row keeps
+    keeps_some: bool  # False: W = V and a row holds every token in order; True: the W most probable, in `trie.choices`
     kv_shape: tuple[int, int]  # (layers, G E) of keys, and as many of values, that a node keeps; zeros: none
+    kv_dtype: torch.dtype
+    device: torch.device  # of keys and values
     max_positions: int  # longest path, in tokens
+    batch_rows: int  # nodes that it likes to get at once
 
     def refresh(self) -> None:
         """Take the weights as they now are. The nodes computed before no longer fit: the trie is cleared with it."""
 
-    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
-        """Compute nodes first..last-1, whose ancestors are computed or among them, ancestors first.
+    def __call__(
+        self, trie: TokenTrie, nodes: np.ndarray, paths: np.ndarray, wanted: np.ndarray, with_values: bool
+    ) -> None:
+        """Compute `nodes` int32 [B], ascending, whose ancestors are computed or among them.
 
-        `with_values`: False leaves NaN for their values.
+        `paths` int32 [B, T]: slots of keys and values along each path. Fills `logprobs`, `has_row` (and `choices`) at least
+        where `wanted` bool [B], and there the values unless `with_values` is False.
         """
 
 
-def forward_for(model, vocabulary_size: int | None = None, masked: tuple[int, ...] = NEVER_SAMPLED) -> TrieForward:
+def forward_for(
+    model, vocabulary_size: int | None = None, masked: tuple[int, ...] = NEVER_SAMPLED, **settings
+) -> TrieForward:
     """The fastest forward that is exact for `model` (a `PolicyValueLM`: `trunk` and `value_head`).
 
     `vocabulary_size`: tokens that may be sampled; ids above it are padding of the embedding. None: all of the trunk's.
-    The policy is pi(token | path, token not in `masked`): masked logits are dropped *before* normalising.
+    The policy is pi(token | path, token not in `masked`): masked logits are dropped *before* normalising. `settings` go to
+    `CausalForward`. A trunk that it cannot serve is run over whole prefixes, which is slow, and a warning says so once.
     """
-    kind = LlamaForward if is_plain_llama(model.trunk) else PrefixForward
-    return kind(model, vocabulary_size or model.trunk.config.vocab_size, masked)
+    size = vocabulary_size or model.trunk.config.get_text_config().vocab_size
+    if is_plain_llama(model.trunk) and size <= WHOLE and not settings:
+        return LlamaForward(model, size, masked)
+    try:
+        return CausalForward(model, size, masked, **settings)
+    except UnservedError as error:
+        kind = type(model.trunk).__name__
+        if kind not in _WARNED:
+            _WARNED.add(kind)
+            warnings.warn(f"{error}: every step reads its whole prefix anew, which is slow", UserWarning, stacklevel=2)
+        return PrefixForward(model, size, masked)
 
 
 def is_plain_llama(trunk: torch.nn.Module) -> bool:
@@ -81,15 +105,19 @@ def _mask(size: int, masked: tuple[int, ...]) -> np.ndarray:
 class LlamaForward:
     """A Llama forward for trie nodes; equal to the trunk's own on every path up to float32 rounding."""
 
+    keeps_some = False
+    kv_dtype = torch.float32
+    device = torch.device("cpu")
+
     def __init__(self, model, vocabulary_size: int, masked: tuple[int, ...] = NEVER_SAMPLED, batch_rows: int = 512):
         """`batch_rows`: nodes a batch; activations of one batch should fit the second-level cache."""
         config = model.trunk.config
-        self.vocabulary_size = vocabulary_size
+        self.vocabulary_size = self.row_width = vocabulary_size
         self.kv_shape = (config.num_hidden_layers, config.num_key_value_heads * config.head_dim)
+        self.batch_rows = batch_rows
         self.max_positions = config.max_position_embeddings
         self._model = model
         self._masked = _mask(vocabulary_size, masked)
-        self._rows = batch_rows
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._lanes = (0,) * config.head_dim
         self._epsilon = config.rms_norm_eps
@@ -135,23 +163,19 @@ class LlamaForward:
         self._value_head = copy.deepcopy(self._model.value_head)
 
     @torch.no_grad()
-    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
-        for start in range(first, last, self._rows):
-            self._batch(trie, start, min(start + self._rows, last), with_values)
-
-    def _batch(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
-        rows = {name: buffer[: last - first] for name, buffer in self._buffers.items()}
+    def __call__(
+        self, trie: TokenTrie, nodes: np.ndarray, paths: np.ndarray, wanted: np.ndarray, with_values: bool
+    ) -> None:
+        rows = {name: buffer[: len(nodes)] for name, buffer in self._buffers.items()}
         arrays = {name: buffer.numpy() for name, buffer in rows.items()}
         heads = (self._heads, self._kv_heads, self._lanes)
-        depths = trie.depths
-        paths = np.empty((last - first, int(depths[first:last].max()) + 1), np.int32)
-        kernels.ancestors(trie.parents, depths, first, paths)
-        np.take(self._embedding, trie.tokens[first:last], axis=0, out=arrays["hidden"], mode="clip")
+        slots, positions, kv = trie.kv.slot_of[nodes], trie.depths[nodes], trie.kv.kv.numpy()
+        np.take(self._embedding, trie.tokens[nodes], axis=0, out=arrays["hidden"], mode="clip")
         for i, (qkv, output, gate_up, down) in enumerate(self._layers):
             kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
             torch.mm(rows["normed"], qkv, out=rows["qkv"])
-            kernels.rotate_and_store(arrays["qkv"], first, depths, self._cos, self._sin, trie.kv, i, *heads)
-            kernels.attend(arrays["qkv"], first, depths, paths, trie.kv, i, *heads, arrays["mixed"])
+            kernels.rotate_and_store(arrays["qkv"], slots, positions, self._cos, self._sin, kv, i, *heads)
+            kernels.attend(arrays["qkv"], positions, paths, kv, i, *heads, arrays["mixed"])
             rows["hidden"].addmm_(rows["mixed"], output)
             kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
             torch.mm(rows["normed"], gate_up, out=rows["gate_up"])
@@ -159,58 +183,59 @@ class LlamaForward:
             rows["hidden"].addmm_(rows["gated"], down)
         kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
         torch.mm(rows["normed"], self._output, out=rows["logits"])
-        kernels.log_softmax(arrays["logits"], self._masked, trie.logprobs[first:last])
-        trie.values[first:last] = np.nan
+        kernels.log_softmax(arrays["logits"], self._masked, nodes, trie.logprobs)
+        trie.has_row[nodes] = True
         if with_values:
             value_logits = self._value_head(rows["normed"] * self._gain)
-            trie.values[first:last] = torch.sigmoid(value_logits).reshape(-1).numpy()
+            trie.values[nodes] = torch.sigmoid(value_logits).reshape(-1).numpy()
 
 
 class PrefixForward:
     """Any causal LM: each new path is run from its first token, once for all the new nodes on it."""
 
     kv_shape = (0, 0)
+    kv_dtype = torch.float32
+    device = torch.device("cpu")
 
     def __init__(self, model, vocabulary_size: int, masked: tuple[int, ...] = NEVER_SAMPLED, batch_rows: int = 64):
         config = model.trunk.config.get_text_config()
         self.vocabulary_size = vocabulary_size
+        self._filler = RowFiller(vocabulary_size, masked)
+        self.row_width, self.keeps_some = self._filler.width, self._filler.keeps_some
         self.max_positions = getattr(config, "max_position_embeddings", None) or 1 << 20
+        self.batch_rows = batch_rows
         self._source = model
-        self._masked = torch.from_numpy(_mask(vocabulary_size, masked))
-        self._rows = batch_rows
         self.refresh()
 
     def refresh(self) -> None:
         self._model = copy.deepcopy(self._source).eval()
 
     @torch.no_grad()
-    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
-        trie.values[first:last] = np.nan
-        has_child = np.zeros(last - first, np.bool_)
-        inner = trie.parents[first:last] - first
-        has_child[inner[inner >= 0]] = True
-        ends = first + np.flatnonzero(~has_child)  # every new node is one of these or an ancestor of one
-        for start in range(0, len(ends), self._rows):
-            self._batch(trie, first, ends[start : start + self._rows], with_values)
-
-    def _batch(self, trie: TokenTrie, first: int, ends: np.ndarray, with_values: bool) -> None:
-        paths = [trie.path(int(end)) for end in ends]
-        tokens_BL = torch.full((len(paths), max(map(len, paths))), PAD_ID)
-        for row, path in zip(tokens_BL, paths, strict=True):
-            row[: len(path)] = torch.from_numpy(trie.tokens[path].astype(np.int64))
+    def __call__(
+        self, trie: TokenTrie, nodes: np.ndarray, paths: np.ndarray, wanted: np.ndarray, with_values: bool
+    ) -> None:
+        is_new = np.zeros(trie.n_nodes, np.bool_)
+        is_new[nodes] = True
+        inner = trie.parents[nodes]
+        has_heir = np.zeros(trie.n_nodes, np.bool_)
+        has_heir[inner[inner >= 0]] = True
+        lines = [trie.path(int(end)) for end in nodes[~has_heir[nodes]]]  # every node is one of these or an ancestor
+        tokens_BL = torch.full((len(lines), max(map(len, lines))), PAD_ID)
+        for row, line in zip(tokens_BL, lines, strict=True):
+            row[: len(line)] = torch.from_numpy(trie.tokens[line].astype(np.int64))
         device = next(self._model.parameters()).device
-        mask_BL = torch.arange(tokens_BL.shape[1]) < torch.tensor([[len(path)] for path in paths])
-        hidden_BLD = self._hidden(tokens_BL.to(device), mask_BL.long().to(device))
-        row = torch.tensor([i for i, path in enumerate(paths) for node in path if node >= first])
-        column = torch.tensor([t for path in paths for t, node in enumerate(path) if node >= first])
-        nodes = np.array([node for path in paths for node in path if node >= first])
-        hidden = hidden_BLD[row.to(device), column.to(device)]
-        logits = self._model.trunk.get_output_embeddings()(hidden)[:, : self.vocabulary_size].float().cpu()
-        trie.logprobs[nodes] = logits.masked_fill(self._masked, -torch.inf).log_softmax(-1).numpy()
+        mask_BL = torch.arange(tokens_BL.shape[1]) < torch.tensor([[len(line)] for line in lines])
+        logits_BLV, hidden_BLD = self._run(tokens_BL.to(device), mask_BL.long().to(device))
+        places = [(i, t, node) for i, line in enumerate(lines) for t, node in enumerate(line) if is_new[node]]
+        row, column, found = (np.array(part) for part in zip(*places, strict=True))
+        at = torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
+        self._filler.fill(trie, found, logits_BLV[at])
         if with_values:
-            trie.values[nodes] = torch.sigmoid(self._model.value_head(hidden).float()).reshape(-1).cpu().numpy()
+            hidden = hidden_BLD[at]
+            trie.values[found] = torch.sigmoid(self._model.value_head(hidden).float()).reshape(-1).cpu().numpy()
 
-    def _hidden(self, tokens_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Final normed hidden states [B, L, D]; padding is on the right and hidden by the mask."""
-        base = self._model.trunk.base_model
-        return base(input_ids=tokens_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state
+    def _run(self, tokens_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, L, V] and final normed hidden states [B, L, D]; padding is on the right and hidden by the mask."""
+        with final_hidden(self._model.trunk) as seen:
+            logits = self._model.trunk(input_ids=tokens_BL, attention_mask=mask_BL, use_cache=False).logits
+        return logits, seen[0]

@@ -254,20 +254,25 @@ class LabelAskedError(AssertionError):
 class LegalPlayer:
     """A policy that writes every legal step with the same chance. It was given the rules before the labels were locked."""
 
+    keeps_some = False
     kv_shape = (0, 0)
+    kv_dtype = torch.float32
+    device = torch.device("cpu")
     max_positions = 256
+    batch_rows = 64
 
     def __init__(self, task: Task):
-        self.vocabulary_size = len(task.vocabulary)
+        self.vocabulary_size = self.row_width = len(task.vocabulary)
         self._decode, self._encode, self._legal_steps = task.decode, task.encode, task.legal_steps
 
     def refresh(self) -> None:
         """Rules have no weights to take."""
 
-    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
-        trie.values[first:last] = 0.5
-        trie.logprobs[first:last] = -np.inf
-        for node in range(first, last):
+    def __call__(self, trie: TokenTrie, nodes, paths, wanted, with_values: bool) -> None:
+        trie.values[nodes] = 0.5
+        trie.logprobs[nodes] = -np.inf
+        trie.has_row[nodes] = True
+        for node in nodes:
             *lines, begun = self._decode(trie.tokens[trie.path(node)][1:].tolist()).split(NEWLINE)
             following = self._following(lines[-1], self._encode(begun)) if lines else {NEWLINE_ID}
             trie.logprobs[node, list(following)] = -np.log(len(following))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from models.trie import TokenTrie
 from models.trie_forward import NEVER_SAMPLED
@@ -14,22 +15,27 @@ from tasks.base import BOS_ID, NEWLINE, NEWLINE_ID, SPECIAL_TOKENS, Problem, Tas
 class TableForward:
     """Next-token log-probabilities and value are a fixed random function of the path."""
 
+    keeps_some = False
     kv_shape = (0, 0)
+    kv_dtype = torch.float32
+    device = torch.device("cpu")
     max_positions = 64
+    batch_rows = 64
 
     def __init__(self, vocabulary_size: int, newline_bonus: float = 0.0, logits: dict[int, float] | None = None):
         """`newline_bonus`: makes a newline likely after a word and unlikely after a newline.
         `logits`: token -> logit at every path, instead of random ones.
         """
-        self.vocabulary_size = vocabulary_size
+        self.vocabulary_size = self.row_width = vocabulary_size
         self._newline_bonus = newline_bonus
         self._logits = logits
 
     def refresh(self) -> None:
         """A table has no weights to take."""
 
-    def __call__(self, trie: TokenTrie, first: int, last: int, with_values: bool) -> None:
-        for node in range(first, last):
+    def __call__(self, trie: TokenTrie, nodes, paths, wanted, with_values: bool) -> None:
+        trie.has_row[nodes] = True
+        for node in nodes:
             draw = np.random.default_rng(trie.tokens[trie.path(node)])
             logits = draw.normal(size=self.vocabulary_size) * 1.5
             if self._logits is not None:

@@ -1,0 +1,57 @@
+"""Matrix products of a frozen model on a CPU: weights packed once into the blocks that oneDNN computes with.
+
+torch packs the weights of a bfloat16 or float32 product anew in every call, which costs more than the product itself where a
+batch has few rows: with weights packed ahead 16 rows of a 135 M model take half of the time (docs/results/engine.md). The
+result of a row does not depend on how many rows are computed beside it, bit for bit, which a test holds.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+ROWS = 64  # rows that the blocks are chosen for; others work too
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def can_pack() -> bool:
+    """True where torch is built with oneDNN's packed products."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class PackedLinear(nn.Module):
+    """y = x W^T + b for a frozen W [out, in], held in packed form beside the original."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None):
+        """`dtype`: to compute in and to return, float32 or bfloat16; None: the weight's own."""
+        super().__init__()
+        self.weight = weight.detach()  # read for its type and shape only
+        self.dtype = dtype or weight.dtype
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.to(self.dtype).contiguous(), ROWS)
+        self.bias = None if bias is None else bias.detach().to(self.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., in] -> [..., out]."""
+        return torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self._packed, self.bias, "none", [], "")
+
+
+def packed_copy(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+    """A frozen copy of `model` for inference, every linear layer packed; parameters of the others are copied as they are.
+
+    `dtype`: of the products, as under autocast; None: each weight's own.
+    """
+    linear = {id(module): module for module in model.modules() if type(module) in (nn.Linear, Conv1D)}
+    matrices = {id(module.weight): module.weight for module in linear.values()}
+    twin = copy.deepcopy(model, memo=dict(matrices))  # matrices are shared: packing copies them
+    for parent in list(twin.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear | Conv1D) and id(child.weight) in matrices and child.weight.dtype in DTYPES:
+                weight = child.weight.T if isinstance(child, Conv1D) else child.weight
+                setattr(parent, name, PackedLinear(weight, cast("Tensor | None", child.bias), dtype))
+            elif isinstance(child, nn.Embedding) and id(child.weight) in matrices:  # tied: the embedding needs its own
+                child.weight = nn.Parameter(child.weight.detach().clone(), requires_grad=False)
+    return twin.requires_grad_(False).eval()
