@@ -73,13 +73,18 @@ class CausalForward:
         self._autocast = autocast
         can_compile = self.device.type == "cpu" and self.kv_dtype in packed_linear.DTYPES
         self._compiled = can_compile if compiled is None else compiled and can_compile
+        self._weights: tuple = ()
         self._packs = self.device.type == "cpu" and packed_linear.can_pack()
         self.refresh()
         self._try()
 
     def refresh(self) -> None:
-        """Take the weights as they now are."""
+        """Take the weights as they now are; nothing to do where none has changed."""
         trunk = self._model.trunk
+        weights = tuple((p.data_ptr(), p._version) for p in self._model.parameters())
+        if weights == self._weights:
+            return
+        self._weights = weights
         self._trunk = packed_linear.packed_copy(trunk, self._autocast) if self._packs else trunk
         head = self._model.value_head
         self._value_head = packed_linear.packed_copy(head) if self._packs else copy.deepcopy(head).eval()

@@ -33,6 +33,7 @@ from models.policy_value import PolicyValueLM
 
 MANIFEST, EXTRA, VALUE_HEAD = "manifest.json", "extra.json", "value_head.safetensors"
 FORMAT_VERSION = 1
+FEW_SHOT = "few_shot"  # in EXTRA, of a pretrained model: how many examples stand before a question
 _FORBIDDEN_KEYS = {"auto_map", "quantization_config", "attn_implementation", "_attn_implementation", "custom_pipelines"}
 _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, SafetensorError)
 
@@ -56,13 +57,14 @@ def save_checkpoint(
         for stale in folder.parent.glob(f".{folder.name}.*"):
             shutil.rmtree(stale)
         new.mkdir()
-        with _quiet_transformers():
+        with quiet_transformers():
             model.trunk.save_pretrained(new)
             tokenizer.save_pretrained(new)
         save_file(
             {name: tensor.contiguous() for name, tensor in model.value_head.state_dict().items()}, new / VALUE_HEAD
         )
-        (new / EXTRA).write_text(json.dumps(extra or {}, indent=1, sort_keys=True, allow_nan=False))
+        told = (extra or {}) | ({} if model.tokenizer is None else {FEW_SHOT: model.few_shot})
+        (new / EXTRA).write_text(json.dumps(told, indent=1, sort_keys=True, allow_nan=False))
         files = {file.name: _fingerprint(file) for file in sorted(new.iterdir())}
         manifest = {"format": "reverse-o1 checkpoint", "version": FORMAT_VERSION, "files": files}
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -85,10 +87,10 @@ def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokeni
     folder = Path(folder)
     verify_checkpoint(folder)
     for name in ("config.json", "tokenizer_config.json"):
-        _refuse_code(folder / name)
+        refuse_code(folder / name)
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
             config = AutoConfig.from_pretrained(folder, **local)
             loaded = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, use_safetensors=True, output_loading_info=True, **local
@@ -108,6 +110,8 @@ def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokeni
         parameter.data = (
             parameter.data.clone()
         )  # loaded storage is 8-byte aligned, which changes the last bit of products
+    if isinstance(few_shot := extra.get(FEW_SHOT), int):
+        model.adopt(tokenizer, few_shot)
     return model.eval(), tokenizer, extra
 
 
@@ -215,7 +219,7 @@ def _fingerprint(file: Path) -> dict[str, str | int]:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
-def _refuse_code(config: Path) -> None:
+def refuse_code(config: Path) -> None:
     """A config that names code, a kernel or a quantiser to fetch, or an architecture that transformers does not hold."""
     try:
         fields = json.loads(config.read_text())
@@ -260,7 +264,7 @@ def _one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet_transformers() -> Generator[None]:
+def quiet_transformers() -> Generator[None]:
     """No progress bars and no warnings of transformers: what matters is checked here."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

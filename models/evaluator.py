@@ -18,8 +18,9 @@ from hashlib import blake2b
 import numpy as np
 
 from mcts.types import NO_KEY, Draw, Expansion, Roots
+from models.codec import codec_of
 from models.sampling import DrawnSteps, StepSampler
-from models.states import State, next_state, place, root_states, step_text
+from models.states import State, next_state, place, root_states
 from models.trie import TokenTrie
 from models.trie_forward import TrieForward, forward_for
 from tasks.base import Problem, Task, Verdict
@@ -41,7 +42,7 @@ class _Record:
 class ModelEvaluator:
     """Implements `mcts.types.Evaluator` for a policy-and-value LM. A handle is the index of a state record.
 
-    `leaf_tokens` and `tokens` of an expansion count the tokens that its own tree sampled for the first time, the newline
+    `leaf_tokens` and `tokens` of an expansion count the tokens that its own tree sampled for the first time, delimiters
     included. A prefix that another tree of the batch has computed still counts: a tree's cost does not depend on its
     batch mates. What was really computed is in `trie.generated_tokens` and `trie.prefilled_tokens`.
     """
@@ -54,16 +55,22 @@ class ModelEvaluator:
         temperature: float = 1.0,
         seed: int = 0,
         forward: TrieForward | None = None,
+        kv_bytes: int | None = None,
     ):
         """`model`: a `PolicyValueLM`; its weights are taken anew at each `begin`.
 
         `temperature` shapes what is sampled; log-probabilities stay those of the policy at temperature 1.
-        `forward`: another way to compute trie nodes, e.g. an exact table; `model` is then not used.
+        `forward`: another way to compute trie nodes, e.g. an exact table; `model` is then asked for its codec only.
+        `kv_bytes`: budget of keys and values, see `models.trie`.
         """
         self.task = task
         self.seed = seed
-        self.trie = TokenTrie(forward or forward_for(model, len(task.vocabulary)))
-        self._sampler = StepSampler(self.trie, max_step_tokens=task.max_step_tokens, temperature=temperature)
+        self._codec = codec = codec_of(model, task)
+        forward = forward or forward_for(model, codec.vocabulary_size, codec.masked)
+        self.trie = TokenTrie(forward, kv_bytes=kv_bytes)
+        self._sampler = StepSampler(
+            self.trie, max_step_tokens=codec.max_step_tokens, temperature=temperature, ends=codec.ends
+        )
         self._records: list[_Record] = []
         self._depths: dict[int, int] = {}  # fewest steps known to lead to the state of a key
         self.generated_tokens = 0  # sampled since the evaluator was made; the sum of all `leaf_tokens`
@@ -82,7 +89,7 @@ class ModelEvaluator:
         self.trie.clear()
         self._sampler.clear()
         self._depths.clear()
-        states = root_states(self.trie, self.task, problems)
+        states = root_states(self.trie, self.task, self._codec, problems)
         self._records = [_Record(state, i, i, self._key(i, state)) for i, state in enumerate(states)]
         self._depths.update((record.key, 0) for record in self._records if record.key != NO_KEY)
         return Roots(
@@ -144,7 +151,7 @@ class ModelEvaluator:
         return list(self._records[handle].state.steps)
 
     def tokens(self, handle: int) -> list[int]:
-        """Token ids of the last step."""
+        """Token ids of the last step in the task's own vocabulary."""
         return self.task.encode(self.step_text(handle))
 
     def state(self, handle: int) -> tuple | None:
@@ -166,7 +173,7 @@ class ModelEvaluator:
         ):
             leaf.state.depth = min(leaf.state.depth, self._depths.get(leaf.key, leaf.state.depth))
             for row, tokens in enumerate(drawn.tokens[first:last].tolist(), start=first):
-                text = step_text(self.task, tokens[: lengths[row]], finished[row])
+                text = self._codec.step(tokens[: lengths[row]], finished[row])
                 state = next_state(self.task, leaf.state, text, finished[row])
                 child = _Record(state, leaf.tree, handle, self._key(leaf.tree, state))
                 if child.key != NO_KEY:
@@ -174,7 +181,9 @@ class ModelEvaluator:
                 children.append(child)
         alive = [i for i, child in enumerate(children) if child.state.inner is not None]
         parents = [self._records[children[i].parent].state for i in alive]
-        place(self.trie, self.task, parents, [children[i].state for i in alive], drawn.parent_nodes[alive])
+        ends = drawn.tokens[alive, drawn.lengths[alive] - 1]
+        states = [children[i].state for i in alive]
+        place(self.trie, self.task, self._codec, parents, states, drawn.parent_nodes[alive], ends)
         return children
 
     def _slots(self, leaves: list[_Record]) -> np.ndarray:

@@ -13,7 +13,14 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from tasks.base import BOS_ID, PAD_ID
 
@@ -56,6 +63,8 @@ class PolicyValueLM(PreTrainedModel):
     base_model_prefix = "trunk"
     _supports_sdpa = True
     _supports_attention_backend = True
+    tokenizer: PreTrainedTokenizerBase | None = None  # of a pretrained trunk; None: tokens are a task's words
+    few_shot = 0
 
     def __init__(self, config: PolicyValueConfig, trunk: PreTrainedModel | None = None):
         """`trunk`: an already loaded causal LM to wrap; None builds a fresh one from `config.trunk`."""
@@ -81,6 +90,10 @@ class PolicyValueLM(PreTrainedModel):
             nn.init.zeros_(module.inner.bias)
             nn.init.zeros_(module.outer.weight)
             nn.init.zeros_(module.outer.bias)
+
+    def adopt(self, tokenizer: PreTrainedTokenizerBase, few_shot: int) -> None:
+        """Speak through the tokenizer of a pretrained model, with so many solved examples before a question."""
+        self.tokenizer, self.few_shot = tokenizer, few_shot
 
     @property
     def head(self) -> nn.Module:

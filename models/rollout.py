@@ -16,11 +16,12 @@ from hashlib import blake2b
 import numpy as np
 
 from models import draw_kernels as kernels
+from models.codec import Codec, codec_of
 from models.sampling import StepSampler
-from models.states import State, next_state, place, root_states, step_text
+from models.states import State, next_state, place, root_states
 from models.trie import TokenTrie
 from models.trie_forward import TrieForward, forward_for
-from tasks.base import NEWLINE_ID, Problem, Task, Verdict
+from tasks.base import Problem, Task, Verdict
 
 NODES_PER_CHUNK = 1 << 18  # upper bound on trie nodes held at once, about 0.5 GiB for the default model
 CHAINS_PER_CHUNK = 2048
@@ -74,12 +75,13 @@ def rollouts(
     seed: int = 0,
     no_reentry: bool = False,
     forward: TrieForward | None = None,
+    kv_bytes: int | None = None,
 ) -> list[list[Rollout]]:
     """`n` chains of each problem: independent samples at `temperature`, or greedy ones at 0.
 
     `no_reentry`: a step that leads back to a state of its own chain is rejected, and the next most probable one
     (temperature 0) or another sample without replacement is taken; the tokens of rejected steps are paid.
-    `forward`: another way to compute trie nodes than the model's own; `model` is then not used.
+    `forward`: another way to compute trie nodes than the model's own. `kv_bytes`: budget of keys and values, see `models.trie`.
 
     Raises:
         ValueError: negative temperature, or n below 1.
@@ -87,23 +89,24 @@ def rollouts(
     """
     if temperature < 0 or n < 1:
         raise ValueError(f"temperature must be 0 or more and n at least 1, not {temperature} and {n}")
-    trie = TokenTrie(forward or forward_for(model, len(task.vocabulary)))
+    codec = codec_of(model, task)
+    trie = TokenTrie(forward or forward_for(model, codec.vocabulary_size, codec.masked), kv_bytes=kv_bytes)
     play = _play_without_reentry if no_reentry else _play
-    longest = task.max_context_tokens + task.max_steps * task.max_step_tokens
+    longest = codec.max_context_tokens + task.max_steps * codec.max_step_tokens
     size = max(1, min(CHAINS_PER_CHUNK, NODES_PER_CHUNK // longest))
     jobs = [(problem, sample) for problem in problems for sample in range(n)]
     done: list[Rollout] = []
     for first in range(0, len(jobs), size):
         trie.clear()
-        chains = _open_chains(trie, task, jobs[first : first + size], seed)
-        play(trie, task, chains, temperature)
+        chains = _open_chains(trie, task, codec, jobs[first : first + size], seed)
+        play(trie, task, codec, chains, temperature)
         done += [chain.result() for chain in chains]
     return [done[i : i + n] for i in range(0, len(done), n)]
 
 
-def _open_chains(trie: TokenTrie, task: Task, jobs: list[tuple[Problem, int]], seed: int) -> list[_Chain]:
+def _open_chains(trie: TokenTrie, task: Task, codec: Codec, jobs: list[tuple[Problem, int]], seed: int) -> list[_Chain]:
     chains = []
-    for state, (problem, sample) in zip(root_states(trie, task, [job[0] for job in jobs]), jobs, strict=True):
+    for state, (problem, sample) in zip(root_states(trie, task, codec, [job[0] for job in jobs]), jobs, strict=True):
         digest = blake2b(f"{seed}\0{problem.id}\0{sample}".encode(), digest_size=8).digest()
         chain = _Chain(state, int.from_bytes(digest, "little"))
         chain.note_state(trie)
@@ -111,9 +114,9 @@ def _open_chains(trie: TokenTrie, task: Task, jobs: list[tuple[Problem, int]], s
     return chains
 
 
-def _play(trie: TokenTrie, task: Task, chains: list[_Chain], temperature: float) -> None:
+def _play(trie: TokenTrie, task: Task, codec: Codec, chains: list[_Chain], temperature: float) -> None:
     """Token by token, all chains at once, until every chain has ended."""
-    count, longest = len(chains), task.max_step_tokens
+    count, longest = len(chains), codec.max_step_tokens
     nodes = np.array([chain.state.start for chain in chains], np.int32)
     seeds = np.array([chain.seed for chain in chains], np.uint64)
     position = np.zeros(count, np.int64)  # tokens sampled by the chain so far
@@ -129,7 +132,7 @@ def _play(trie: TokenTrie, task: Task, chains: list[_Chain], temperature: float)
         lengths[active] += 1
         position[active] += 1
         logprobs[active] += gained
-        ended = (tokens == NEWLINE_ID) | (lengths[active] == longest)
+        ended = codec.ends[tokens] | (lengths[active] == longest)
         going, ending = active[~ended], active[ended]
         nodes[going] = trie.extend(nodes[going], tokens[~ended], with_values=False)
         on = []  # chains that have another step to take
@@ -137,29 +140,29 @@ def _play(trie: TokenTrie, task: Task, chains: list[_Chain], temperature: float)
         for c, row, length in zip(ending.tolist(), steps[ending].tolist(), lengths[ending].tolist(), strict=True):
             chain = chains[c]
             parent = chain.state
-            finished = row[length - 1] == NEWLINE_ID
-            chain.state = next_state(task, parent, step_text(task, row[:length], finished), finished)
+            finished = bool(codec.ends[row[length - 1]])
+            chain.state = next_state(task, parent, codec.step(row[:length], finished), finished)
             chain.tokens, chain.logprob = int(position[c]), float(logprobs[c])
             if chain.state.inner is not None:
                 on.append(c)
                 parents.append(parent)
-        _go_on(trie, task, parents, [chains[c] for c in on], nodes[on])
+        _go_on(trie, task, codec, parents, [chains[c] for c in on], nodes[on], steps[on, lengths[on] - 1])
         nodes[on] = [chains[c].state.start for c in on]
         lengths[ending] = 0
         active = np.sort(np.concatenate((going, np.array(on, np.int64))))
 
 
-def _play_without_reentry(trie: TokenTrie, task: Task, chains: list[_Chain], temperature: float) -> None:
+def _play_without_reentry(trie: TokenTrie, task: Task, codec: Codec, chains: list[_Chain], temperature: float) -> None:
     """Step by step: one unseen step at every chain's state, drawn again where it leads back."""
     draw = "sample" if temperature > 0 else "best"
-    sampler = StepSampler(trie, max_step_tokens=task.max_step_tokens, temperature=temperature or 1.0)
+    sampler = StepSampler(trie, max_step_tokens=codec.max_step_tokens, temperature=temperature or 1.0, ends=codec.ends)
     for chain in chains:
         chain.keys.update(_keys(task, chain.state))
     active = list(chains)
     slots = _open_slots(sampler, active)
     while active:
         drawn = sampler.draw(slots, 1, draw)
-        parents, moved, moved_nodes, waiting = [], [], [], []
+        parents, moved, moved_nodes, delimiters, waiting = [], [], [], [], []
         for i, (chain, first, last) in enumerate(
             zip(active, drawn.offsets[:-1].tolist(), drawn.offsets[1:].tolist(), strict=True)
         ):
@@ -170,7 +173,7 @@ def _play_without_reentry(trie: TokenTrie, task: Task, chains: list[_Chain], tem
             length = int(drawn.lengths[first])
             chain.tokens += length
             finished = bool(drawn.finished[first])
-            text = step_text(task, drawn.tokens[first, :length].tolist(), finished)
+            text = codec.step(drawn.tokens[first, :length].tolist(), finished)
             state = next_state(task, parent, text, finished)
             keys = _keys(task, state)
             if keys & chain.keys:
@@ -183,14 +186,23 @@ def _play_without_reentry(trie: TokenTrie, task: Task, chains: list[_Chain], tem
                 parents.append(parent)
                 moved.append(chain)
                 moved_nodes.append(drawn.parent_nodes[first])
-        _go_on(trie, task, parents, moved, np.array(moved_nodes, np.int32))
+                delimiters.append(drawn.tokens[first, length - 1])
+        _go_on(trie, task, codec, parents, moved, np.array(moved_nodes, np.int32), np.array(delimiters, np.int32))
         slots = np.concatenate((slots[waiting], _open_slots(sampler, moved)))
         active = [active[i] for i in waiting] + moved
 
 
-def _go_on(trie: TokenTrie, task: Task, parents: list[State], chains: list[_Chain], parent_nodes: np.ndarray) -> None:
+def _go_on(
+    trie: TokenTrie,
+    task: Task,
+    codec: Codec,
+    parents: list[State],
+    chains: list[_Chain],
+    parent_nodes: np.ndarray,
+    delimiters: np.ndarray,
+) -> None:
     """Give chains that moved from `parents` their place in the trie and note state and value."""
-    place(trie, task, parents, [chain.state for chain in chains], parent_nodes)
+    place(trie, task, codec, parents, [chain.state for chain in chains], parent_nodes, delimiters)
     for chain in chains:
         chain.note_state(trie)
 

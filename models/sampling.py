@@ -19,6 +19,7 @@ Legend: L starts of one wave, K steps a start, C steps of one draw, S tokens of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,16 +156,19 @@ class StepSampler:
         beams[:, 0] = roots
         times = np.zeros((len(slots), k))
         counts = (self._entries["remaining"][roots] > 0).astype(np.int32)
-        while True:
-            alive = beams[np.arange(k) < counts[:, None]]
-            if (self._entries["node"][alive] == ENDED).all():
-                break
-            self._entries = _grown(self._entries, self._n_entries, beams.size)
+        column = np.arange(k)
+        for active in self._relay(slots, k, counts > 0):
+            part, part_times, part_counts = beams[active], times[active], counts[active]
+            self._entries = _grown(self._entries, self._n_entries, part.size)
             self._n_entries = kernels.sample_level(
-                *self._tables(), beams, times, counts, *self._rows(), *self._limits, self._draw_number
+                *self._tables(), part, part_times, part_counts, *self._rows(), *self._limits, self._draw_number
             )
-            self._compute(beams[np.arange(k) < counts[:, None]])
-        return alive, np.repeat(np.arange(len(slots)), counts)
+            beams[active], times[active], counts[active] = part, part_times, part_counts
+            alive = column < part_counts[:, None]
+            self._compute(part[alive])
+            open_beams = alive & (self._entries["node"][part] != ENDED)
+            self._going[active] = open_beams.sum(1)
+        return beams[column < counts[:, None]], np.repeat(np.arange(len(slots)), counts)
 
     def _best_first(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """End of the next step of each slot that has one left, and the wave position of each; best-first."""
@@ -172,13 +176,36 @@ class StepSampler:
         kernels.best_frontier(self._entries, self._slots, slots, self.trie.logprobs, self._limits[1], current)
         leaves = np.flatnonzero(current != NO_ENTRY)
         current = current[leaves]
-        while (self._entries["node"][current] != ENDED).any():
-            self._entries = _grown(self._entries, self._n_entries, len(current))
-            self._n_entries = kernels.best_level(
-                *self._tables(), current, *self._rows(), *self._limits, self._draw_number
-            )
-            self._compute(current)
+        for active in self._relay(slots[leaves], 1, self._entries["node"][current] != ENDED):
+            part = current[active]
+            self._entries = _grown(self._entries, self._n_entries, len(part))
+            self._n_entries = kernels.best_level(*self._tables(), part, *self._rows(), *self._limits, self._draw_number)
+            current[active] = part
+            self._compute(part)
+            self._going[active] = self._entries["node"][part] != ENDED
         return current, leaves
+
+    def _relay(self, slots: np.ndarray, k: int, ready: np.ndarray) -> Iterator[np.ndarray]:
+        """Positions in `slots` [L] to go on with, one token each time, until all are done; the caller keeps `_going` [L], the
+        rows that a start still needs, up to date. Those that retire make room for the next of the queue, nearest in depth first.
+        """
+        depths = self.trie.depths[self._entries["node"][self._slots["root"][slots]]]
+        queue = np.flatnonzero(ready)
+        queue = queue[np.argsort(depths[queue], kind="stable")]
+        needs = np.cumsum(depths[queue] + 1 + k * self.max_step_tokens)  # slots of keys and values, nothing shared
+        self._going = np.zeros(len(slots), np.int64)
+        active, taken, returned = queue[:0], 0, 0
+        while len(active) or taken < len(queue):
+            free = self.trie.forward.batch_rows - int(self._going[active].sum())
+            fits = int(np.searchsorted(needs, self.trie.kv.room + returned, side="right")) - taken
+            more = max(min(free // k, fits), 0 if len(active) else 1)
+            if more and taken < len(queue):
+                joining = queue[taken : taken + more]
+                self._going[joining] = k
+                active, taken = np.sort(np.concatenate((active, joining))), taken + len(joining)
+            yield active
+            active = active[self._going[active] > 0]
+            returned = int(needs[taken - 1]) - int((depths[active] + 1 + k * self.max_step_tokens).sum())
 
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
         return self.trie.logprobs, self.trie.choices

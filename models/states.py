@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.codec import Codec
 from models.kernels import NO_NODE
 from models.trie import TokenTrie
-from tasks.base import BOS_ID, NEWLINE, NEWLINE_ID, Problem, Task, Verdict
+from tasks.base import Problem, Task, Verdict
 
 NO_STEP = Verdict(reward=0.0, terminal=False, legal=True, reason="no step yet")
 
@@ -27,25 +28,19 @@ class State:
     start: int = NO_NODE  # trie node of the context's last token
 
 
-def root_states(trie: TokenTrie, task: Task, problems: Sequence[Problem]) -> list[State]:
+def root_states(trie: TokenTrie, task: Task, codec: Codec, problems: Sequence[Problem]) -> list[State]:
     """The state before any step of each problem; prompts are prefilled in one forward."""
     states = [State(problem, (), task.initial_state(problem), NO_STEP, 0) for problem in problems]
     for state in states:
         state.context = task.context(state.problem, ())
-    starts = trie.prefill([[BOS_ID, *task.encode(state.context)] for state in states])
+    starts = trie.prefill([codec.context(state.context) for state in states])
     for state, start in zip(states, starts.tolist(), strict=True):
         state.start = start
     return states
 
 
-def step_text(task: Task, tokens: Sequence[int], finished: bool) -> str:
-    """`task.decode` of one step, for the inner loop: no word but the newline that may end it touches blanks."""
-    text = " ".join(map(task.vocabulary.__getitem__, tokens[:-1] if finished else tokens))
-    return text + NEWLINE if finished else text
-
-
 def next_state(task: Task, parent: State, step: str, finished: bool) -> State:
-    """The state after `step`, judged by the task alone; `finished`: the step ends in a newline.
+    """The state after `step`, judged by the task alone; `finished`: a delimiter ended the step.
 
     A chain of `task.max_steps` steps without an answer is over, with reward 0.
 
@@ -57,7 +52,7 @@ def next_state(task: Task, parent: State, step: str, finished: bool) -> State:
     steps = (*parent.steps, step)
     depth = parent.depth + 1
     if not finished:
-        verdict = Verdict(0.0, True, False, f"unfinished: no newline within {task.max_step_tokens} tokens")
+        verdict = Verdict(0.0, True, False, "unfinished: no newline within the limit of tokens")
         return State(parent.problem, steps, None, verdict, depth)
     verdict, inner = task.advance(parent.problem, parent.inner, step)
     if inner is not None and depth >= task.max_steps:
@@ -65,11 +60,19 @@ def next_state(task: Task, parent: State, step: str, finished: bool) -> State:
     return State(parent.problem, steps, inner, verdict, depth)
 
 
-def place(trie: TokenTrie, task: Task, parents: list[State], states: list[State], parent_nodes: np.ndarray) -> None:
+def place(
+    trie: TokenTrie,
+    task: Task,
+    codec: Codec,
+    parents: list[State],
+    states: list[State],
+    parent_nodes: np.ndarray,
+    delimiters: np.ndarray,
+) -> None:
     """Set `context` and `start` of non-terminal `states` [B], children of `parents`.
 
-    `parent_nodes` [B]: trie nodes before the newline that ended each step. Where the context is the parent's plus the step,
-    the start is that newline's own node; a task that shows only the present state has its context prefilled, and equal
+    `parent_nodes` [B]: trie nodes before the token that ended each step, `delimiters` int32 [B]: that token. Where the context
+    is the parent's plus the step, the start is the delimiter's own node; a task that shows only the present state has its context prefilled, and equal
     contexts are one path in the trie, so that each is computed once.
     """
     on, anew = [], []
@@ -78,10 +81,10 @@ def place(trie: TokenTrie, task: Task, parents: list[State], states: list[State]
         (on if state.context == parent.context + state.steps[-1] else anew).append(i)
     starts = np.empty(len(states), np.int64)
     if on:
-        starts[on] = trie.extend(parent_nodes[on], np.full(len(on), NEWLINE_ID, np.int32))
+        starts[on] = trie.extend(parent_nodes[on], delimiters[on])
     if anew:
         texts = {states[i].context: None for i in anew}
-        nodes = trie.prefill([[BOS_ID, *task.encode(text)] for text in texts])
+        nodes = trie.prefill([codec.context(text) for text in texts])
         node_of = dict(zip(texts, nodes.tolist(), strict=True))
         starts[anew] = [node_of[states[i].context] for i in anew]
     for state, start in zip(states, starts.tolist(), strict=True):

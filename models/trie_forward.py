@@ -68,8 +68,14 @@ def forward_for(
     size = vocabulary_size or model.trunk.config.get_text_config().vocab_size
     if is_plain_llama(model.trunk) and size <= WHOLE and not settings:
         return LlamaForward(model, size, masked)
+    key = (size, masked, *sorted(settings.items()))
+    made = vars(model).setdefault("_forwards", {})
+    if key in made:
+        made[key].refresh()
+        return made[key]
     try:
-        return CausalForward(model, size, masked, **settings)
+        made[key] = CausalForward(model, size, masked, **settings)
+        return made[key]
     except UnservedError as error:
         kind = type(model.trunk).__name__
         if kind not in _WARNED:

@@ -25,6 +25,7 @@ from transformers import (
 
 from models.causal_forward import CausalForward, UnservedError
 from models.policy_value import PolicyValueLM
+from models.sampling import StepSampler
 from models.trie import TokenTrie, TrieError
 from models.trie_forward import PrefixForward, forward_for
 
@@ -166,6 +167,29 @@ def test_a_tenth_of_the_memory_and_small_batches_give_the_same_bits(name, dtype)
     assert tight.kv.kv.nbytes <= budget
     for a, b in zip(rows_of(whole, nodes), rows_of(tight, nodes), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_steps_drawn_under_a_tenth_of_the_memory_are_the_same_ones():
+    model = random_model(CONFIGS["llama"])
+    rng = np.random.default_rng(5)
+    prompts = [rng.integers(3, V, n).tolist() for n in (30, 8, 21, 40, 13)]
+
+    def drawn(kv_bytes: int | None) -> tuple[list, TokenTrie]:
+        trie = TokenTrie(CausalForward(model, masked=(0, 1, 2)), kv_bytes=kv_bytes)
+        ends = np.arange(V) % 6 == 3
+        sampler = StepSampler(trie, max_step_tokens=6, ends=ends)
+        starts, waves = trie.prefill(prompts), []
+        for wave in range(4):
+            steps = sampler.draw(sampler.open(starts, np.arange(len(starts), dtype=np.uint64) + 10 * wave), 3)
+            waves.append([steps.tokens.tolist(), steps.logprobs.tolist(), steps.unseen_logmass.tolist()])
+            last = steps.tokens[np.arange(len(steps.tokens)), steps.lengths - 1]
+            starts = trie.extend(steps.parent_nodes, last)[::2]
+        return waves, trie
+
+    waves, whole = drawn(None)
+    again, tight = drawn(max(whole.n_nodes // 10, 70) * whole.kv.bytes_per_node)
+    assert again == waves
+    assert tight.recomputed_tokens > 0
 
 
 def test_a_path_that_no_budget_can_hold_is_refused_with_the_mend():

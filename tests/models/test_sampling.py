@@ -175,3 +175,24 @@ def test_a_token_below_the_pruning_limit_is_never_drawn_and_its_mass_stays_unsee
 def test_settings_that_cannot_be_met_are_refused(trie, settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         StepSampler(trie, **{"max_step_tokens": LONGEST, **settings})
+
+
+@pytest.mark.parametrize("draw", ["sample", "best"])
+def test_a_wave_that_does_not_fit_the_batch_is_drawn_the_same(draw):
+    def drawn(batch_rows: int) -> list:
+        forward = TableForward(V, newline_bonus=1.0)
+        forward.batch_rows = batch_rows
+        trie = TokenTrie(forward)
+        prompts = [[1, *range(4, 4 + n)] for n in (3, 1, 5, 2, 4, 6, 1)]
+        sampler = StepSampler(trie, max_step_tokens=5)
+        slots = sampler.open(trie.prefill(prompts), np.arange(7, dtype=np.uint64))
+        waves = [sampler.draw(slots, 3, draw), sampler.draw(slots[::2], 2, draw)]
+        return [
+            getattr(wave, name).tolist()
+            for wave in waves
+            for name in ("offsets", "tokens", "lengths", "logprobs", "finished", "new_tokens", "leaf_tokens")
+        ]
+
+    whole = drawn(64)
+    assert drawn(3) == whole
+    assert drawn(7) == whole
