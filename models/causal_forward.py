@@ -73,7 +73,7 @@ class CausalForward:
         self._autocast = autocast
         can_compile = self.device.type == "cpu" and self.kv_dtype in packed_linear.DTYPES
         self._compiled = can_compile if compiled is None else compiled and can_compile
-        self._weights: tuple = ()
+        self._weights: list[int] = []
         self._packs = self.device.type == "cpu" and packed_linear.can_pack()
         self.refresh()
         self._try()
@@ -81,10 +81,9 @@ class CausalForward:
     def refresh(self) -> None:
         """Take the weights as they now are; nothing to do where none has changed."""
         trunk = self._model.trunk
-        weights = tuple((p.data_ptr(), p._version) for p in self._model.parameters())
-        if weights == self._weights:
+        if self._packs and (weights := _checksums(self._model)) == self._weights:
             return
-        self._weights = weights
+        self._weights = weights if self._packs else []
         self._trunk = packed_linear.packed_copy(trunk, self._autocast) if self._packs else trunk
         head = self._model.value_head
         self._value_head = packed_linear.packed_copy(head) if self._packs else copy.deepcopy(head).eval()
@@ -155,6 +154,16 @@ class CausalForward:
             raise UnservedError(
                 f"{type(trunk).__name__} computes something else node by node (logits differ by {difference:.2g})"
             )
+
+
+def _checksums(model: torch.nn.Module) -> list[int]:
+    """One word a parameter, that a training step changes; 30 ms for 135 M parameters, where packing takes 600."""
+    sums = []
+    for parameter in model.parameters():
+        data = parameter.detach().contiguous().view(-1).view(torch.uint8)
+        whole = len(data) // 8 * 8
+        sums.append(int(data[:whole].view(torch.int64).sum()) ^ int(data[whole:].sum()))
+    return sums
 
 
 def _kv_shape(config: Any) -> tuple[int, int]:

@@ -8,7 +8,7 @@ then the question. Small models keep to the format so (few-shot 73 to 100 %, zer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -45,10 +45,9 @@ class Codec(Protocol):
 class WordCodec:
     """The task's own vocabulary: a token is a word."""
 
-    masked = NEVER_SAMPLED
-
     def __init__(self, task: Task):
         self._task = task
+        self.masked: tuple[int, ...] = NEVER_SAMPLED
         self.vocabulary_size = len(task.vocabulary)
         self.ends = np.arange(self.vocabulary_size) == NEWLINE_ID
         self.max_step_tokens, self.max_context_tokens = task.max_step_tokens, task.max_context_tokens
@@ -67,8 +66,8 @@ class WordCodec:
 class TextCodec:
     """The tokenizer of a pretrained model, and examples before every question.
 
-    A step ends with the first token whose text ends in a newline, or with the end-of-text token. Tokens that go on after a newline
-    are never sampled, nor are special tokens.
+    A step ends with the first token whose text ends in a newline, or with the end-of-text token. Tokens that go on after a
+    newline are never sampled, nor are special tokens.
     """
 
     def __init__(
@@ -97,18 +96,18 @@ class TextCodec:
 
     def step(self, tokens: Sequence[int], finished: bool) -> str:
         if not finished:
-            return _tidy(self._tokenizer.decode(list(tokens)))
+            return _tidy(self._text(tokens))
         last = self._pieces.get(int(tokens[-1]), "").partition(NEWLINE)[0]
-        return _tidy(self._tokenizer.decode(list(tokens[:-1])) + last) + NEWLINE
+        return _tidy(self._text(tokens[:-1]) + last) + NEWLINE
 
     def rows(self, rows: Rows) -> Rows:
-        """The same lines in the model's tokens, the examples before them; each token takes the policy weight of the word that it
-        is part of, and the last one of a word takes the word's value target.
+        """The same lines in the model's tokens, the examples before them; each token takes the policy weight of the word that
+        it is part of, and the last one of a word takes the word's value target.
         """
         made = [self._row(*row) for row in zip(rows.tokens, rows.weight, rows.value, strict=True)]
         longest = max(len(tokens) for tokens, _, _ in made)
         out = Rows(
-            np.full((len(made), longest), self._padding(), np.int32),
+            np.full((len(made), longest), PAD_ID, np.int32),
             np.zeros((len(made), longest), np.float32),
             np.full((len(made), longest), np.nan, np.float32),
         )
@@ -138,9 +137,8 @@ class TextCodec:
                     values[t] = value[used[k]]
         return tokens, weights, values
 
-    def _padding(self) -> int:
-        token: Any = self._tokenizer.pad_token_id
-        return int(token if token is not None else self._tokenizer.eos_token_id or 0)
+    def _text(self, tokens: Sequence[int]) -> str:
+        return cast("str", self._tokenizer.decode(list(tokens)))
 
     def _start(self) -> list[int]:
         """What the tokenizer itself puts before a text, e.g. a begin-of-text token."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 ROWS = 64  # rows that the blocks are chosen for; others work too
+SPLIT = 1024  # terms beyond which oneDNN adds up the product of a single row in another order than that of several
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -36,7 +37,12 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        return torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self._packed, self.bias, "none", [], "")
+        x = x.to(self.dtype)
+        if x.numel() > x.shape[-1] or x.shape[-1] <= SPLIT:
+            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        pair = x.expand(*x.shape[:-2], 2, x.shape[-1]) if x.ndim > 1 else x.expand(2, -1)
+        two = torch.ops.mkldnn._linear_pointwise(pair.contiguous(), self._packed, self.bias, "none", [], "")
+        return two[..., :1, :] if x.ndim > 1 else two[0]
 
 
 def packed_copy(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:

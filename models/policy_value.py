@@ -65,6 +65,7 @@ class PolicyValueLM(PreTrainedModel):
     _supports_attention_backend = True
     tokenizer: PreTrainedTokenizerBase | None = None  # of a pretrained trunk; None: tokens are a task's words
     few_shot = 0
+    inference_dtype: torch.dtype | None = None  # of the products when generating, where it is not the weights' own
 
     def __init__(self, config: PolicyValueConfig, trunk: PreTrainedModel | None = None):
         """`trunk`: an already loaded causal LM to wrap; None builds a fresh one from `config.trunk`."""
@@ -92,8 +93,14 @@ class PolicyValueLM(PreTrainedModel):
             nn.init.zeros_(module.outer.bias)
 
     def adopt(self, tokenizer: PreTrainedTokenizerBase, few_shot: int) -> None:
-        """Speak through the tokenizer of a pretrained model, with so many solved examples before a question."""
+        """Speak through the tokenizer of a pretrained model, with so many solved examples before a question.
+
+        Where a CPU multiplies in bfloat16, float32 weights are generated with in bfloat16, as under autocast.
+        """
         self.tokenizer, self.few_shot = tokenizer, few_shot
+        weight = self.trunk.get_input_embeddings().weight
+        fast = weight.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        self.inference_dtype = torch.bfloat16 if fast and weight.dtype == torch.float32 else None
 
     @property
     def head(self) -> nn.Module:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import struct
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -23,7 +25,8 @@ CACHE_VARIABLE = "REVERSE_O1_CACHE"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LEFT_BY_GGUF = ("hf_quantizer", "quantization_method", "is_quantized")  # what would stop `save_pretrained`
-_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError)
+_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, IndexError)
+_ERRORS += (SafetensorError, struct.error)  # of files that are cut or were never what their name says
 
 
 def load_pretrained(
@@ -31,8 +34,8 @@ def load_pretrained(
 ) -> tuple[PolicyValueLM, PreTrainedTokenizerBase]:
     """A model with its tokenizer, in eval mode, from a `save_pretrained` folder or a GGUF file.
 
-    The value head is the one that lies beside the weights, or a fresh one that says 0.5. `dtype`: of the weights, or "auto": bfloat16
-    where the device multiplies in it, else float32. `device`: None for a GPU where there is one.
+    The value head is the one that lies beside the weights, or a fresh one that says 0.5. `dtype`: of the weights, or "auto":
+    bfloat16 where the device multiplies in it, else float32. `device`: None for a GPU where there is one.
 
     Raises:
         CheckpointError: no such folder, no weights, weights as pickle only, code of its own, or a tokenizer that does not fit.
@@ -60,7 +63,7 @@ def load_pretrained(
         raise CheckpointError(f"{folder}: cannot be loaded ({_line(error)}); is it a causal LM?") from error
     if report["missing_keys"]:
         raise CheckpointError(f"{folder}: the weights lack {min(report['missing_keys'])}; get the whole model")
-    embeddings = trunk.get_input_embeddings().weight.shape[0]
+    embeddings = cast("torch.nn.Embedding", trunk.get_input_embeddings()).num_embeddings
     if len(tokenizer) > embeddings or tokenizer.eos_token_id is None:
         raise CheckpointError(
             f"{folder}: the tokenizer ({len(tokenizer)} tokens) does not fit the model ({embeddings} embeddings); "
@@ -122,7 +125,7 @@ def converted(gguf: Path) -> Path:
     new = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+            tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
             model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
             vars(model.config).pop("quantization_config", None)
             for name in _LEFT_BY_GGUF:

@@ -186,8 +186,10 @@ class StepSampler:
         return current, leaves
 
     def _relay(self, slots: np.ndarray, k: int, ready: np.ndarray) -> Iterator[np.ndarray]:
-        """Positions in `slots` [L] to go on with, one token each time, until all are done; the caller keeps `_going` [L], the
-        rows that a start still needs, up to date. Those that retire make room for the next of the queue, nearest in depth first.
+        """Positions in `slots` [L] to go on with, one token each time, until all are done.
+
+        The caller keeps `_going` [L], the rows that a start still needs, up to date. Those that retire make room for the next
+        of the queue, nearest in depth first.
         """
         depths = self.trie.depths[self._entries["node"][self._slots["root"][slots]]]
         queue = np.flatnonzero(ready)

@@ -72,8 +72,8 @@ def place(
     """Set `context` and `start` of non-terminal `states` [B], children of `parents`.
 
     `parent_nodes` [B]: trie nodes before the token that ended each step, `delimiters` int32 [B]: that token. Where the context
-    is the parent's plus the step, the start is the delimiter's own node; a task that shows only the present state has its context prefilled, and equal
-    contexts are one path in the trie, so that each is computed once.
+    is the parent's plus the step, the start is the delimiter's own node; a task that shows only the present state has its
+    context prefilled, and equal contexts are one path in the trie, so that each is computed once.
     """
     on, anew = [], []
     for i, (parent, state) in enumerate(zip(parents, states, strict=True)):

@@ -68,6 +68,8 @@ def forward_for(
     size = vocabulary_size or model.trunk.config.get_text_config().vocab_size
     if is_plain_llama(model.trunk) and size <= WHOLE and not settings:
         return LlamaForward(model, size, masked)
+    if getattr(model, "inference_dtype", None) is not None:
+        settings = {"autocast": model.inference_dtype} | settings
     key = (size, masked, *sorted(settings.items()))
     made = vars(model).setdefault("_forwards", {})
     if key in made:

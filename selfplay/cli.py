@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from selfplay.config import OURS, ConfigError, SelfplayConfig, check_config, register
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-GROUPS = ("task", "selfplay", "experiment")  # an override of a whole group may touch anything
+GROUPS = ("task", "selfplay", "model", "experiment")  # an override of a whole group may touch anything
 ALLOWED_ON_RESUME = ("resume", "run_dir", "plain", "tensorboard")  # may differ from the run that is resumed
 REFUSALS = (HydraException, OmegaConfBaseException, OSError)  # of others, that say what is wrong with the input
 HYDRA_ADVICE = ("To append", "See https", "full_key", "reference_type", "object_type")  # lines that help nobody here

@@ -23,8 +23,13 @@ class ConfigError(ValueError):
 
 @dataclass
 class ModelConfig:
-    """A small Llama trained from scratch; about 0.18 M parameters as it stands."""
+    """A small Llama trained from scratch, about 0.18 M parameters as it stands; or a pretrained causal LM."""
 
+    kind: str = "tiny"  # tiny | smollm2 | hf
+    path: str | None = None  # hf: a folder of safetensors, or a GGUF file
+    dtype: str = "float32"  # of a pretrained model's weights
+    few_shot: int = 3  # solved problems shown to a pretrained model before each question
+    train: str = "all"  # all | value: the value head only, the trunk stays as it is
     hidden_size: int = 64
     layers: int = 3
     heads: int = 4
@@ -154,12 +159,18 @@ def check_config(config: SelfplayConfig) -> None:
         "actor.policy_target": (config.actor.policy_target, ("shortest", "completed_q", "visits")),
         "learner.optimizer": (config.learner.optimizer, ("muon", "adamw")),
         "learner.fill": (config.learner.fill, FILLS),
+        "model.kind": (config.model.kind, ("tiny", "smollm2", "hf")),
+        "model.train": (config.model.train, ("all", "value")),
     }
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise ConfigError(f"{name}={value!r} is unknown: use one of {', '.join(allowed)}")
     if config.actor.rule == "gumbel" and not config.actor.simulations:
         raise ConfigError("actor.rule=gumbel halves a fixed number of simulations: set actor.simulations, e.g. 32")
+    if config.model.kind == "hf" and not (config.model.path or config.checkpoint or config.resume):
+        raise ConfigError("model=hf needs a model: set model.path=FOLDER (or a GGUF file)")
+    if config.model.few_shot < 0:
+        raise ConfigError(f"model.few_shot={config.model.few_shot} must be 0 or more")
     counts = {
         "actor.problems": config.actor.problems,
         "actor.tokens": config.actor.tokens,

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from models.checkpoint import load_checkpoint
-from models.policy_value import tiny_llama
+from models.codec import codec_of
+from models.policy_value import PolicyValueLM, tiny_llama
+from models.pretrained import load_pretrained, smollm2
 from models.tokenizer import make_tokenizer
 from selfplay import commit as commits
 from selfplay.actor import Experience, act
@@ -86,7 +88,7 @@ class Run:
             rng = generator(self.config.seed, "batch", self.iteration, step, self.team.rank)
             rate = share * learning_rate(config, progress, self.learner.steps)
             drawn = batch(self.task, teacher, rows, self.replay, config, rng, mix.replay_share)
-            losses.append(self.learner.step(drawn, rate))
+            losses.append(self.learner.step(codec_of(self.learner.model, self.task).rows(drawn), rate))
         finite = [loss for loss in losses if loss]
         means = {name: float(np.mean([loss[name] for loss in finite])) for name in (finite[0] if finite else {})}
         return means | {"learning_rate": rate, "steps": mix.steps, "replay_share": mix.replay_share}
@@ -226,17 +228,13 @@ def dev_problems(task: Task, config: SelfplayConfig) -> list:
 def started(team: Team, config: SelfplayConfig, root: Path) -> Run:
     """A fresh run: new weights (or `checkpoint=`), measured and committed as iteration 0."""
     task = make_task(**config.task)
-    tokenizer = make_tokenizer(task.vocabulary)
     torch.manual_seed(derived_seed(config.seed, "weights") % 2**31)
-    if config.checkpoint:
-        model, tokenizer, _ = load_checkpoint(Path(config.checkpoint))
-    else:
-        model = new_model(task, config)
+    model, tokenizer = first_model(task, config)
     folders = commits.Folders(root)
     if team.leads:
         folders.make()
     team.gather(None)
-    promoted = new_model(task, config) if not config.checkpoint else load_checkpoint(Path(config.checkpoint))[0]
+    promoted, _ = first_model(task, config)
     promoted.load_state_dict(model.state_dict())
     state = Run(
         config,
@@ -272,7 +270,7 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
         commits.sweep(folders, ledger, last.iteration)
     team.gather(None)
     model, optimizer_state, promoted, tokenizer = commits.restore(folders, last.state)
-    learner = Learner(model, config.learner, team)
+    learner = Learner(frozen(model, config), config.learner, team)
     learner.load_state(optimizer_state)
     replay = Replay(config.learner.replay_window, config.learner.nearness)
     for iteration in range(max(1, last.iteration - config.learner.replay_window + 1), last.iteration + 1):
@@ -297,7 +295,30 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
     )  # fmt: skip
 
 
-def new_model(task: Task, config: SelfplayConfig):
+def first_model(task: Task, config: SelfplayConfig) -> tuple[PolicyValueLM, object]:
+    """What a run starts from, with its tokenizer: a checkpoint, a pretrained model, or fresh small weights.
+
+    Raises:
+        CheckpointError: there is none where one was named.
+    """
+    chosen = config.model
+    if config.checkpoint:
+        model, tokenizer, _ = load_checkpoint(Path(config.checkpoint))
+    elif chosen.kind == "tiny":
+        model, tokenizer = new_model(task, config), make_tokenizer(task.vocabulary)
+    else:
+        path = smollm2() if chosen.kind == "smollm2" else Path(chosen.path or "")
+        model, tokenizer = load_pretrained(path, dtype=chosen.dtype, device="cpu", few_shot=chosen.few_shot)
+    return frozen(model, config), tokenizer
+
+
+def frozen(model: PolicyValueLM, config: SelfplayConfig) -> PolicyValueLM:
+    """The model, its trunk out of the learner's reach where only the value head is to learn."""
+    model.trunk.requires_grad_(config.model.train == "all")
+    return model
+
+
+def new_model(task: Task, config: SelfplayConfig) -> PolicyValueLM:
     """A small policy-and-value LM with fresh weights."""
     return tiny_llama(
         len(task.vocabulary),
