@@ -52,7 +52,7 @@ check: $(VENV)/.dev ## lint, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check
 
-bench: $(VENV)/.run $(VENV)/.kernels ## measure node store, engine and loop; overrides in ARGS
+bench: $(VENV)/.run $(VENV)/.llm $(VENV)/.kernels ## measure node store, engine and loop; overrides in ARGS
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove caches and build leftovers; runs stay

@@ -1,21 +1,21 @@
 """Expanding leaves of a search tree: ours beside the other ways, in new tokens a second, all costs in.
 
-    python -m bench.engine [model=smollm2] [leaves=1,16,64] [depths=4,8,16] [steps=20,32] [methods=...] [rounds=2] [run_dir=runs/engine]
+    python -m bench.engine [leaves=1,16,64] [depths=4,8,16] [steps=20,32] [methods=...] [rounds=2] [run_dir=runs/engine]
 
 Leaves lie `depth` steps of about 20 tokens below prompts of about 120; each wants four candidate steps of at most 20 or 32
-tokens, sampled at temperature 1. A step ends early at one token id in 32 (`ends=early`), or never (`ends=none`). Every method gets
-the same leaves; a round measures them one after the other, on one thread; the median of the rounds is shown.
+tokens, sampled at temperature 1. A step ends early at one token id in 32 (`ends=early`), or never (`ends=none`). Every method
+gets the same leaves; a round measures them one after the other, on one thread; the median of the rounds is shown.
 
     ours             stochastic beam search over the trie: distinct candidates, with values; nothing is read twice
     per_node         generate with num_return_sequences, a node at a time (one node is measured)
     batched          each prefix read once a wave, cache repeated, decoded together, 16 leaves a batch
     slab             keys and values of nodes kept, gathered into a static cache for all candidates, tails copied back
-    generate_static  raw decoding with a static cache: no reading, no gathering; the roof of what goes through the model's layers
+    generate_static  raw decoding with a static cache: no reading, no gathering; what generate does once a prompt is read
     continuous       transformers' continuous batching
     llama_cpp        llama.cpp on the same file, candidates as sequences that share a prefix; where its bindings are installed
 
-Prompts are read once a tree, and a tree of depth D has been expanded D + 1 times: ours, slab and llama_cpp pay that share of it; their
-keys and values of the steps before are there, paid for when these were generated. per_node and batched read all of it anew.
+Prompts are read once a tree, and a tree of depth D has been expanded D + 1 times: ours, slab and llama_cpp pay that share of
+it; keys and values of the steps before are there, paid for when these were generated. per_node and batched read all anew.
 
 Writes results.json, engine.png and a table into run_dir. On a GPU (`device=cuda`) the same with `model=FOLDER`, or
 `model=random-0.5b`, `random-1.5b` for weights that need no file.
@@ -30,7 +30,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ from models.policy_value import PolicyValueLM
 from models.pretrained import SMOLLM2, load_pretrained, smollm2, torch_dtype
 from models.sampling import StepSampler
 from models.trie import TokenTrie
+from models.trie_forward import TrieForward
 
 CANDIDATES = 4
 PROMPT, STEP = (100, 141), 20  # tokens of a prompt (from, below), and of a step above the leaves
@@ -58,7 +59,7 @@ OTHERS: dict[str, Callable[[Job], Spent]] = {
     "continuous": peers.continuous,
 }
 ONCE = ("continuous", "llama_cpp")  # measured at the middle depth and the shortest step only
-RANDOM = {
+RANDOM: dict[str, dict[str, Any]] = {
     "random-0.5b": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
     "random-1.5b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 20, "num_attention_heads": 32},
 }
@@ -67,8 +68,9 @@ RANDOM = {
 def make_job(model: Any, leaves: int, depth: int, step_tokens: int, ends: str, candidates: int, seed: int = 0) -> Job:
     """Leaves of random tokens; equal arguments give equal leaves."""
     rng, size = np.random.default_rng(seed), model.get_input_embeddings().weight.shape[0]
-    prompts = [rng.integers(100, size, rng.integers(*PROMPT)).tolist() for _ in range(leaves)]
-    prefixes = [prompt + rng.integers(100, size, depth * STEP).tolist() for prompt in prompts]
+    first = min(100, size // 2)  # the lowest ids are special tokens
+    prompts = [rng.integers(first, size, rng.integers(*PROMPT)).tolist() for _ in range(leaves)]
+    prefixes = [prompt + rng.integers(first, size, depth * STEP).tolist() for prompt in prompts]
     stops = (np.arange(size) % EARLY == 7) & (ends == "early")
     return Job(model, prompts, prefixes, candidates, step_tokens, stops, depth)
 
@@ -77,7 +79,7 @@ def ours(forward: CausalForward, job: Job) -> tuple[Spent, dict[str, float]]:
     """One wave over the leaves; also what went outside the model's forward, as a share of its time."""
     trie = TokenTrie(forward)
     timed = _Timed(forward)
-    trie.forward = timed
+    trie.forward = cast("TrieForward", timed)
     sampler = StepSampler(trie, max_step_tokens=job.step_tokens, ends=job.ends)
     clock = Clock()
     starts = trie.prefill(job.prompts)
@@ -172,7 +174,7 @@ def main(
         wanted = [m for m in chosen if (m not in ONCE or once) and (m != "llama_cpp" or llama)]
         measured: dict[str, list[Spent]] = {method: [] for method in wanted}
         facts: dict[str, float] = {}
-        if f"rows_{n * candidates}" not in found_ceilings:
+        if f"linears_tokens_per_s_{n * candidates}" not in found_ceilings:
             of_rows = peers.ceilings(net.trunk, n * candidates)
             found_ceilings |= {f"{kind}_tokens_per_s_{n * candidates}": rate for kind, rate in of_rows.items()}
         for _ in range(rounds):
@@ -180,8 +182,10 @@ def main(
                 with torch.no_grad():
                     if method == "ours":
                         spent, facts = ours(forward, job)
+                    elif llama is not None and method == "llama_cpp":
+                        spent = llama.expand(job)
                     else:
-                        spent = llama.expand(job) if method == "llama_cpp" else OTHERS[method](job)
+                        spent = OTHERS[method](job)
                 measured[method].append(spent)
                 gc.collect()
         for method, all_spent in measured.items():

@@ -33,7 +33,7 @@ class LlamaCpp:
         self._lib.llama_model_free(self._model)
 
     def expand(self, job: Job) -> Spent:
-        """Decode the job's candidates, every token of theirs entered; of the reading before it, the prompt's share is charged."""
+        """Decode the job's candidates, every token of theirs entered; of the reading before, the prompt's share is charged."""
         lib = self._lib
         sequences = len(job.prefixes) * job.candidates
         settings = lib.llama_context_default_params()

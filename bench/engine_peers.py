@@ -1,7 +1,7 @@
 """The other ways to expand leaves, on the same leaves as ours: what `bench.engine` compares with.
 
-Every function takes a `Job` and returns `Spent`. Tokens are sampled at temperature 1 by every method; a candidate stops counting
-at the first token that ends a step, though a batch goes on until its last one has.
+Every function takes a `Job` and returns `Spent`. Tokens are sampled at temperature 1 by every method; a candidate stops
+counting at the first token that ends a step, though a batch goes on until its last one has.
 
 Legend: N leaves, K candidates each, L tokens of a step at most.
 """
@@ -164,7 +164,8 @@ def _caches(job: Job) -> tuple[Tensor, Tensor, list[Tensor]]:
     cache = DynamicCache(config=job.model.config)
     position = (mask.cumsum(1) - 1).clamp(min=0)
     job.model(ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1)
-    return ids, mask, [torch.stack((layer.keys, layer.values)) for layer in cache.layers]
+    layers: Any = cache.layers
+    return ids, mask, [torch.stack((layer.keys, layer.values)) for layer in layers]
 
 
 def slab(job: Job, *, roof: bool = False) -> Spent:
@@ -202,7 +203,8 @@ def slab(job: Job, *, roof: bool = False) -> Spent:
         if not counter.take(tokens) or step + 1 == job.step_tokens:
             break
     if not roof:
-        _ = [torch.stack((layer.keys[:, :, width:], layer.values[:, :, width:])) for layer in cache.layers]
+        layers: Any = cache.layers
+        _ = [torch.stack((layer.keys[:, :, width:], layer.values[:, :, width:])) for layer in layers]
     spent = clock.stop(counter.tokens)
     share = 1 / (job.depth + 1)  # the prompt is read once a tree, and a tree of this depth was expanded so often
     spent.seconds += prefill_spent.seconds * share

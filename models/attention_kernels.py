@@ -16,6 +16,7 @@ import math
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from models.kernels import FAST, fast_exp
@@ -167,6 +168,38 @@ def _widen(typing_context, kv, i, out, o, chunks):
     return types.none(kv, index, out, index, chunks), codegen
 
 
+@intrinsic
+def prefetch(typing_context, kv, stride, offset, paths, start, stop, lines):
+    """Ask for len(lines) cache lines, from `offset` on, of the slots at flat `paths`[start : start + BLOCK] below `stop`.
+
+    Slots lie scattered, so that no hardware guesses them, and a block takes about as long to compute as to fetch.
+    """
+    count = lines.count
+
+    def codegen(context, builder, signature, arguments):
+        kv_array, stride, offset, paths, start, stop, _ = arguments
+        data = context.make_array(signature.args[0])(context, builder, value=kv_array).data
+        slots = context.make_array(signature.args[3])(context, builder, value=paths).data
+        byte = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        index = ir.IntType(64)
+        last = builder.sub(stop, ir.Constant(index, 1))
+        for j in range(BLOCK):
+            at = builder.add(start, ir.Constant(index, j))
+            at = builder.select(builder.icmp_signed("<", at, stop), at, last)
+            slot = builder.sext(builder.load(builder.gep(slots, [at])), index)
+            row = builder.bitcast(builder.gep(data, [builder.add(builder.mul(slot, stride), offset)]), byte)
+            for line in range(count):
+                target = builder.gep(row, [ir.Constant(index, 64 * line)])
+                builder.call(function, [target, flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.none(kv, index, index, paths, index, index, lines), codegen
+
+
 @njit(cache=True, nogil=True)
 def group_rows(paths, lengths, first, count, shared):
     """Cut rows [N] into groups of neighbours; returns how many. Group g is rows first[g] : first[g] + count[g], which have
@@ -195,7 +228,7 @@ def group_rows(paths, lengths, first, count, shared):
 
 
 @njit(cache=True, nogil=True)
-def _scratch(count):
+def scratch(count):
     """float32 zeros that start on a cache line, so that no vector straddles two."""
     memory = np.zeros(count + 16, np.float32)
     skip = -(memory.ctypes.data // 4) % 16
@@ -220,7 +253,7 @@ def _gather(kv, stride, offset, paths, row, start, stop, size, chunks, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def _soften(row, softcap):
+def soften(row, softcap):
     """row = exp(row - max), soft-capped before; returns the sum."""
     if softcap > 0:
         for p in range(row.size):
@@ -257,8 +290,8 @@ def attend(q, kv, paths, lengths, groups, heads, scale, softcap, window, chunks,
     padded = BLOCK * len(chunks)
     stride, flat = 2 * n_kv_heads * size, kv.reshape(kv.size)
     width = (paths.shape[1] + 2 * BLOCK - 1) // BLOCK * BLOCK
-    queries, mixed = _scratch(GROUP * ratio * padded), _scratch(GROUP * ratio * padded)
-    scores, rows = _scratch(GROUP * ratio * width), _scratch(BLOCK * padded)
+    queries, mixed = scratch(GROUP * ratio * padded), scratch(GROUP * ratio * padded)
+    scores, rows = scratch(GROUP * ratio * width), scratch(BLOCK * padded)
     totals = np.empty(GROUP * ratio, np.float32)
     for g in range(groups.shape[0]):
         first, count, shared = groups[g, 0], groups[g, 1], groups[g, 2]
@@ -288,7 +321,7 @@ def attend(q, kv, paths, lengths, groups, heads, scale, softcap, window, chunks,
                     for n in range(i * ratio, (i + 1) * ratio):
                         _dots(queries, n * padded, rows, scores, n * width + p, chunks)
                 for n in range(i * ratio, (i + 1) * ratio):
-                    totals[n] = np.float32(1.0) / _soften(scores[n * width + seen : n * width + length], softcap)
+                    totals[n] = np.float32(1.0) / soften(scores[n * width + seen : n * width + length], softcap)
                     scores[n * width + begin : n * width + seen] = np.float32(0.0)
                     scores[n * width + length : (n + 1) * width] = np.float32(0.0)
             mixed[: n_queries * padded] = np.float32(0.0)

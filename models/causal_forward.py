@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import packed_linear
+from models import fused_llama, packed_linear
 from models.choices import KEPT, RowFiller
 from models.tree_attention import NAME, Wave, attending
 
@@ -51,11 +51,13 @@ class CausalForward:
         top_p: float = 1.0,
         autocast: torch.dtype | None = None,
         compiled: bool | None = None,
+        fused: bool = True,
     ):
         """`model`: a `PolicyValueLM` (`trunk` and `value_head`).
 
         `masked`: tokens never sampled. `kept`, `top_p`: see `models.choices`. `autocast`: type of the matrix products, where it
-        is not the weights' own. `compiled`: attention by the CPU kernels; None: where they can.
+        is not the weights' own. `compiled`: attention by the CPU kernels; None: where they can. `fused`: False runs
+        transformers' own layers where `models.fused_llama` could.
 
         Raises:
             UnservedError: the trunk does not compute the same node by node (recurrent layers, say).
@@ -70,7 +72,7 @@ class CausalForward:
         weight = model.trunk.get_input_embeddings().weight
         self.device, self.kv_dtype = weight.device, autocast or weight.dtype
         self.batch_rows = batch_rows or BATCH_ROWS.get(self.device.type, BATCH_ROWS["cuda"])
-        self._autocast = autocast
+        self._autocast, self._fuses = autocast, fused
         can_compile = self.device.type == "cpu" and self.kv_dtype in packed_linear.DTYPES
         self._compiled = can_compile if compiled is None else compiled and can_compile
         self._weights: list[int] = []
@@ -84,7 +86,11 @@ class CausalForward:
         if self._packs and (weights := _checksums(self._model)) == self._weights:
             return
         self._weights = weights if self._packs else []
-        self._trunk = packed_linear.packed_copy(trunk, self._autocast) if self._packs else trunk
+        self._fused = None
+        if self._packs and self._compiled and self._fuses and fused_llama.supports(trunk):
+            self._fused = fused_llama.FusedLlama(trunk, self.kv_dtype, self.vocabulary_size)
+        else:
+            self._trunk = packed_linear.packed_copy(trunk, self._autocast) if self._packs else trunk
         head = self._model.value_head
         self._value_head = packed_linear.packed_copy(head) if self._packs else copy.deepcopy(head).eval()
         self._value_dtype = head.outer.weight.dtype
@@ -104,6 +110,8 @@ class CausalForward:
 
     def _run(self, tokens: np.ndarray, positions: np.ndarray, asked: np.ndarray, wave: Wave) -> tuple[Tensor, Tensor]:
         """(logits, final hidden states) at the rows `asked`."""
+        if self._fused is not None:
+            return self._fused(tokens, positions, asked, wave)
         rows = torch.from_numpy(asked.astype(np.int64)).to(self.device)
         mixed = self._autocast is not None and not self._packs
         cast = torch.autocast(self.device.type, self._autocast) if mixed else nullcontext()
@@ -142,7 +150,7 @@ class CausalForward:
             ValueError,
         ) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UnservedError(f"{type(self._trunk).__name__} cannot run node by node ({line[:120]})") from error
+            raise UnservedError(f"{type(self._model.trunk).__name__} cannot run node by node ({line[:120]})") from error
         trunk = self._model.trunk
         was_training = trunk.training
         expected = trunk.eval()(input_ids=torch.from_numpy(tokens.astype(np.int64))[None].to(self.device)).logits[0]

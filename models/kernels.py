@@ -67,10 +67,8 @@ def insert_spans(table, parents, tokens, depths, n_nodes, starts, spans, lengths
     New nodes are numbered on from `n_nodes`, ancestors before descendants. Returns the new number of nodes.
     """
     ends[:] = starts
-    for s in range(spans.shape[1]):
-        for b in range(spans.shape[0]):
-            if s >= lengths[b]:
-                continue
+    for b in range(spans.shape[0]):
+        for s in range(lengths[b]):  # span by span: what lies on one path lies side by side in memory
             parent, token = ends[b], spans[b, s]
             at = _child_slot(table, parents, tokens, parent, token)
             if table[at] < 0:

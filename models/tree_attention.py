@@ -4,8 +4,8 @@ A model whose attention implementation is `NAME` computes one flat row of nodes:
 key-value arena, into which its own key and value are written first. Nothing is padded but what a GPU needs. Sliding windows,
 soft caps and scales come from the model's own call.
 
-On a CPU the work is done by `models.attention_kernels`; elsewhere, and for types that it lacks, the paths of a group are
-gathered into one padded batch for torch's scaled-dot-product attention.
+On a CPU the work is done by `models.attention_kernels` and `models.attention_bf16`; elsewhere, and for types that they lack,
+the paths of a group are gathered into one padded batch for torch's scaled-dot-product attention.
 
 Legend: N nodes of one batch, T longest path, H query heads, G key-value heads, E head size, R groups, Q nodes of a group at
 most, L slots of a group at most.
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
+from models import attention_bf16
 from models import attention_kernels as kernels
 
 NAME = "trie"
@@ -126,27 +127,47 @@ def attend(
     scale = size**-0.5 if scaling is None else scaling
     q, k, v = (part[0].transpose(0, 1).reshape(n, -1).to(kv.dtype) for part in (query, key, value))
     if wave.padded is None:
-        seen_by_numpy = _COMPILED[kv.dtype]
-        q_, k_, v_, kv_ = (part.view(seen_by_numpy).numpy() for part in (q, k, v, kv))
-        kernels.store(k_, v_, wave.slots, kv_)
+        kernels.store(seen_by_numpy(k), seen_by_numpy(v), wave.slots, seen_by_numpy(kv))
         out = torch.empty_like(q)
-        kernels.attend(
-            q_,
-            kv_,
-            wave.paths,
-            wave.lengths,
-            wave.groups,
-            (n_heads, n_kv_heads, size),
-            np.float32(scale),
-            np.float32(softcap or 0.0),
-            sliding_window or 0,
-            (0,) * -(-size // kernels.BLOCK),
-            out.view(seen_by_numpy).numpy(),
-        )
+        compiled_attention(q, kv, wave, (n_heads, n_kv_heads, size), scale, softcap or 0.0, sliding_window or 0, out)
     else:
         kv[wave.padded.slots, 0], kv[wave.padded.slots, 1] = k, v
         out = _padded_attention(q.view(n, n_heads, size), kv, wave.padded, scale, softcap, sliding_window)
     return out.view(1, n, n_heads, size).to(query.dtype), None
+
+
+def seen_by_numpy(tensor: Tensor) -> np.ndarray:
+    """The same memory; bfloat16 as the bits that the kernels read."""
+    return tensor.view(_COMPILED[tensor.dtype]).numpy()
+
+
+def compiled_attention(
+    q: Tensor,
+    kv: Tensor,
+    wave: Wave,
+    heads: tuple[int, int, int],
+    scale: float,
+    softcap: float,
+    window: int,
+    out: Tensor,
+) -> None:
+    """out [N, H E]: attention of q [N, H E] over the wave's paths in one layer's kv; heads (H, G, E), see `attend` there."""
+    size = heads[2]
+    by_pairs = attention_bf16.AVAILABLE and kv.dtype == torch.bfloat16 and size % attention_bf16.PAIRS == 0
+    compute, lanes = (attention_bf16.attend, attention_bf16.PAIRS) if by_pairs else (kernels.attend, kernels.BLOCK)
+    compute(
+        seen_by_numpy(q),
+        seen_by_numpy(kv),
+        wave.paths,
+        wave.lengths,
+        wave.groups,
+        heads,
+        np.float32(scale),
+        np.float32(softcap),
+        window,
+        (0,) * -(-size // lanes),
+        seen_by_numpy(out),
+    )
 
 
 def _padded_attention(

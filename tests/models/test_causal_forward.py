@@ -23,6 +23,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from models import fused_llama
 from models.causal_forward import CausalForward, UnservedError
 from models.policy_value import PolicyValueLM
 from models.sampling import StepSampler
@@ -120,6 +121,23 @@ def test_every_architecture_equals_its_own_forward(name):
     assert logprob <= 1e-4
     assert value <= 1e-5
     assert same == 1.0
+
+
+FUSED = [name for name in CONFIGS if name.startswith(("llama", "mistral", "qwen2"))]
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_layers_and_transformers_own_give_the_same(name):
+    model = random_model(CONFIGS[name])
+    fused, plain = (TokenTrie(CausalForward(model, masked=(0, 1, 2), fused=fused)) for fused in (True, False))
+    assert fused_llama.supports(model.trunk)
+    nodes = grow(plain)
+    assert (grow(fused) == nodes).all()
+    logprob, value, same = differences(plain, model, nodes)
+    assert (logprob <= 1e-4, value <= 1e-5, same) == (True, True, 1.0)
+    np.testing.assert_allclose(
+        np.sort(fused.logprobs[nodes], axis=1), np.sort(plain.logprobs[nodes], axis=1), atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "mistral, window", "gpt2"])
