@@ -30,7 +30,7 @@ _ROPES = ("default", "llama3", "linear")  # whose tables do not depend on the le
 
 def supports(trunk: nn.Module) -> bool:
     """True for plain layers of these families in float32 or bfloat16 on the CPU."""
-    if type(trunk) not in _TRUNKS:
+    if not isinstance(trunk, _TRUNKS) or type(trunk) not in _TRUNKS:
         return False
     config: Any = trunk.config
     weight = trunk.get_output_embeddings().weight

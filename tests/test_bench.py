@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
 
 from bench.__main__ import BENCHES, SHORT, main
 from bench.command import UsageError, settings
+from tests.models.test_pretrained import write_folder
 
 SMALLEST = {
     "train": ("seconds=0.01", "rows=2", "length=16"),
@@ -37,6 +39,22 @@ def test_the_store_is_measured_beside_its_peers(tmp_path, capsys):
     assert (tmp_path / "store.png").stat().st_size > 1000
 
 
+def test_the_engine_is_measured_beside_its_peers(tmp_path, capsys):
+    folder = write_folder(tmp_path / "model")
+    line = f"model={folder} dtype=float32 leaves=2 depths=1 steps=4 ends=none rounds=1 run_dir={tmp_path / 'out'}"
+    assert main(["engine", *line.split(), "methods=ours,per_node,batched,slab,generate_static"]) == 0
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["method"] for row in result["rows"]] == ["ours", "per_node", "batched", "slab", "generate_static"]
+    for row in result["rows"]:
+        assert (row["leaves"], row["candidates"], row["depth"], row["step_tokens"]) == (2, 4, 1, 4)
+        assert row["tokens_per_s"] > 0 < row["cpu_tokens_per_s"]
+    assert result["rows"][0]["kv_bytes_per_token"] == 2 * 2 * 32 * 4  # layers, keys and values, width, float32
+    assert result["ceilings"]["linears_tokens_per_s_8"] > 0
+    assert (tmp_path / "out" / "engine.png").stat().st_size > 1000
+    assert "| 2 x 4 | 1 | 4 |" in (tmp_path / "out" / "table.md").read_text()
+    assert "| 2 x 4 | 1 | 4 |" in capsys.readouterr().out
+
+
 def test_merging_saves_nodes(tmp_path):
     assert main(["merging", f"run_dir={tmp_path}", "problems=20", "nodes=100", "numbers=4"]) == 0
     rows = json.loads((tmp_path / "merging.json").read_text())["rows"]
@@ -47,24 +65,21 @@ def test_merging_saves_nodes(tmp_path):
 
 
 def test_without_a_name_every_bench_runs_at_short_settings(monkeypatch):
-    calls = []
-    for name, bench in BENCHES.items():
+    called = []
+    for name, bench in list(BENCHES.items()):
         settings(bench, SHORT[name])  # they are settings of that bench
-
-        def record(
-            run_dir: str = "", seconds=1.0, leaves=1, rounds=1, shapes="", largest=1.0, problems=1, nodes=1, name=name
-        ):
-            calls.append((name, run_dir, seconds, leaves, rounds, shapes, largest, problems, nodes))
-            return {}
-
-        monkeypatch.setitem(BENCHES, name, record)
+        monkeypatch.setitem(BENCHES, name, _recorder(name, bench, called))
     assert main([]) == 0
-    assert calls == [
-        ("train", "", 10.0, 1, 1, "", 1.0, 1, 1),
-        ("generate", "", 1.0, 128, 2, "", 1.0, 1, 1),
-        ("store", "", 1.0, 1, 2, "4x1x256,4x64x256", 1e6, 1, 1),
-        ("merging", "", 1.0, 1, 1, "", 1.0, 60, 100),
-    ]
+    assert called == [(name, settings(BENCHES[name], SHORT[name])) for name in BENCHES]
+
+
+def _recorder(name, bench, called):
+    @functools.wraps(bench)
+    def record(**chosen):
+        called.append((name, chosen))
+        return {}
+
+    return record
 
 
 @pytest.mark.parametrize(
@@ -79,6 +94,10 @@ def test_without_a_name_every_bench_runs_at_short_settings(monkeypatch):
         (["generate", "leaves=1000000000"], "1000000000"),
         (["store", "shapes=4x64"], "4x64"),
         (["store", "shapes=4xax2"], "4xax2"),
+        (["engine", "methods=ours,magic"], "magic"),
+        (["engine", "leaves=0"], "leaves=0"),
+        (["engine", "ends=never"], "never"),
+        (["engine", "model=nowhere"], "nowhere"),
     ],
 )
 def test_a_bad_command_line_is_refused_with_one_line(arguments, word, capsys):
