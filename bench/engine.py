@@ -11,7 +11,7 @@ gets the same leaves; a round measures them one after the other, on one thread; 
     batched          each prefix read once a wave, cache repeated, decoded together, 16 leaves a batch
     slab             keys and values of nodes kept, gathered into a static cache for all candidates, tails copied back
     generate_static  raw decoding with a static cache: no reading, no gathering; what generate does once a prompt is read
-    continuous       transformers' continuous batching
+    continuous       transformers' continuous batching, of two leaves
     llama_cpp        llama.cpp on the same file, candidates as sequences that share a prefix; where its bindings are installed
 
 Prompts are read once a tree, and a tree of depth D has been expanded D + 1 times: ours, slab and llama_cpp pay that share of
@@ -164,6 +164,8 @@ def main(
         raise command.UsageError(str(error)) from None
     forward = CausalForward(net)
     llama = _llama(model) if "llama_cpp" in chosen and device == "cpu" else None
+    with torch.no_grad():
+        ours(forward, make_job(net.trunk, 2, 1, 4, ends, candidates))  # compiles
     depth_once = sorted(grid[1])[len(grid[1]) // 2]
     rows: list[dict[str, Any]] = []
     found_ceilings = peers.machine(net.trunk.device, net.trunk.dtype)

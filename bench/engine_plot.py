@@ -60,9 +60,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 axes.bar(x + (i - 3) * width, found[method], width, color=colour, label=method if x == 0 else None)
         ceiling = result["ceilings"].get(f"linears_tokens_per_s_{cell[0] * cell[1]}")
         if ceiling:
-            axes.hlines(
-                ceiling, x - 0.42, x + 0.42, color="black", lw=1, label="linear layers alone" if x == 0 else ""
-            )
+            axes.hlines(ceiling, x - 0.42, x + 0.42, color="black", lw=1, label="linear layers alone" if x == 0 else "")
     axes.set_yscale("log")
     axes.set_xticks(range(len(by_cell)), [f"{n} x {k}\ndepth {d}\nsteps of {s}" for n, k, d, s in by_cell], fontsize=7)
     axes.set_ylabel("new tokens a second, all costs in")

@@ -59,6 +59,15 @@ def test_the_example_of_the_tree_runs_as_it_stands():
     assert len(best.split()) == 8
 
 
+@pytest.mark.llm
+def test_the_example_of_a_language_model_runs_as_it_stands(smollm2):
+    block = next(block for block in README.split("```")[1::2] if "load_pretrained" in block).removeprefix("python\n")
+    ran = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True, cwd=ROOT)
+    solved, tokens = (line.strip("[]").split() for line in ran.stdout.strip().replace("] [", "]\n[").splitlines())
+    assert len(solved) == len(tokens) == 4
+    assert all(int(t) >= 200 or s == "True" for s, t in zip(solved, tokens, strict=True))
+
+
 def test_the_readme_has_commands_with_and_without_settings():
     assert {bool(overrides_of(line)) for line in COMMANDS} == {True, False}
 
