@@ -257,6 +257,20 @@ def test_a_state_space_model_takes_the_slow_path_and_says_so_once():
     assert (logprob <= 1e-4, value <= 1e-5, same) == (True, True, 1.0)
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+def test_padding_of_the_embedding_is_no_token(name):
+    model = random_model(CONFIGS[name])
+    trie = TokenTrie(CausalForward(model, V - 100, masked=(0, 1, 2)))
+    ends = trie.prefill([[5, 6, 7], [8, 9]])
+    assert trie.choices[ends].max() < V - 100
+    with torch.no_grad():
+        expected = model.trunk(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1, : V - 100]
+    expected[:3] = -torch.inf
+    np.testing.assert_allclose(
+        trie.logprobs[ends[0]], expected.log_softmax(-1)[trie.choices[ends[0]]].numpy(), atol=1e-4
+    )
+
+
 def test_the_models_own_attention_is_left_as_it_was():
     model = random_model(CONFIGS["llama"])
     before = model.trunk.config._attn_implementation
