@@ -159,7 +159,7 @@ class CausalForward:
         difference = ((found - expected).pow(2).mean().sqrt() / (expected.std() + 1e-6)).item()
         if not difference <= (TRIAL_TOLERANCE_LOW if self.kv_dtype.itemsize < 4 else TRIAL_TOLERANCE):
             raise UnservedError(
-                f"{type(trunk).__name__} computes something else node by node (logits differ by {difference:.2g} of their spread)"
+                f"{type(trunk).__name__} differs node by node: logits are off by {difference:.2g} of their spread"
             )
 
 

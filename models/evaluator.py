@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 
 from mcts.types import NO_KEY, Draw, Expansion, Roots
 from models.codec import codec_of
+from models.lineage import Lineage, digest
 from models.sampling import DrawnSteps, StepSampler
 from models.states import State, next_state, place, root_states
 from models.trie import TokenTrie
 from models.trie_forward import TrieForward, forward_for
-from tasks.base import Problem, Task, Verdict
+from tasks.base import Problem, Task
 
 _NO_SLOT = -1
 
@@ -39,7 +39,7 @@ class _Record:
     slot: int = _NO_SLOT  # of the sampler, once the state has been expanded
 
 
-class ModelEvaluator:
+class ModelEvaluator(Lineage[_Record]):
     """Implements `mcts.types.Evaluator` for a policy-and-value LM. A handle is the index of a state record.
 
     `leaf_tokens` and `tokens` of an expansion count the tokens that its own tree sampled for the first time, delimiters
@@ -132,36 +132,6 @@ class ModelEvaluator:
             best_unseen_logprob=drawn.best_unseen_logprob.astype(np.float32),
         )
 
-    # ---- for traces
-
-    def parent(self, handle: int) -> int:
-        """Handle of the state before the last step; a root is its own parent."""
-        return self._records[handle].parent
-
-    def tree(self, handle: int) -> int:
-        """Position in `begin` of the problem that the state belongs to."""
-        return self._records[handle].tree
-
-    def step_text(self, handle: int) -> str:
-        """The last step; empty at a root."""
-        return self._records[handle].state.steps[-1] if self._records[handle].state.steps else ""
-
-    def steps(self, handle: int) -> list[str]:
-        """All steps from the root."""
-        return list(self._records[handle].state.steps)
-
-    def tokens(self, handle: int) -> list[int]:
-        """Token ids of the last step in the task's own vocabulary."""
-        return self.task.encode(self.step_text(handle))
-
-    def state(self, handle: int) -> tuple | None:
-        """The task's own state; None when terminal."""
-        return self._records[handle].state.inner
-
-    def verdict(self, handle: int) -> Verdict:
-        """What the task said of the last step."""
-        return self._records[handle].state.verdict
-
     # ---- inside
 
     def _children(self, handles: np.ndarray, leaves: list[_Record], drawn: DrawnSteps) -> list[_Record]:
@@ -196,15 +166,4 @@ class ModelEvaluator:
         return np.array([leaf.slot for leaf in leaves], np.int32)
 
     def _noise_seed(self, state: State) -> int:
-        return _digest(f"{self.seed}\0{state.problem.id}\0{''.join(state.steps)}".encode())
-
-    def _key(self, tree: int, state: State) -> int:
-        """64-bit digest of the task's state key within one tree; NO_KEY for terminal states."""
-        if state.inner is None:
-            return NO_KEY
-        key = self.task.state_key(state.problem, state.inner)
-        return NO_KEY if key is None else _digest(tree.to_bytes(4, "little") + key) or 1
-
-
-def _digest(data: bytes) -> int:
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
+        return digest(f"{self.seed}\0{state.problem.id}\0{''.join(state.steps)}".encode())

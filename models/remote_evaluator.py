@@ -16,15 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 import numpy as np
 
 from mcts.types import NO_KEY, Draw, Expansion, Roots
+from models.lineage import Lineage, digest
 from models.remote import Answer, RemoteError, RemotePolicy
 from models.remote_answers import Request
 from models.states import NO_STEP, State, next_state
-from tasks.base import NEWLINE, Problem, Task, Verdict
+from tasks.base import NEWLINE, Problem, Task
 
 RAW_VALUE = 0.5  # of every state: no server reports values
 LEAST_UNSEEN = 1e-12  # probability mass that a node keeps until it is declared exhausted
@@ -96,7 +96,7 @@ class _Record:
     draws: _Draws = field(default_factory=_Draws)
 
 
-class RemoteEvaluator:
+class RemoteEvaluator(Lineage[_Record]):
     """Implements `mcts.types.Evaluator` over a `RemotePolicy`. A handle is the index of a state record.
 
     `leaf_tokens` counts every generated token that was paid, repeats included; a candidate's `tokens` those of the draw
@@ -207,36 +207,6 @@ class RemoteEvaluator:
             best_unseen_logprob=unseen,
         )
 
-    # ---- for traces, as in `ModelEvaluator`
-
-    def parent(self, handle: int) -> int:
-        """Handle of the state before the last step; a root is its own parent."""
-        return self._records[handle].parent
-
-    def tree(self, handle: int) -> int:
-        """Position in `begin` of the problem that the state belongs to."""
-        return self._records[handle].tree
-
-    def step_text(self, handle: int) -> str:
-        """The last step; empty at a root."""
-        return self._records[handle].state.steps[-1] if self._records[handle].state.steps else ""
-
-    def steps(self, handle: int) -> list[str]:
-        """All steps from the root."""
-        return list(self._records[handle].state.steps)
-
-    def tokens(self, handle: int) -> list[int]:
-        """Token ids of the last step, in the task's vocabulary and not the server's."""
-        return self.task.encode(self.step_text(handle))
-
-    def state(self, handle: int) -> tuple | None:
-        """The task's own state; None when terminal."""
-        return self._records[handle].state.inner
-
-    def verdict(self, handle: int) -> Verdict:
-        """What the task said of the last step."""
-        return self._records[handle].state.verdict
-
     # ---- inside
 
     def _draw(self, leaves: list[_Record], n_candidates: int, draw: Draw) -> None:
@@ -275,7 +245,7 @@ class RemoteEvaluator:
         number, requests = draws.total, []
         for n, temperature in parts:
             if n > 0:
-                seed = _digest(f"{self.seed}\0{state.problem.id}\0{''.join(state.steps)}\0{number}".encode())
+                seed = digest(f"{self.seed}\0{state.problem.id}\0{''.join(state.steps)}\0{number}".encode())
                 requests.append(Request(prompt, n, self.max_step_tokens, temperature, self.top_p, seed, (NEWLINE,)))
             number += n
         return requests
@@ -303,14 +273,3 @@ class RemoteEvaluator:
                 self._depths[child.key] = min(state.depth, self._depths.get(child.key, state.depth))
             children.append(child)
         return children
-
-    def _key(self, tree: int, state: State) -> int:
-        """64-bit digest of the task's state key within one tree; NO_KEY for terminal states."""
-        if state.inner is None:
-            return NO_KEY
-        key = self.task.state_key(state.problem, state.inner)
-        return NO_KEY if key is None else _digest(tree.to_bytes(4, "little") + key) or 1
-
-
-def _digest(data: bytes) -> int:
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
