@@ -17,7 +17,7 @@ COLOURS = {
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown: a line a cell, a column a method, new tokens a second; then what the machine could do."""
+    """Markdown: a line a cell, a column a method, in the unit of `cells`; then what the machine could do."""
     methods = [m for m in COLOURS if any(row["method"] == m for row in result["rows"])]
     lines = [
         f"| leaves x candidates | depth | step | {' | '.join(methods)} | ours / per_node | ours / batched |",
@@ -36,11 +36,12 @@ def table(result: dict[str, Any]) -> str:
 
 
 def cells(result: dict[str, Any]) -> dict[tuple[int, int, int, int], dict[str, float]]:
-    """New tokens a second by cell and method."""
+    """New tokens by cell and method: a CPU-second, which other programs on the machine hardly move, or a second of a GPU."""
+    unit = "cpu_tokens_per_s" if result["device"] == "cpu" else "tokens_per_s"
     found: dict[tuple[int, int, int, int], dict[str, float]] = {}
     for row in result["rows"]:
         cell = (row["leaves"], row["candidates"], row["depth"], row["step_tokens"])
-        found.setdefault(cell, {})[row["method"]] = row["tokens_per_s"]
+        found.setdefault(cell, {})[row["method"]] = row[unit]
     return found
 
 
@@ -52,23 +53,25 @@ def draw(result: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     by_cell = cells(result)
-    figure, axes = plt.subplots(figsize=(max(6.0, 1.1 * len(by_cell)), 4.2), layout="constrained")
-    width = 0.8 / len(COLOURS)
+    methods = [method for method in COLOURS if any(method in found for found in by_cell.values())]
+    figure, axes = plt.subplots(figsize=(max(6.4, 1.3 * len(by_cell)), 4.2), layout="constrained")
+    width = 0.84 / len(methods)
+    bars: dict[str, Any] = {}
     for x, (cell, found) in enumerate(by_cell.items()):
-        for i, (method, colour) in enumerate(COLOURS.items()):
+        for i, method in enumerate(methods):
             if method in found:
-                axes.bar(x + (i - 3) * width, found[method], width, color=colour, label=method if x == 0 else None)
-        ceiling = result["ceilings"].get(f"linears_tokens_per_s_{cell[0] * cell[1]}")
-        if ceiling:
-            axes.hlines(ceiling, x - 0.42, x + 0.42, color="black", lw=1, label="linear layers alone" if x == 0 else "")
-    axes.set_yscale("log")
-    axes.set_xticks(range(len(by_cell)), [f"{n} x {k}\ndepth {d}\nsteps of {s}" for n, k, d, s in by_cell], fontsize=7)
-    axes.set_ylabel("new tokens a second, all costs in")
-    axes.set_title(
-        f"Expanding leaves with {result['model']}, {result['dtype'].removeprefix('torch.')}, {result['device']}",
-        fontsize=9,
+                at = x + (i - (len(methods) - 1) / 2) * width
+                bars[method] = axes.bar(at, found[method], 0.92 * width, color=COLOURS[method])
+                axes.text(at, found[method], f"{found[method]:.0f}", ha="center", va="bottom", fontsize=6)
+        if ceiling := result["ceilings"].get(f"linears_tokens_per_s_{cell[0] * cell[1]}"):
+            bars["linear layers alone"] = axes.hlines(ceiling, x - 0.46, x + 0.46, color="black", lw=1)
+    axes.set_xticks(range(len(by_cell)), [f"{n} x {k}, depth {d}\nsteps of {s}" for n, k, d, s in by_cell], fontsize=7)
+    axes.set_ylabel(
+        "new tokens a second of one core, all costs in" if result["device"] == "cpu" else "new tokens a second"
     )
-    axes.legend(fontsize=7, ncols=4, loc="upper left")
+    title = f"Expanding leaves x candidates: {result['model']}, {result['dtype'].removeprefix('torch.')}, {result['device']}"
+    axes.set_title(title, fontsize=9)
+    figure.legend(bars.values(), bars.keys(), fontsize=7, ncols=4, loc="outside lower center", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=140)
     plt.close(figure)
