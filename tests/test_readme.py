@@ -52,7 +52,7 @@ def test_every_selfplay_command_composes_into_a_run_that_can_start(line):
 
 
 def test_the_example_of_the_tree_runs_as_it_stands():
-    block = next(block.removeprefix("python\n") for block in README.split("```")[1::2] if block.startswith("python\n"))
+    block = next(block for block in README.split("```")[1::2] if "Forest(" in block).removeprefix("python\n")
     ran = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True, cwd=ROOT)
     visits, _, best = ran.stdout.partition("] [")
     assert sum(map(int, visits.strip("[ ").split())) == 255
