@@ -40,11 +40,8 @@ def load_pretrained(
     Raises:
         CheckpointError: no such folder, no weights, weights as pickle only, code of its own, or a tokenizer that does not fit.
     """
-    folder = Path(path)
-    if folder.suffix == ".gguf":
-        folder = converted(folder)
+    folder = checked(path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _check(folder)
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_transformers():
@@ -77,6 +74,19 @@ def load_pretrained(
         parameter.data = parameter.data.clone()  # loaded storage is 8-byte aligned, see `models.checkpoint`
     model.adopt(tokenizer, few_shot)
     return model.to(device).eval(), tokenizer
+
+
+def checked(path: Path | str) -> Path:
+    """The folder that `path` names, a GGUF file's converted one, once it looks like a model; weights are not read.
+
+    Raises:
+        CheckpointError: as `load_pretrained`.
+    """
+    folder = Path(path)
+    if folder.suffix == ".gguf":
+        folder = converted(folder)
+    _check(folder)
+    return folder
 
 
 def torch_dtype(name: str, device: str) -> torch.dtype:

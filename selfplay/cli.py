@@ -79,6 +79,7 @@ def refused(error: Exception) -> int:
 
 def play(config: SelfplayConfig, plain_config: dict) -> int:
     """One run, from scratch or resumed; returns the exit code."""
+    from models.pretrained import checked, smollm2
     from selfplay.commit import Folders, check_start, rewind_damage
     from selfplay.report import job
     from selfplay.rundir import open_run_dir
@@ -89,6 +90,8 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     check_task(config, task)
     if config.checkpoint and not config.resume:
         check_start(Path(config.checkpoint), task)
+    elif config.model.kind != "tiny" and not config.resume:
+        checked(smollm2() if config.model.kind == "smollm2" else config.model.path or "")
     if not config.workers:
         config.workers = plain_config["workers"] = core_count()
     root = Path(config.resume or config.run_dir or unused(default_run_dir(config)))

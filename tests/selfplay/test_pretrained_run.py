@@ -1,0 +1,60 @@
+"""A pretrained model goes through the whole loop: it searches, learns, is saved, and goes on after a stop."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from models.checkpoint import load_checkpoint
+from selfplay.cli import main as console
+from selfplay.ledger import Ledger
+from tests.models.test_pretrained import write_folder
+from tests.selfplay.tiny import run
+
+SHORT = ("selfplay.phases=[{teacher: search, iterations: 2, steps: 2}]", "actor.mine=false", "evaluation.every=1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("model") / "llama")
+
+
+def weights(checkpoint) -> dict[str, torch.Tensor]:
+    return AutoModelForCausalLM.from_pretrained(checkpoint).state_dict()
+
+
+@pytest.mark.parametrize("train", ["all", "value"])
+def test_a_folder_of_any_causal_lm_searches_and_learns(folder, tmp_path, train):
+    root = tmp_path / "run"
+    run("model=hf", f"model.path={folder}", f"model.train={train}", f"run_dir={root}", *SHORT)
+    summary = json.loads((root / "summary.json").read_text())
+    saved = root / summary["checkpoint"] if not str(summary["checkpoint"]).startswith("/") else summary["checkpoint"]
+    model, tokenizer, _ = load_checkpoint(saved)
+    assert model.tokenizer is tokenizer
+    before, last = weights(folder), weights(max((root / "checkpoints").glob("step-*")))
+    same = all(torch.equal(before[name], last[name]) for name in before)
+    assert same == (train == "value")
+    ledger = Ledger(root / "ledger.sqlite")
+    assert ledger.last().iteration == 2
+    ledger.close()
+    assert json.loads((root / "metrics.jsonl").read_text().splitlines()[-1])["generated_tokens"] > 0
+
+
+def test_a_model_that_is_not_there_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
+    for settings, said in (
+        (["model=hf"], "set model.path=FOLDER"),
+        (["model=hf", f"model.path={tmp_path / 'nowhere'}"], "no such folder"),
+    ):
+        monkeypatch.setattr(
+            "sys.argv", ["reverse-o1", "selfplay", "experiment=tiny", f"run_dir={tmp_path / 'r'}", *settings]
+        )
+        with pytest.raises(SystemExit) as stopped:
+            console()
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2
+        assert error.count("\n") == 1
+        assert said in error
+        assert not (tmp_path / "r").exists()
