@@ -98,6 +98,7 @@ def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokeni
             trunk, report = cast("tuple[PreTrainedModel, dict]", loaded)  # a pair because of output_loading_info
             tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, **local))
             model = PolicyValueLM.from_trunk(trunk)
+            model.value_head.to(trunk.dtype)
         model.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
         extra = json.loads((folder / EXTRA).read_text())
     except _READ_ERRORS as error:

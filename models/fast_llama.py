@@ -32,8 +32,10 @@ def supports(model: nn.Module) -> bool:
         return False
     config: Any = trunk.config  # its fields are declared optional, and filled in when it is made
     weight = trunk.lm_head.weight
+    first: Any = trunk.model.layers[0]
     return (
-        weight.device.type == "cpu"
+        type(first.self_attn.q_proj) is nn.Linear  # adapters would be passed by
+        and weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and config.rope_parameters["rope_type"] == "default"
         and config.rope_parameters.get("partial_rotary_factor", 1.0) == 1.0

@@ -69,13 +69,14 @@ def test_weights_come_in_the_type_asked_for(folder, name):
     assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, name)}
 
 
-def test_a_checkpoint_of_a_pretrained_model_comes_back_with_its_tokens_and_value_head(folder, tmp_path, task):
-    model, tokenizer = load_pretrained(folder, dtype="float32", few_shot=1)
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_a_checkpoint_of_a_pretrained_model_comes_back_with_its_tokens_and_value_head(folder, tmp_path, task, name):
+    model, tokenizer = load_pretrained(folder, dtype=name, few_shot=1)
     torch.nn.init.normal_(model.value_head.outer.weight)
     save_checkpoint(tmp_path / "saved", model, tokenizer, {"iteration": 3})
     ids = torch.randint(0, WORDS, (2, 9))
     again, _, extra = load_checkpoint(tmp_path / "saved")
-    other, _ = load_pretrained(tmp_path / "saved", dtype="float32")
+    other, _ = load_pretrained(tmp_path / "saved", dtype=name)
     for loaded in (again, other):
         assert isinstance(codec_of(loaded, task), TextCodec)
         for a, b in zip(loaded(ids), model(ids), strict=True):
