@@ -140,15 +140,7 @@ class CausalForward:
             for part in (slice(0, 8), slice(8, None)):
                 wave = Wave.of(kv, at[part], paths[part], at[part] + 1, self._compiled)
                 found.append(self._run(tokens[part], at[part], rows[: len(tokens[part])], wave)[0])
-        except (
-            NotImplementedError,
-            AttributeError,
-            TypeError,
-            KeyError,
-            IndexError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except (AttributeError, TypeError, KeyError, IndexError, RuntimeError, ValueError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise UnservedError(f"{type(self._model.trunk).__name__} cannot run node by node ({line[:120]})") from error
         trunk = self._model.trunk

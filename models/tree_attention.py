@@ -117,12 +117,12 @@ def attend(
     """query [1, H, N, E], key and value [1, G, N, E] of the nodes of the wave -> [1, N, H, E].
 
     Raises:
-        NotImplementedError: attention sinks, or keys and values of different size, which the arena has no place for.
+        ValueError: attention sinks, or keys and values of different size, which the arena has no place for.
     """
     wave, layer = _WAVE.get(), cast("int", module.layer_idx)
     (_, n_heads, n, size), n_kv_heads = query.shape, key.shape[1]
     if s_aux is not None or value.shape != key.shape:
-        raise NotImplementedError("this attention does not fit the key-value arena")
+        raise ValueError("this attention does not fit the key-value arena")
     kv = wave.kv[layer]
     scale = size**-0.5 if scaling is None else scaling
     q, k, v = (part[0].transpose(0, 1).reshape(n, -1).to(kv.dtype) for part in (query, key, value))
