@@ -34,6 +34,9 @@ class Targets:
     distance: np.ndarray  # int32 [N], edges to the nearest known solution; mcts.UNREACHED
     value: np.ndarray  # float64 [N], value target
     members: list[np.ndarray]  # per tree, its nodes that are not terminal
+    nearer: np.ndarray  # int64, edges that shorten the distance, grouped by parent
+    first_nearer: np.ndarray  # int64 [N + 1]: those of node n are nearer[first_nearer[n] : first_nearer[n + 1]]
+    ways: np.ndarray  # float64 [N], shortest ways to a known solution
 
     @staticmethod
     def of(store: mcts.Store, discount: float, *, trust_value: bool = True) -> Targets:
@@ -47,7 +50,15 @@ class Targets:
         live = np.flatnonzero((nodes["flags"] & mcts.Flag.TERMINAL) == 0)
         live = live[np.argsort(nodes["tree"][live], kind="stable")]
         ends = np.cumsum(np.bincount(nodes["tree"][live], minlength=len(store.trees)))
-        return Targets(distance, value, np.split(live, ends[:-1]))
+        parent, child = store.edges["parent"], store.edges["child"]
+        nearer = np.flatnonzero(reached[parent] & (distance[child] == distance[parent] - 1))
+        nearer = nearer[np.argsort(parent[nearer], kind="stable")]
+        first = np.concatenate(([0], np.cumsum(np.bincount(parent[nearer], minlength=len(nodes)))))
+        ways = (distance == 0).astype(np.float64)
+        for steps in range(1, int(distance[reached].max(initial=0)) + 1):
+            edges = nearer[distance[parent[nearer]] == steps]
+            np.add.at(ways, parent[edges], ways[child[edges]])
+        return Targets(distance, value, np.split(live, ends[:-1]), nearer, first, ways)
 
 
 def search_rows(
@@ -81,9 +92,12 @@ def search_rows(
 def _chain_rows(builder, problem, root, chooser, evaluator, config) -> None:
     """Distinct whole solutions, every step taught."""
     seen: set[tuple[int, ...]] = set()
+    wanted = min(config.rows_per_problem, chooser.targets.ways[root])
     for _ in range(MAX_DRAWS * config.rows_per_problem):
+        if len(seen) >= wanted:
+            break
         edges, values = chooser.walk(root)
-        if tuple(edges) in seen or len(seen) >= config.rows_per_problem:
+        if tuple(edges) in seen:
             continue
         seen.add(tuple(edges))
         steps = [evaluator.step_text(int(chooser.store.edge_handles[e])) for e in edges]
@@ -117,15 +131,16 @@ class _Chooser:
 
     def __init__(self, store: mcts.Store, targets: Targets, config: ActorConfig, rng: np.random.Generator):
         self.store, self.targets, self._config, self._rng = store, targets, config, rng
+        self._child = store.edges["child"]
 
     def walk(self, node: int) -> tuple[list[int], list[float]]:
         """Edges from a node with a known distance to a solution, and the value target before each."""
         edges, values = [], []
         while self.targets.distance[node] > 0:
-            edge = self.step(node) if self._config.policy_target == "shortest" else self._nearer(node)
+            edge = self._nearer(node)
             edges.append(edge)
             values.append(float(self.targets.value[node]))
-            node = int(self.store.edges["child"][edge])
+            node = int(self._child[edge])
         return edges, values
 
     def step(self, node: int) -> int:
@@ -149,7 +164,5 @@ class _Chooser:
         return int(ids[self._rng.choice(len(ids), p=policy)])
 
     def _nearer(self, node: int) -> int:
-        ids = self.store.edges_of(node)
-        distance = self.targets.distance
-        nearer = ids[distance[self.store.edges["child"][ids]] == distance[node] - 1]
-        return int(nearer[self._rng.integers(len(nearer))])
+        first, last = self.targets.first_nearer[node : node + 2]
+        return int(self.targets.nearer[first + self._rng.integers(last - first)])

@@ -141,6 +141,23 @@ def test_numbers_teach_distinct_whole_solutions():
     assert all(NUMBERS.verdict(problem, steps).reward == 1 for steps in solutions)
 
 
+def n_shortest(result, targets, node: int) -> int:
+    """Shortest ways from a node to a solution, by walking them all."""
+    distance, store = targets.distance, result.store
+    if distance[node] == 0:
+        return 1
+    ends = store.edges["child"][store.edges_of(node)]
+    return sum(n_shortest(result, targets, int(end)) for end in ends if distance[end] == distance[node] - 1)
+
+
+@pytest.mark.parametrize("problem", NUMBERS.problems("train", 6, seed=2), ids=lambda problem: problem.id)
+def test_where_few_solutions_exist_every_one_is_taught(problem):
+    result, targets, rows = taught(NUMBERS, problem, 500, rows_per_problem=64)
+    ways = n_shortest(result, targets, int(result.roots[0]))
+    assert targets.ways[result.roots[0]] == ways
+    assert sum(1 for _ in policy_rows(NUMBERS, rows)) == ways < 64
+
+
 @pytest.mark.parametrize(("trust_value", "most"), [(True, 0.2), (False, 0.0)])
 def test_an_unsolved_tree_teaches_values_only(trust_value, most):
     """Half the search's own value 0.4 where it is trusted, else the outcome, which is 0."""
