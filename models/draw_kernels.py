@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
-from models.kernels import FAST, fast_exp, splitmix64
+from models.kernels import FAST, fast_exp, largest, splitmix64
 
 NO_ENTRY = -1
 # What stands in an entry's `node` while it has no trie node.
@@ -24,6 +24,7 @@ PENDING, ENDED, HANDED_OUT = -1, -2, -3  # not yet computed | a complete step, u
 # What stands in an entry's `best_place` while it is no place.
 STALE, SELF, NONE = -1, -2, -3  # must be looked up | the entry is itself an unseen step | nothing unseen below
 
+BLOCK = 16  # tokens of a row that are looked at together
 _MIN_REMAINING = 1e-9  # a fraction of an entry's own mass; what is less is rounding, not policy
 
 
@@ -73,20 +74,59 @@ def _add_child(entries, slots, n_entries, entry, place, token, share, logprob, e
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _shares(row, temperature, prune, out):
-    """out [W]: pi ** (1 / temperature), normalised over the tokens with log pi >= `prune`; the others get 0."""
+def _shares(row, temperature, prune, places, shares):
+    """How many tokens have log pi >= `prune`: their places in order, and pi ** (1 / temperature) normalised over them.
+
+    Most rows are nearly certain: blocks of tokens without a possible one are passed over.
+    """
+    count, top = 0, np.float32(-np.inf)
+    for start in range(0, row.size, BLOCK):
+        block = row[start : start + BLOCK]
+        best = largest(block)
+        top = max(top, best)
+        if best >= prune and best > -np.inf:
+            for v in range(block.size):
+                places[count], shares[count] = start + v, block[v]
+                count += block[v] >= prune and block[v] > -np.inf
     inverse = np.float32(1.0 / temperature)
-    top = np.float32(-np.inf)
-    for v in range(row.size):
-        top = max(top, row[v])
     total = 0.0
-    for v in range(row.size):
-        share = fast_exp((row[v] - top) * inverse) if row[v] >= prune else np.float32(0.0)
-        out[v] = share
-        total += share
+    for i in range(count):
+        shares[i] = fast_exp((np.float32(shares[i]) - top) * inverse)
+        total += shares[i]
     scale = 1.0 / total
-    for v in range(row.size):
-        out[v] *= scale
+    for i in range(count):
+        shares[i] *= scale
+    return count
+
+
+@njit(cache=True)
+def _find_place(places, count, place):
+    """Position of `place` among the first `count` of `places`, or `count`."""
+    at = 0
+    while at < count and places[at] != place:
+        at += 1
+    return at
+
+
+@njit(cache=True)
+def _refresh_best(entries, entry, logprobs, prune, unseen):
+    """Look up the most probable token after `entry` that was not sampled yet; `unseen` float32 [W] is scratch."""
+    row = logprobs[entry.node]
+    if entry.first_child != NO_ENTRY:
+        unseen[:] = row
+        row = unseen
+        child = entry.first_child
+        while child != NO_ENTRY:
+            unseen[entries[child].place] = -np.inf
+            child = entries[child].next_sibling
+    best = largest(row)
+    place = NONE
+    if best >= prune and best > -np.inf:
+        place = 0
+        while row[place] != best:
+            place += 1
+    entry.best_place = place
+    entry.best_logprob = entry.logprob + (best if place != NONE else np.float32(-np.inf))
 
 
 @njit(cache=True, error_model="numpy")
@@ -107,12 +147,13 @@ def sample_level(
     """
     width = logprobs.shape[1]
     k = beams.shape[1]
-    weights, draws, possible = np.empty(width), np.empty(width), np.empty(width + 1, np.int32)
+    weights, draws, places = np.empty(width + 1), np.empty(width), np.empty(width + 1, np.int32)
     kept_times, kept_shares, kept_logprobs = np.empty(k), np.empty(k), np.empty(k)
-    kept_entries, kept_places = np.empty(k, np.int32), np.empty(k, np.int32)
+    kept_entries, kept_places, extended = np.empty(k, np.int32), np.empty(k, np.int32), np.empty(k, np.int32)
+    unseen = np.empty(width, np.float32)
     for leaf in range(beams.shape[0]):
-        n_kept = 0
-        for beam in range(counts[leaf]):
+        n_kept, n_beams = 0, counts[leaf]
+        for beam in range(n_beams):
             e = beams[leaf, beam]
             entry = entries[e]
             arrival = times[leaf, beam]
@@ -121,36 +162,30 @@ def sample_level(
                 first, last = -1, 0
             else:
                 row = logprobs[entry.node]
-                _shares(row, temperature, prune, weights)
+                last = _shares(row, temperature, prune, places, weights)
                 slot = slots[entry.slot]
                 child = entry.first_child
                 while child != NO_ENTRY:
-                    weights[entries[child].place] *= entries[child].remaining
+                    weights[_find_place(places, last, entries[child].place)] *= entries[child].remaining
                     child = entries[child].next_sibling
                 stream = splitmix64(entry.hash ^ splitmix64(splitmix64(slot.seed) + np.uint64(slot.round)))
                 earliest = np.inf
-                last = 0  # the tokens that have mass left come first, in their order
-                for v in range(width):
-                    possible[last] = v
-                    last += weights[v] > 0.0
                 for i in range(last):
-                    v = possible[i]
-                    token = _token(choices, logprobs, entry.node, v)
+                    token = _token(choices, logprobs, entry.node, places[i])
                     u = _uniform(splitmix64(stream + np.uint64(token) * np.uint64(0x9E3779B97F4A7C15)))
-                    draws[v] = u
-                    w = weights[v] * entry.weight
-                    weights[v] = w
+                    draws[i] = u
+                    w = weights[i] * entry.weight
+                    weights[i] = w
                     if (1.0 - u) < earliest * w:  # -log u >= 1 - u
                         earliest = min(earliest, -math.log(u) / w)
                 shift = arrival - earliest
             for i in range(first, last):
-                time, v = arrival, -1
+                time, place = arrival, -1
                 if i >= 0:
-                    v = possible[i]
-                    w = weights[v]
-                    if w == 0.0 or (n_kept == k and (1.0 - draws[v]) / w + shift >= kept_times[k - 1]):
+                    w = weights[i]
+                    if w == 0.0 or (n_kept == k and 1.0 - draws[i] >= (kept_times[k - 1] - shift) * w):
                         continue
-                    time = -math.log(draws[v]) / w + shift
+                    time, place = -math.log(draws[i]) / w + shift, places[i]
                 if n_kept == k and time >= kept_times[k - 1]:
                     continue
                 at = n_kept if n_kept < k else k - 1
@@ -160,9 +195,9 @@ def sample_level(
                     kept_places[at] = kept_places[at - 1]
                     kept_shares[at], kept_logprobs[at] = kept_shares[at - 1], kept_logprobs[at - 1]
                     at -= 1
-                kept_times[at], kept_entries[at], kept_places[at] = time, e, v
-                if v >= 0:
-                    kept_shares[at], kept_logprobs[at] = w, row[v]
+                kept_times[at], kept_entries[at], kept_places[at] = time, e, place
+                if place >= 0:
+                    kept_shares[at], kept_logprobs[at] = w, row[place]
         counts[leaf] = n_kept
         for i in range(n_kept):
             e = kept_entries[i]
@@ -177,30 +212,14 @@ def sample_level(
                     )
                     n_entries += 1
                 e = child
-            beams[leaf, i], times[leaf, i] = e, kept_times[i]
+            extended[i] = e
+        for beam in range(n_beams):  # while the rows are at hand
+            entry = entries[beams[leaf, beam]]
+            if entry.node != ENDED and entry.best_place == STALE:
+                _refresh_best(entries, entry, logprobs, prune, unseen)
+        for i in range(n_kept):
+            beams[leaf, i], times[leaf, i] = extended[i], kept_times[i]
     return n_entries
-
-
-@njit(cache=True)
-def _refresh_best(entries, entry, logprobs, prune, explored):
-    """Look up the most probable token after `entry` that was not sampled yet; `explored` bool [W] is all False."""
-    child = entry.first_child
-    while child != NO_ENTRY:
-        explored[entries[child].place] = True
-        child = entries[child].next_sibling
-    row = logprobs[entry.node]
-    place, best = NONE, np.float32(-np.inf)
-    for v in range(row.size):
-        if row[v] > best and not explored[v]:
-            place, best = v, row[v]
-    if best < prune:
-        place, best = NONE, np.float32(-np.inf)
-    entry.best_place = place
-    entry.best_logprob = entry.logprob + best
-    child = entry.first_child
-    while child != NO_ENTRY:
-        explored[entries[child].place] = False
-        child = entries[child].next_sibling
 
 
 @njit(cache=True)
@@ -210,7 +229,7 @@ def best_frontier(entries, slots, wave, logprobs, prune, best):
     The frontier is every sampled prefix's untaken tokens and the complete steps not handed out. Its `best_logprob` bounds
     every unseen step, as no continuation is more probable than its prefix.
     """
-    explored = np.zeros(logprobs.shape[1], np.bool_)
+    unseen = np.empty(logprobs.shape[1], np.float32)
     for leaf in range(wave.size):
         slot = slots[wave[leaf]]
         best[leaf] = NO_ENTRY
@@ -221,7 +240,7 @@ def best_frontier(entries, slots, wave, logprobs, prune, best):
         while e != NO_ENTRY:
             entry = entries[e]
             if entry.best_place == STALE:
-                _refresh_best(entries, entry, logprobs, prune, explored)
+                _refresh_best(entries, entry, logprobs, prune, unseen)
             if entry.best_place != NONE and entry.best_logprob > highest:
                 best[leaf], highest = e, entry.best_logprob
             e = entry.next_in_slot
@@ -231,21 +250,19 @@ def best_frontier(entries, slots, wave, logprobs, prune, best):
 def best_level(entries, slots, n_entries, current, logprobs, choices, temperature, prune, ends, max_tokens, stamp):
     """Extend each unfinished entry of `current` [A] by its most probable unseen token. Returns the number of entries."""
     width = logprobs.shape[1]
-    explored, weights = np.zeros(width, np.bool_), np.empty(width)
+    unseen, places, weights = np.empty(width, np.float32), np.empty(width + 1, np.int32), np.empty(width + 1)
     for i in range(current.size):
         e = current[i]
         entry = entries[e]
         if entry.node < 0:
             continue
         if entry.best_place == STALE:
-            _refresh_best(entries, entry, logprobs, prune, explored)
+            _refresh_best(entries, entry, logprobs, prune, unseen)
         place = entry.best_place
         row = logprobs[entry.node]
-        _shares(row, temperature, prune, weights)
+        share = weights[_find_place(places, _shares(row, temperature, prune, places, weights), place)]
         token = _token(choices, logprobs, entry.node, place)
-        current[i] = _add_child(
-            entries, slots, n_entries, e, place, token, weights[place], row[place], ends, max_tokens, stamp
-        )
+        current[i] = _add_child(entries, slots, n_entries, e, place, token, share, row[place], ends, max_tokens, stamp)
         n_entries += 1
     return n_entries
 
@@ -290,7 +307,7 @@ def sample_tokens(logprobs, choices, nodes, seeds, positions, temperature, token
     Noise: (seeds uint64 [A], positions int64 [A]). Results: tokens int32 [A], gained float64 [A] (log pi at temperature 1).
     """
     width = logprobs.shape[1]
-    shares = np.empty(width)
+    places, shares = np.empty(width + 1, np.int32), np.empty(width + 1)
     for i in range(nodes.size):
         row = logprobs[nodes[i]]
         place = 0
@@ -299,12 +316,11 @@ def sample_tokens(logprobs, choices, nodes, seeds, positions, temperature, token
                 if row[v] > row[place]:
                     place = v
         else:
-            _shares(row, temperature, -np.inf, shares)
+            count = _shares(row, temperature, np.float32(-np.inf), places, shares)
             left = _uniform(splitmix64(splitmix64(seeds[i]) + np.uint64(positions[i])))
-            for v in range(width):
-                if shares[v] > 0.0:
-                    place = v
-                    left -= shares[v]
-                    if left < 0.0:
-                        break
+            for j in range(count):
+                place = places[j]
+                left -= shares[j]
+                if left < 0.0:
+                    break
         tokens[i], gained[i] = _token(choices, logprobs, nodes[i], place), row[place]

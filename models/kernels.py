@@ -1,7 +1,7 @@
-"""Compiled loops of the token trie: its child table, and the forward of a Llama node by node.
+"""Compiled loops of the token trie: its child table, paths, and rows of log-probabilities.
 
-Legend: B nodes of one call, S tokens of a span, T positions, V vocabulary, F feed-forward size, H query heads, G key-value
-heads, E head size, cap nodes that the arena holds. Arrays are C-contiguous; results are written into the arguments named so.
+Legend: B nodes of one call, S tokens of a span, T positions, V vocabulary, cap nodes that the arena holds. Arrays are
+C-contiguous; results are written into the arguments named so.
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 NO_NODE = -1  # the parent of a root
 
@@ -43,6 +40,15 @@ def fast_exp(x):
     p = p * f + np.float32(6.931472028550421e-1)
     p = p * f + np.float32(1.0)
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST | {"nnan"})
+def largest(row):
+    """Maximum of float32 [V] without NaN, -inf included; a loop that promises so vectorises."""
+    top = np.float32(-np.inf)
+    for v in range(row.size):
+        top = max(top, row[v])
+    return top
 
 
 # ---- the trie -------------------------------------------------------------------------------------------------------
@@ -140,171 +146,20 @@ def slots_of_paths(parents, depths, slot_of, nodes, uses, clock, out):
             node = parents[node]
 
 
-# ---- the forward of a Llama, node by node ---------------------------------------------------------------------------
+# ---- rows of log-probabilities --------------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def normalise(x, epsilon, out):
-    """out = x / rms(x) row by row (RMSNorm without its gain, which is folded into the weights that follow)."""
-    width = x.shape[1]
-    for b in range(x.shape[0]):
-        total = np.float32(0.0)
-        for j in range(width):
-            total += x[b, j] * x[b, j]
-        scale = np.float32(1.0 / math.sqrt(total / width + epsilon))
-        for j in range(width):
-            out[b, j] = x[b, j] * scale
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def gate(gate_up, out):
-    """out [B, F] = silu(gate) * up, for gate_up [B, 2F] = (gate, up)."""
-    width = out.shape[1]
-    for b in range(out.shape[0]):
-        for j in range(width):
-            g = gate_up[b, j]
-            e = fast_exp(-abs(g))
-            sigmoid = (np.float32(1.0) if g >= 0 else e) / (np.float32(1.0) + e)
-            out[b, j] = g * sigmoid * gate_up[b, width + j]
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def rotate_and_store(qkv, slots, positions, cos, sin, kv, layer, n_heads, n_kv_heads, lanes):
-    """Rotary embedding of q in place and of k into the arena, v beside it.
-
-    qkv [B, (H + 2G) E]; cos, sin [positions, E/2]; kv [layers, S, 2, G E] gets `slots` [B] of `layer`; positions [B];
-    `lanes`: any tuple of E items, its length being a constant to the compiler, so that inner loops are unrolled.
-    """
-    size = len(lanes)
-    half = size // 2
-    for b in range(qkv.shape[0]):
-        node = slots[b]
-        at = positions[b]
-        for h in range(n_heads):
-            for j in range(half):
-                x, y = qkv[b, h * size + j], qkv[b, h * size + half + j]
-                qkv[b, h * size + j] = x * cos[at, j] - y * sin[at, j]
-                qkv[b, h * size + half + j] = y * cos[at, j] + x * sin[at, j]
-        for g in range(n_kv_heads):
-            k = (n_heads + g) * size
-            v = k + n_kv_heads * size
-            for j in range(half):
-                x, y = qkv[b, k + j], qkv[b, k + half + j]
-                kv[layer, node, 0, g * size + j] = x * cos[at, j] - y * sin[at, j]
-                kv[layer, node, 0, g * size + half + j] = y * cos[at, j] + x * sin[at, j]
-            for j in range(size):
-                kv[layer, node, 1, g * size + j] = qkv[b, v + j]
-
-
-def _vector_at(context, builder, array_type, array, index, vector_type):
-    """Pointer to array[index:index + lanes] (flat, float32) as one vector."""
-    data = context.make_array(array_type)(context, builder, value=array).data
-    return builder.bitcast(builder.gep(data, [index]), vector_type.as_pointer())
-
-
-@intrinsic
-def _dot(typing_context, x, i, y, j, lanes):
-    """Scalar product of x[i:i+E] and y[j:j+E], E = len(lanes). Numba's vectoriser gives up on loops this short."""
-    vector_type = ir.VectorType(ir.FloatType(), lanes.count)
-
-    def codegen(context, builder, signature, arguments):
-        vectors = [
-            builder.load(_vector_at(context, builder, signature.args[k], arguments[k], arguments[k + 1], vector_type))
-            for k in (0, 2)
-        ]
-        for vector in vectors:
-            vector.align = 4
-        signature_of_sum = ir.FunctionType(ir.FloatType(), [ir.FloatType(), vector_type])
-        name = f"llvm.vector.reduce.fadd.v{lanes.count}f32"
-        total = cgutils.get_or_insert_function(builder.module, signature_of_sum, name)
-        return builder.call(total, [ir.FloatType()(0.0), builder.fmul(*vectors)], fastmath=("reassoc", "nsz"))
-
-    return types.float32(x, types.int64, y, types.int64, lanes), codegen
-
-
-@intrinsic
-def _weighted_sum(typing_context, out, i, weights, w, rows, r, count, y, j, stride, lanes):
-    """out[i:i+E] = sum over t < count of weights[w+t] * y[k:k+E] with k = j + rows[r+t] * stride; E = len(lanes)."""
-    vector_type = ir.VectorType(ir.FloatType(), lanes.count)
-
-    def codegen(context, builder, signature, arguments):
-        out, i, weights, w, rows, r, count, y, j, stride, _ = arguments
-        out_type, weights_type, rows_type, y_type = (signature.args[k] for k in (0, 2, 4, 7))
-        weights_data = context.make_array(weights_type)(context, builder, value=weights).data
-        rows_data = context.make_array(rows_type)(context, builder, value=rows).data
-        undefined, zeros = ir.Constant(vector_type, ir.Undefined), [0.0] * lanes.count
-        total = cgutils.alloca_once_value(builder, ir.Constant(vector_type, zeros))  # a register, once optimised
-        to_all_lanes = ir.Constant(ir.VectorType(ir.IntType(32), lanes.count), [0] * lanes.count)
-        with cgutils.for_range(builder, count) as loop:
-            weight = builder.load(builder.gep(weights_data, [builder.add(w, loop.index)]))
-            row = builder.sext(builder.load(builder.gep(rows_data, [builder.add(r, loop.index)])), ir.IntType(64))
-            at = builder.add(j, builder.mul(row, stride))
-            vector = builder.load(_vector_at(context, builder, y_type, y, at, vector_type))
-            vector.align = 4
-            single = builder.insert_element(undefined, weight, ir.IntType(32)(0))
-            scale = builder.shuffle_vector(single, undefined, to_all_lanes)
-            product = builder.fmul(scale, vector, flags=("contract",))
-            builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
-        stored = builder.store(builder.load(total), _vector_at(context, builder, out_type, out, i, vector_type))
-        stored.align = 4
-        return context.get_dummy_value()
-
-    index = types.int64
-    return types.none(out, index, weights, index, rows, index, index, y, index, index, lanes), codegen
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def attend(qkv, positions, paths, kv, layer, n_heads, n_kv_heads, lanes, out):
-    """out [B, H E]: attention of rotated, scaled q (first H E columns of qkv) over the path of each node.
-
-    Reads ancestors' keys and values in the arena, so that nothing is gathered, padded or masked. paths [B, T]: slots.
-    """
-    size = len(lanes)
-    width = n_kv_heads * size
-    kv_offset = np.arange(n_heads) // (n_heads // n_kv_heads) * size  # of the key-value head that a query head reads
-    layer_start = layer * kv.shape[1] * 2 * width
-    flat_q, flat_kv, flat_out = qkv.reshape(qkv.size), kv.reshape(kv.size), out.reshape(out.size)
-    weights = np.empty((n_heads, paths.shape[1]), np.float32)
-    flat_weights, flat_paths = weights.reshape(weights.size), paths.reshape(paths.size)
-    for b in range(qkv.shape[0]):
-        length = positions[b] + 1
-        q = b * qkv.shape[1]
-        for t in range(length):
-            k = layer_start + paths[b, t] * 2 * width
-            for h in range(n_heads):
-                weights[h, t] = _dot(flat_q, q + h * size, flat_kv, k + kv_offset[h], lanes)
-        for h in range(n_heads):
-            top = weights[h, 0]
-            for t in range(1, length):
-                top = max(top, weights[h, t])
-            total = np.float32(0.0)
-            for t in range(length):
-                w = fast_exp(weights[h, t] - top)
-                weights[h, t] = w
-                total += w
-            scale = np.float32(1.0) / total
-            for t in range(length):
-                weights[h, t] *= scale
-        for h in range(n_heads):
-            v, mixed = layer_start + width + kv_offset[h], b * out.shape[1] + h * size
-            _weighted_sum(
-                flat_out, mixed, flat_weights, h * paths.shape[1], flat_paths, b * paths.shape[1], length,
-                flat_kv, v, 2 * width, lanes,
-            )  # fmt: skip
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def log_softmax(logits, masked, nodes, out):
-    """Rows `nodes` [B] of out [cap, V]: log-probabilities of logits [B, V] without the `masked` tokens [V], which get -inf."""
-    size = masked.size
+def log_softmax(logits, mask, nodes, out):
+    """Rows `nodes` [B] of out [cap, V]: log-probabilities of logits [B, V] + mask [V], whose entries are 0 or -inf."""
     for b in range(logits.shape[0]):
-        top = np.float32(-3.0e38)
-        for v in range(size):
-            logits[b, v] = np.float32(-1.0e30) if masked[v] else logits[b, v]
-            top = max(top, logits[b, v])
+        row, target = logits[b], out[nodes[b]]
+        for v in range(mask.size):
+            row[v] += mask[v]
+        top = largest(row)
         total = np.float32(0.0)
-        for v in range(size):
-            total += fast_exp(logits[b, v] - top) if not masked[v] else np.float32(0.0)
+        for v in range(mask.size):
+            total += fast_exp(row[v] - top)
         shift = np.float32(top + math.log(total))
-        for v in range(size):
-            out[nodes[b], v] = np.float32(-np.inf) if masked[v] else logits[b, v] - shift
+        for v in range(mask.size):
+            target[v] = row[v] - shift

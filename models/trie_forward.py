@@ -22,6 +22,8 @@ from transformers import LlamaForCausalLM
 from models import kernels
 from models.causal_forward import CausalForward, UnservedError, final_hidden
 from models.choices import WHOLE, RowFiller
+from models.fused_llama import add_and_normalise, gate
+from models.short_attention import attend, head_block
 from tasks.base import BOS_ID, PAD_ID, UNK_ID
 
 if TYPE_CHECKING:
@@ -104,12 +106,6 @@ def is_plain_llama(trunk: torch.nn.Module) -> bool:
     )
 
 
-def _mask(size: int, masked: tuple[int, ...]) -> np.ndarray:
-    mask = np.zeros(size, np.bool_)
-    mask[[token for token in masked if token < size]] = True
-    return mask
-
-
 class LlamaForward:
     """A Llama forward for trie nodes; equal to the trunk's own on every path up to float32 rounding."""
 
@@ -125,17 +121,20 @@ class LlamaForward:
         self.batch_rows = batch_rows
         self.max_positions = config.max_position_embeddings
         self._model = model
-        self._masked = _mask(vocabulary_size, masked)
+        self._mask = np.zeros(vocabulary_size, np.float32)
+        self._mask[[token for token in masked if token < vocabulary_size]] = -np.inf
+        self._ones = np.ones(config.hidden_size, np.float32)  # gains are folded into the matrices
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self._lanes = (0,) * config.head_dim
-        self._epsilon = config.rms_norm_eps
+        self._shape = (self._heads, self._kv_heads, (0,) * head_block(self._heads), (0,) * config.head_dim)
+        self._epsilon = np.float32(config.rms_norm_eps)
         inverse_frequency = model.trunk.model.rotary_emb.inv_freq.double().numpy()
         angles = np.outer(np.arange(self.max_positions), inverse_frequency)
         self._cos, self._sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         self._buffers = {
             name: torch.empty(batch_rows, width)
             for name, width in {
-                "hidden": config.hidden_size,
+                "stream": config.hidden_size,
+                "change": config.hidden_size,
                 "normed": config.hidden_size,
                 "qkv": (self._heads + 2 * self._kv_heads) * config.head_dim,
                 "mixed": self._heads * config.head_dim,
@@ -176,22 +175,21 @@ class LlamaForward:
     ) -> None:
         rows = {name: buffer[: len(nodes)] for name, buffer in self._buffers.items()}
         arrays = {name: buffer.numpy() for name, buffer in rows.items()}
-        heads = (self._heads, self._kv_heads, self._lanes)
+        stream, normed, change = arrays["stream"], arrays["normed"], arrays["change"]
         slots, positions, kv = trie.kv.slot_of[nodes], trie.depths[nodes], trie.kv.kv.numpy()
-        np.take(self._embedding, trie.tokens[nodes], axis=0, out=arrays["hidden"], mode="clip")
+        np.take(self._embedding, trie.tokens[nodes], axis=0, out=stream, mode="clip")
+        add_and_normalise(stream, change[:0], self._ones, self._epsilon, normed)
         for i, (qkv, output, gate_up, down) in enumerate(self._layers):
-            kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
             torch.mm(rows["normed"], qkv, out=rows["qkv"])
-            kernels.rotate_and_store(arrays["qkv"], slots, positions, self._cos, self._sin, kv, i, *heads)
-            kernels.attend(arrays["qkv"], positions, paths, kv, i, *heads, arrays["mixed"])
-            rows["hidden"].addmm_(rows["mixed"], output)
-            kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
+            attend(arrays["qkv"], slots, positions, paths, self._cos, self._sin, kv, i, *self._shape, arrays["mixed"])
+            torch.mm(rows["mixed"], output, out=rows["change"])
+            add_and_normalise(stream, change, self._ones, self._epsilon, normed)
             torch.mm(rows["normed"], gate_up, out=rows["gate_up"])
-            kernels.gate(arrays["gate_up"], arrays["gated"])
-            rows["hidden"].addmm_(rows["gated"], down)
-        kernels.normalise(arrays["hidden"], self._epsilon, arrays["normed"])
+            gate(arrays["gate_up"], arrays["gated"])
+            torch.mm(rows["gated"], down, out=rows["change"])
+            add_and_normalise(stream, change, self._ones, self._epsilon, normed)
         torch.mm(rows["normed"], self._output, out=rows["logits"])
-        kernels.log_softmax(arrays["logits"], self._masked, nodes, trie.logprobs)
+        kernels.log_softmax(arrays["logits"], self._mask, nodes, trie.logprobs)
         trie.has_row[nodes] = True
         if with_values:
             value_logits = self._value_head(rows["normed"] * self._gain)
