@@ -41,6 +41,23 @@ def _token(choices, logprobs, node, place):
 
 
 @njit(cache=True)
+def seeds_after(seeds, tokens, lengths):
+    """seeds uint64 [C] of states become those of the states after steps tokens [C, S] of `lengths` [C]."""
+    for c in range(seeds.size):
+        for t in range(lengths[c]):
+            seeds[c] = splitmix64(seeds[c] ^ np.uint64(tokens[c, t]))
+
+
+@njit(cache=True)
+def mixed(keys, trees):
+    """uint64 [C]: keys [C] mixed with the trees [C] that they belong to; never 0."""
+    out = np.empty(keys.size, np.uint64)
+    for c in range(keys.size):
+        out[c] = max(splitmix64(keys[c] ^ splitmix64(np.uint64(trees[c]))), np.uint64(1))
+    return out
+
+
+@njit(cache=True)
 def _find_child(entries, entry, place):
     child = entries[entry].first_child
     while child != NO_ENTRY and entries[child].place != place:

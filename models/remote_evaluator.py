@@ -23,8 +23,8 @@ from mcts.types import NO_KEY, Draw, Expansion, Roots
 from models.lineage import Lineage, digest
 from models.remote import Answer, RemoteError, RemotePolicy
 from models.remote_answers import Request
-from models.states import NO_STEP, State, next_state
-from tasks.base import NEWLINE, Problem, Task
+from models.states import State, next_state
+from tasks.base import NEWLINE, NO_STEP, Problem, Task
 
 RAW_VALUE = 0.5  # of every state: no server reports values
 LEAST_UNSEEN = 1e-12  # probability mass that a node keeps until it is declared exhausted

@@ -119,8 +119,8 @@ class StepSampler:
         Each slot has its own account: two slots at one node may hand out the same step.
         """
         count = len(starts)
-        self._entries = _grown(self._entries, self._n_entries, count)
-        self._slots = _grown(self._slots, self._n_slots, count)
+        self._entries = grown(self._entries, self._n_entries, count)
+        self._slots = grown(self._slots, self._n_slots, count)
         slots = np.arange(self._n_slots, self._n_slots + count, dtype=np.int32)
         roots = np.arange(self._n_entries, self._n_entries + count, dtype=np.int32)
         entries = np.zeros(count, ENTRY)
@@ -159,7 +159,7 @@ class StepSampler:
         column = np.arange(k)
         for active in self._relay(slots, k, counts > 0):
             part, part_times, part_counts = beams[active], times[active], counts[active]
-            self._entries = _grown(self._entries, self._n_entries, part.size)
+            self._entries = grown(self._entries, self._n_entries, part.size)
             self._n_entries = kernels.sample_level(
                 *self._tables(), part, part_times, part_counts, *self._rows(), *self._limits, self._draw_number
             )
@@ -178,7 +178,7 @@ class StepSampler:
         current = current[leaves]
         for active in self._relay(slots[leaves], 1, self._entries["node"][current] != ENDED):
             part = current[active]
-            self._entries = _grown(self._entries, self._n_entries, len(part))
+            self._entries = grown(self._entries, self._n_entries, len(part))
             self._n_entries = kernels.best_level(*self._tables(), part, *self._rows(), *self._limits, self._draw_number)
             current[active] = part
             self._compute(part)
@@ -253,13 +253,13 @@ class StepSampler:
         )
 
 
-def _grown(records: np.ndarray, used: int, more: int) -> np.ndarray:
-    """`records` with room for `more` after the first `used`, doubled if need be."""
-    capacity = len(records)
+def grown(rows: np.ndarray, used: int, more: int) -> np.ndarray:
+    """`rows` with room for `more` after the first `used`, doubled if need be; zeros there."""
+    capacity = len(rows)
     while capacity < used + more:
         capacity *= 2
-    if capacity == len(records):
-        return records
-    grown = np.zeros(capacity, records.dtype)
-    grown[:used] = records[:used]
-    return grown
+    if capacity == len(rows):
+        return rows
+    larger = np.zeros((capacity, *rows.shape[1:]), rows.dtype)
+    larger[:used] = rows[:used]
+    return larger

@@ -10,9 +10,7 @@ import numpy as np
 from models.codec import Codec
 from models.kernels import NO_NODE
 from models.trie import TokenTrie
-from tasks.base import Problem, Task, Verdict
-
-NO_STEP = Verdict(reward=0.0, terminal=False, legal=True, reason="no step yet")
+from tasks.base import NO_STEP, Problem, Task, Verdict
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -48,6 +48,9 @@ class Verdict:
     reason: str  # one short line for a person: "7+13 is 20, not 21"
 
 
+NO_STEP = Verdict(reward=0.0, terminal=False, legal=True, reason="no step yet")
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerKey:
     """Gold answers by problem id. Held by scorers only, after a search has ended."""
@@ -65,6 +68,37 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+ILLEGAL, GOES_ON, WRONG, SOLVED = range(4)  # what a `TokenJudge` says of a step; all but GOES_ON are terminal
+
+
+class TokenJudge(Protocol):
+    """`Task.advance` for many steps at once, in the task's own tokens: for searches whose model is faster than Python.
+
+    Only for a task whose context is the prompt and all steps, where equal states lie equally deep and no legal chain can be
+    longer than `max_steps`. A state is a row of int32 [W]. Legend: C steps, S tokens of the longest.
+    """
+
+    state_width: int  # W
+
+    def roots(self, problems: Sequence[Problem]) -> np.ndarray:
+        """int32 [B, W]: the state before any step of each problem."""
+        ...
+
+    def judge(self, states: np.ndarray, tokens: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes int8 [C] of steps tokens int32 [C, S], newline included in `lengths` [C], taken in states int32 [C, W], and
+        the states after those that go on, int32 [C, W].
+        """
+        ...
+
+    def keys(self, states: np.ndarray) -> np.ndarray:
+        """uint64 [C]: equal for states that `Task.state_key` says are equal, a good hash otherwise."""
+        ...
+
+    def state(self, row: np.ndarray) -> tuple:
+        """The task's own form of a state."""
+        ...
 
 
 class Task(ABC):
@@ -145,6 +179,10 @@ class Task(ABC):
     @abstractmethod
     def state_key(self, problem: Problem, state: tuple) -> bytes | None:
         """Equal keys = equal states of this problem. None: never merge."""
+
+    def token_judge(self) -> TokenJudge | None:
+        """A compiled form of `advance`, where there is one."""
+        return None
 
     @abstractmethod
     def random_play(self, split: Split, n: int, rng: np.random.Generator, *, rules_only: bool = False) -> Rows:

@@ -19,7 +19,8 @@ from struct import pack
 import numpy as np
 
 from . import countdown_play as play
-from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
+from .base import NEWLINE, NO_STEP, Problem, Rows, Split, Task, TaskError, Verdict
+from .countdown_judge import CountdownJudge
 from .countdown_space import CountdownSpace, Ranges, build_space, identity, reachable, wide_ranges
 from .splits import check_fraction, check_int, draw_distinct, keyed_permutation, split_code
 
@@ -30,7 +31,6 @@ VALUE_TRIES = 8  # see `value_rows`
 ECHO = 24  # longest word of hostile text that a reason repeats
 
 STEP_ON = Verdict(reward=0.0, terminal=False, legal=True, reason="")
-NO_STEP = Verdict(reward=0.0, terminal=False, legal=True, reason="no step yet")
 
 
 class Countdown(Task):
@@ -160,6 +160,9 @@ class Countdown(Task):
     def advance(self, problem: Problem, state: tuple, step: str) -> tuple[Verdict, tuple | None]:
         _, verdict, after = self._judge(state, problem.data[1], step)
         return verdict, after
+
+    def token_judge(self) -> CountdownJudge:
+        return CountdownJudge(self.numbers)
 
     def verdict(self, problem: Problem, steps: Sequence[str]) -> Verdict:
         state, verdict = self.initial_state(problem), NO_STEP

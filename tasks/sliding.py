@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import sliding_kernels as kernels
-from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
+from .base import NEWLINE, NO_STEP, Problem, Rows, Split, Task, TaskError, Verdict
 from .sliding_space import Board, distance, distance_table, split_goals, start_board, starts_within
 from .splits import check_fraction, check_int, draw_distinct, split_code
 
@@ -23,7 +23,6 @@ DEV_SHARE = 0.25  # of the held-out goals; the rest is test
 SMALL_SQUARES = 6  # boards up to here have the small defaults
 
 STEP_ON = Verdict(reward=0.0, terminal=False, legal=True, reason="")
-NO_STEP = Verdict(reward=0.0, terminal=False, legal=True, reason="no step yet")
 SOLVED = Verdict(reward=1.0, terminal=True, legal=True, reason="the goal is reached")
 
 

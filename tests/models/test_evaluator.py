@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import mcts
+import models
 from mcts.types import NO_KEY
+from models.books import StateBook, TokenBook
+from models.checkpoint import load_checkpoint
 from models.evaluator import ModelEvaluator
 from models.policy_value import tiny_llama
 from models.trie import TokenTrie
@@ -216,3 +222,41 @@ def test_the_real_model_on_a_real_task_agrees_with_teacher_forcing():
     for row, handle in enumerate(x.handles.tolist()):
         context = task.encode(task.prompt(problems[evaluator.tree(handle)]))
         assert x.logprobs[row] == pytest.approx(chain_logprob(trie, context, evaluator.tokens(handle)), abs=1e-3)
+
+
+class ReadAloud(Countdown):
+    """Countdown without its compiled judge."""
+
+    def token_judge(self):
+        return None
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize(
+    "rule", [mcts.BestFirst(n_candidates=4, rollout=True), mcts.PUCT(n_candidates=3)], ids=["best_first", "puct"]
+)
+def test_a_compiled_judge_gives_the_same_trees(rule, temperature):
+    """Trees, texts, states and verdicts, over steps judged well and badly, merged states, unfinished steps and solutions."""
+    model, _, _ = load_checkpoint(Path(models.__file__).parent / "shipped" / "countdown3")
+    found = []
+    for task, book in ((Countdown(), TokenBook), (ReadAloud(), StateBook)):
+        evaluator = ModelEvaluator(model, task, seed=3, temperature=temperature)
+        assert isinstance(evaluator._book, book)
+        roots = evaluator.begin(task.problems("dev", 8, seed=4))
+        result = mcts.search(roots, evaluator, rule, mcts.Budget(tokens=500), wave_size=2, seed=1)
+        store, handles = result.store, range(int(result.store.edge_handles.max()) + 1)
+        texts = [(evaluator.steps(h), evaluator.step_text(h), evaluator.tokens(h)) for h in handles]
+        judged = [(evaluator.verdict(h), evaluator.state(h), evaluator.tree(h), evaluator.parent(h)) for h in handles]
+        edges = [store.edges[name].tolist() for name in ("parent", "child", "logprob", "visits")]
+        found.append((texts, judged, edges, store.nodes["raw_value"].tolist(), result.tokens.tolist()))
+    assert found[0] == found[1]
+    verdicts = [judged[0] for judged in found[0][1]]
+    assert {(v.legal, v.terminal, v.reward) for v in verdicts} >= {
+        (True, False, 0),
+        (False, True, 0),
+        (True, True, 0),
+        (True, True, 1),
+    }
+    live = sum(judged[1] is not None for judged in found[0][1])
+    assert live - 8 > len(set(found[0][2][1])) - sum(v.terminal for v in verdicts), "no state was merged"
+    assert any("unfinished" in v.reason for v in verdicts)

@@ -198,10 +198,11 @@ def test_a_search_with_the_real_model_is_judged_and_repeats_bit_for_bit(real, ta
         result = mcts.search(
             evaluator.begin(problems), evaluator, mcts.BestFirst(n_candidates=4), mcts.Budget(tokens=150), wave_size=2
         )
-        found.append([evaluator.steps(handle) for handle in range(len(evaluator._records))])
+        handles = range(int(result.store.edge_handles.max()) + 1)
+        found.append([evaluator.steps(handle) for handle in handles])
         for tree in range(3):
             assert result.tokens[tree] >= 150 or result.solved[tree]
-        for handle in range(3, len(evaluator._records)):
+        for handle in handles[3:]:
             problem = problems[evaluator.tree(handle)]
             verdict = task.verdict(problem, evaluator.steps(handle))
             assert (verdict.reward, verdict.legal) == (
