@@ -41,7 +41,7 @@ class _BFloat(ir.Type):
 _BFLOATS = ir.VectorType(_BFloat(), PAIRS)
 
 
-def _multiply(builder, total, a, b):
+def multiply_pairs(builder, total, a, b):
     """total + a[2i] b[2i] + a[2i + 1] b[2i + 1] in lane i."""
     kind = ir.FunctionType(_FLOATS, [_FLOATS, _BFLOATS, _BFLOATS])
     name = "llvm.x86.avx512bf16.dpbf16ps.512"
@@ -143,7 +143,7 @@ def _dots(typing_context, q, i, keys, out, o, scale, pairs):
         totals = [ir.Constant(_FLOATS, [0.0] * BLOCK)] * _CHAINS
         for p in range(count * BLOCK):
             word = _spread(builder, _load(builder, query, p, 2))
-            totals[p % _CHAINS] = _multiply(builder, totals[p % _CHAINS], _load(builder, keys, p, 64), word)
+            totals[p % _CHAINS] = multiply_pairs(builder, totals[p % _CHAINS], _load(builder, keys, p, 64), word)
         total = builder.fadd(builder.fadd(totals[0], totals[1]), builder.fadd(totals[2], totals[3]))
         undefined = ir.Constant(_FLOATS, ir.Undefined)
         single = builder.insert_element(undefined, arguments[5], _WORD(0))
@@ -169,7 +169,7 @@ def _mix(typing_context, weights, i, values, out, o, pairs):
         for c in range(2 * count):
             total = _load(builder, target, c, 4)
             for p in range(BLOCK // 2):
-                total = _multiply(builder, total, _load(builder, values, p * 2 * count + c, 64), spread[p])
+                total = multiply_pairs(builder, total, _load(builder, values, p * 2 * count + c, 64), spread[p])
             builder.store(total, builder.gep(target, [ir.Constant(_INDEX, c)])).align = 4
         return context.get_dummy_value()
 

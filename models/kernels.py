@@ -6,8 +6,6 @@ C-contiguous; results are written into the arguments named so.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
@@ -144,22 +142,3 @@ def slots_of_paths(parents, depths, slot_of, nodes, uses, clock, out):
             out[i, t] = slot
             uses[slot] = (np.int64(clock) << 20) - t
             node = parents[node]
-
-
-# ---- rows of log-probabilities --------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def log_softmax(logits, mask, nodes, out):
-    """Rows `nodes` [B] of out [cap, V]: log-probabilities of logits [B, V] + mask [V], whose entries are 0 or -inf."""
-    for b in range(logits.shape[0]):
-        row, target = logits[b], out[nodes[b]]
-        for v in range(mask.size):
-            row[v] += mask[v]
-        top = largest(row)
-        total = np.float32(0.0)
-        for v in range(mask.size):
-            total += fast_exp(row[v] - top)
-        shift = np.float32(top + math.log(total))
-        for v in range(mask.size):
-            target[v] = row[v] - shift

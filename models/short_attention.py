@@ -49,13 +49,10 @@ def _widths(size: int) -> list[int]:
 
 def _load(builder, pointer, offset: int, width: int):
     """`width` floats from pointer + offset on, zeros in the lanes beyond."""
-    kind = ir.VectorType(ir.FloatType(), width)
-    at = builder.bitcast(builder.gep(pointer, [ir.Constant(_INDEX, offset)]), kind.as_pointer())
-    value = builder.load(at)
-    value.align = 4
+    value = _floats(builder, pointer, offset, width)
     if width == LANES:
         return value
-    zeros = ir.Constant(kind, [0.0] * width)
+    zeros = ir.Constant(value.type, [0.0] * width)
     order = [min(i, width) for i in range(LANES)]  # lane `width` is the first of the zeros
     return builder.shuffle_vector(value, zeros, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
 
@@ -272,8 +269,8 @@ def attend(qkv, slots, positions, paths, cos, sin, kv, layer, n_heads, n_kv_head
     """out [N, H E]: attention of each row over its own path; its turned key and its value are stored on the way.
 
     qkv [N, (H + 2G) E]: q already scaled; slots, positions int32 [N]; paths int32 [N, T]: slots of each path, the row's own
-    last; cos, sin [positions, E / 2]; kv float32 [layers, S, 2, G E]. Rows are in an order in which ancestors come first.
-    heads, lanes: any tuples of `head_block(H)` and E items. qkv and out: float32, or the bits of bfloat16.
+    last; cos, sin [positions, E / 2]; kv [layers, S, 2, G E]. Rows are in an order in which ancestors come first; rows of qkv
+    may be longer. heads, lanes: any tuples of `head_block(H)` and E items. qkv, kv and out: float32, or the bits of bfloat16.
     """
     size, block, half = len(lanes), len(heads), len(lanes) // 2
     width, stride = n_kv_heads * size, 2 * n_kv_heads * size

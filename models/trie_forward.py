@@ -1,6 +1,6 @@
 """How new nodes of a token trie get their log-probabilities and values: three forwards behind one contract.
 
-`LlamaForward` computes a small float32 Llama node by node: keys and values of ancestors are read where they lie in the trie's
+`LlamaForward` computes a small Llama node by node: keys and values of ancestors are read where they lie in the trie's
 arena, so that a wave of nodes of any depths is one batch without padding. `CausalForward` (`models.causal_forward`) does so for
 any causal LM through transformers' own layers. `PrefixForward` runs what neither serves over whole prefixes: slow and correct.
 
@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from models import kernels
+from models import attention_bf16, tile_kernels
 from models.causal_forward import CausalForward, UnservedError, final_hidden
 from models.choices import WHOLE, RowFiller
-from models.fused_llama import add_and_normalise, gate
-from models.short_attention import attend, head_block
+from models.short_attention import head_block
+from models.tree_attention import seen_by_numpy
 from tasks.base import BOS_ID, PAD_ID, UNK_ID
 
 if TYPE_CHECKING:
@@ -65,13 +65,14 @@ def forward_for(
 
     `vocabulary_size`: tokens that may be sampled; ids above it are padding of the embedding. None: all of the trunk's.
     The policy is pi(token | path, token not in `masked`): masked logits are dropped *before* normalising. `settings` go to
-    `CausalForward`. A trunk that it cannot serve is run over whole prefixes, which is slow, and a warning says so once.
+    `CausalForward`, but for `autocast` (the type of the products, else the model's `inference_dtype`), which both know. A trunk
+    that neither can serve is run over whole prefixes, which is slow, and a warning says so once.
     """
     size = vocabulary_size or model.trunk.config.get_text_config().vocab_size
-    if is_plain_llama(model.trunk) and size <= WHOLE and not settings:
-        return LlamaForward(model, size, masked)
     if getattr(model, "inference_dtype", None) is not None:
         settings = {"autocast": model.inference_dtype} | settings
+    if is_plain_llama(model.trunk) and size <= WHOLE and settings.keys() <= {"autocast"}:
+        return LlamaForward(model, size, masked, **settings)
     key = (size, masked, *sorted(settings.items()))
     made = vars(model).setdefault("_forwards", {})
     if key in made:
@@ -107,14 +108,21 @@ def is_plain_llama(trunk: torch.nn.Module) -> bool:
 
 
 class LlamaForward:
-    """A Llama forward for trie nodes; equal to the trunk's own on every path up to float32 rounding."""
+    """A Llama forward for trie nodes; equal to the trunk's own on every path up to rounding."""
 
     keeps_some = False
-    kv_dtype = torch.float32
     device = torch.device("cpu")
 
-    def __init__(self, model, vocabulary_size: int, masked: tuple[int, ...] = NEVER_SAMPLED, batch_rows: int = 512):
-        """`batch_rows`: nodes a batch; activations of one batch should fit the second-level cache."""
+    def __init__(
+        self,
+        model,
+        vocabulary_size: int,
+        masked: tuple[int, ...] = NEVER_SAMPLED,
+        batch_rows: int = 512,
+        autocast: torch.dtype | None = None,
+    ):
+        """`autocast`: torch.bfloat16 multiplies, and keeps keys and values, in bfloat16 where the CPU multiplies pairs of it;
+        sums, norms, softmax and what goes on from layer to layer stay float32."""
         config = model.trunk.config
         self.vocabulary_size = self.row_width = vocabulary_size
         self.kv_shape = (config.num_hidden_layers, config.num_key_value_heads * config.head_dim)
@@ -123,26 +131,16 @@ class LlamaForward:
         self._model = model
         self._mask = np.zeros(vocabulary_size, np.float32)
         self._mask[[token for token in masked if token < vocabulary_size]] = -np.inf
-        self._ones = np.ones(config.hidden_size, np.float32)  # gains are folded into the matrices
-        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self._shape = (self._heads, self._kv_heads, (0,) * head_block(self._heads), (0,) * config.head_dim)
+        heads, even = config.num_attention_heads, (config.hidden_size, config.intermediate_size)
+        wanted = autocast == torch.bfloat16 and attention_bf16.AVAILABLE
+        self._pairs = wanted and not any(size % 2 for size in even)
+        self.kv_dtype = torch.bfloat16 if self._pairs else torch.float32
+        self._sizes = (heads, config.num_key_value_heads, config.intermediate_size)
+        self._lanes = (0,) * head_block(heads), (0,) * config.head_dim
         self._epsilon = np.float32(config.rms_norm_eps)
         inverse_frequency = model.trunk.model.rotary_emb.inv_freq.double().numpy()
         angles = np.outer(np.arange(self.max_positions), inverse_frequency)
-        self._cos, self._sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-        self._buffers = {
-            name: torch.empty(batch_rows, width)
-            for name, width in {
-                "stream": config.hidden_size,
-                "change": config.hidden_size,
-                "normed": config.hidden_size,
-                "qkv": (self._heads + 2 * self._kv_heads) * config.head_dim,
-                "mixed": self._heads * config.head_dim,
-                "gate_up": 2 * config.intermediate_size,
-                "gated": config.intermediate_size,
-                "logits": vocabulary_size,
-            }.items()
-        }
+        self._angles = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         self.refresh()
 
     @torch.no_grad()
@@ -151,48 +149,33 @@ class LlamaForward:
         trunk = self._model.trunk
         scale = trunk.config.head_dim**-0.5
         self._embedding = trunk.get_input_embeddings().weight.detach().clone().numpy()
-        self._layers = []
+        matrices = []
         for layer in trunk.model.layers:
             attention, mlp = layer.self_attn, layer.mlp
             qkv = torch.cat((attention.q_proj.weight * scale, attention.k_proj.weight, attention.v_proj.weight))
-            gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
-            self._layers.append(
-                (
-                    (qkv * layer.input_layernorm.weight).T.contiguous(),  # [D, (H + 2G) E]
-                    attention.o_proj.weight.T.contiguous(),  # [H E, D]
-                    (gate_up * layer.post_attention_layernorm.weight).T.contiguous(),  # [D, 2F]
-                    mlp.down_proj.weight.T.contiguous(),  # [F, D]
-                )
-            )
+            gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)) * layer.post_attention_layernorm.weight
+            matrices += [qkv * layer.input_layernorm.weight, attention.o_proj.weight, gate_up, mlp.down_proj.weight]
         self._gain = trunk.model.norm.weight.detach().clone()
-        output = trunk.get_output_embeddings().weight[: self.vocabulary_size]
-        self._output = (output * self._gain).T.contiguous()  # [D, V]
+        matrices.append(trunk.get_output_embeddings().weight[: self.vocabulary_size] * self._gain)
+        blocks = [tile_kernels.packed(matrix.numpy(), self._pairs) for matrix in matrices]
+        starts = np.cumsum([0, *map(len, blocks), 0, 0])
+        self._starts = starts.reshape(-1, 4)  # [layers + 1, 4]; the logits' is the first of the last row
+        self._weights = np.concatenate(blocks)
         self._value_head = copy.deepcopy(self._model.value_head)
 
     @torch.no_grad()
     def __call__(
         self, trie: TokenTrie, nodes: np.ndarray, paths: np.ndarray, wanted: np.ndarray, with_values: bool
     ) -> None:
-        rows = {name: buffer[: len(nodes)] for name, buffer in self._buffers.items()}
-        arrays = {name: buffer.numpy() for name, buffer in rows.items()}
-        stream, normed, change = arrays["stream"], arrays["normed"], arrays["change"]
-        slots, positions, kv = trie.kv.slot_of[nodes], trie.depths[nodes], trie.kv.kv.numpy()
-        np.take(self._embedding, trie.tokens[nodes], axis=0, out=stream, mode="clip")
-        add_and_normalise(stream, change[:0], self._ones, self._epsilon, normed)
-        for i, (qkv, output, gate_up, down) in enumerate(self._layers):
-            torch.mm(rows["normed"], qkv, out=rows["qkv"])
-            attend(arrays["qkv"], slots, positions, paths, self._cos, self._sin, kv, i, *self._shape, arrays["mixed"])
-            torch.mm(rows["mixed"], output, out=rows["change"])
-            add_and_normalise(stream, change, self._ones, self._epsilon, normed)
-            torch.mm(rows["normed"], gate_up, out=rows["gate_up"])
-            gate(arrays["gate_up"], arrays["gated"])
-            torch.mm(rows["gated"], down, out=rows["change"])
-            add_and_normalise(stream, change, self._ones, self._epsilon, normed)
-        torch.mm(rows["normed"], self._output, out=rows["logits"])
-        kernels.log_softmax(arrays["logits"], self._mask, nodes, trie.logprobs)
+        final = np.empty((len(nodes), self._embedding.shape[1]), np.float32)
+        tile_kernels.forward(
+            trie.tokens[nodes], nodes, trie.kv.slot_of[nodes], trie.depths[nodes], paths, self._embedding, self._weights,
+            self._starts, self._sizes, *self._lanes, *self._angles, self._epsilon, self._mask, seen_by_numpy(trie.kv.kv),
+            final, trie.logprobs,
+        )  # fmt: skip
         trie.has_row[nodes] = True
         if with_values:
-            value_logits = self._value_head(rows["normed"] * self._gain)
+            value_logits = self._value_head(torch.from_numpy(final) * self._gain)
             trie.values[nodes] = torch.sigmoid(value_logits).reshape(-1).numpy()
 
 

@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 import mcts
 from models.checkpoint import weights_hash
+from models.codec import codec_of
 from models.evaluator import ModelEvaluator
 from models.rollout import Rollout, rollouts
+from models.trie_forward import TrieForward, forward_for, is_plain_llama
 from selfplay.chains import RowBuilder
 from selfplay.config import ActorConfig
 from selfplay.randomness import derived_seed, generator
@@ -101,7 +104,8 @@ def draw_problems(
     while len(hard) < n and at < len(tried):
         batch = tried[at : at + n]
         at += len(batch)
-        for problem, chains in zip(batch, rollouts(model, task, batch, 1, temperature=0.0, seed=0), strict=True):
+        found = rollouts(model, task, batch, 1, temperature=0.0, seed=0, forward=acting_forward(model, task, config))
+        for problem, chains in zip(batch, found, strict=True):
             tokens += chains[0].tokens
             if chains[0].verdict.reward < 1:
                 hard.append(problem)
@@ -112,7 +116,11 @@ def searched(model, task, problems, config, rng, origin, trust_value) -> Experie
     """Tree search that goes on after the first solution; rows by graph backup."""
     builder, traces = RowBuilder(task), []
     evaluator = ModelEvaluator(
-        model, task, temperature=config.temperature, seed=derived_seed(origin.seed, "search", origin.iteration)
+        model,
+        task,
+        temperature=config.temperature,
+        seed=derived_seed(origin.seed, "search", origin.iteration),
+        forward=acting_forward(model, task, config),
     )
     rule = make_rule(config, task)
     generated = solved = 0
@@ -150,9 +158,11 @@ def sampled(model, task, problems, config, rng, origin) -> Experience:
     good: list[list[Rollout]] = [[] for _ in problems]
     bad: list[list[Rollout]] = [[] for _ in problems]
     active, round_ = np.arange(len(problems)), 0
+    forward = acting_forward(model, task, config)
     while len(active):
         seed = derived_seed(origin.seed, "star", origin.iteration, round_)
-        batch = rollouts(model, task, [problems[i] for i in active], SAMPLES, temperature=config.temperature, seed=seed)
+        some = [problems[i] for i in active]
+        batch = rollouts(model, task, some, SAMPLES, temperature=config.temperature, seed=seed, forward=forward)
         for i, chains in zip(active, batch, strict=True):
             for chain in chains:
                 if paid[i] < config.tokens:
@@ -179,6 +189,14 @@ def _star_rows(builder, task, problem, good, bad, config, rng) -> None:
     states = [chain.steps[:k] for chain in bad for k in range(1, len(chain.steps))]
     for k in rng.permutation(len(states))[: config.losing_rows]:
         builder.state(problem, states[k], 0.0)
+
+
+def acting_forward(model, task: Task, config: ActorConfig) -> TrieForward:
+    """How the acting net is computed: a pretrained one in its own way, one trained from scratch as `actor.dtype` says."""
+    codec = codec_of(model, task)
+    from_scratch = model.tokenizer is None and is_plain_llama(model.trunk)
+    settings = {"autocast": torch.bfloat16} if from_scratch and config.dtype == "auto" else {}
+    return forward_for(model, codec.vocabulary_size, codec.masked, **settings)
 
 
 def make_rule(config: ActorConfig, task: Task) -> mcts.Rule:

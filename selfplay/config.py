@@ -68,6 +68,7 @@ class ActorConfig:
     rollout: bool | None = None  # best_first follows a new step to its end; None: where steps cannot be undone
     wave: int = 4  # leaves of one tree in flight
     temperature: float = 1.0  # of the candidate sampler
+    dtype: str = "auto"  # of the acting net's products; auto: bfloat16 where the CPU multiplies pairs of it | float32
     discount: float = 1.0  # value target of a proven state is discount^distance; 1 where states can die
     full_share: float = 1.0  # playout-cap randomisation: share of problems searched with the full budget ...
     cheap_tokens: int = 100  # ... the others get this and teach the value only
@@ -156,6 +157,7 @@ def check_config(config: SelfplayConfig) -> None:
     choices = {
         "actor.rule": (config.actor.rule, ("best_first", "puct", "proportional", "gumbel")),
         "actor.draw": (config.actor.draw, ("sample", "best")),
+        "actor.dtype": (config.actor.dtype, ("auto", "float32")),
         "actor.policy_target": (config.actor.policy_target, ("shortest", "completed_q", "visits")),
         "learner.optimizer": (config.learner.optimizer, ("muon", "adamw")),
         "learner.fill": (config.learner.fill, FILLS),

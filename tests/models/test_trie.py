@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from models import attention_bf16
 from models.causal_forward import CausalForward
 from models.policy_value import PolicyValueLM
 from models.trie import TokenTrie, TrieError
@@ -68,6 +69,28 @@ def test_llama_forward_equals_teacher_forcing_through_transformers(kv_heads, rng
     forward = forward_for(model)
     assert isinstance(forward, LlamaForward)
     assert_equals_the_model(grown_trie(TokenTrie(forward), rng), model)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@pytest.mark.skipif(not attention_bf16.AVAILABLE, reason="the CPU does not multiply pairs of bfloat16")
+def test_bfloat16_products_are_close_and_do_not_depend_on_the_batch(kv_heads, rng):
+    model = llama(kv_heads)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    exact = grown_trie(TokenTrie(LlamaForward(model, V)), np.random.default_rng(5))
+    tries = [
+        grown_trie(
+            TokenTrie(LlamaForward(model, V, batch_rows=rows, autocast=torch.bfloat16)), np.random.default_rng(5)
+        )
+        for rows in (512, 7)
+    ]
+    n = exact.n_nodes
+    assert tries[0].kv.kv.dtype == torch.bfloat16
+    np.testing.assert_array_equal(tries[0].logprobs[:n], tries[1].logprobs[:n])
+    np.testing.assert_allclose(tries[0].logprobs[:n, 3:], exact.logprobs[:n, 3:], atol=0.05)
+    assert np.abs(tries[0].logprobs[:n, 3:] - exact.logprobs[:n, 3:]).max() > 1e-5
+    np.testing.assert_allclose(tries[0].values[:n], exact.values[:n], atol=0.01)
 
 
 def test_a_wave_larger_than_the_batch_is_computed_in_order(rng):
