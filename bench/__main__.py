@@ -1,7 +1,8 @@
 """Measure the engine against its peers, on one thread.
 
     python -m bench [run_dir=DIR]             every bench at short settings, a minute or two each
-    python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate, store, merging, engine
+    python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate, store, merging, engine,
+                                              acting
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/compare.py
 
 With run_dir, each bench also writes its figures to DIR/NAME.json. Exit code 2: refused, with one line that says why.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import command, compare, engine, generate, merging, store, train
+from bench import acting, command, compare, engine, generate, merging, store, train
 
 BENCHES: dict[str, command.Bench] = {
     "train": train.main,
@@ -20,6 +21,7 @@ BENCHES: dict[str, command.Bench] = {
     "store": store.main,
     "merging": merging.main,
     "engine": engine.main,
+    "acting": acting.main,
 }
 ON_DEMAND: dict[str, command.Bench] = {"compare": compare.main}  # these need to be told what to measure
 SHORT = {
@@ -28,6 +30,7 @@ SHORT = {
     "store": ("shapes=4x1x256,4x64x256", "largest=1e6", "rounds=2"),
     "merging": ("problems=60", "nodes=100"),
     "engine": ("leaves=16", "depths=8", "steps=20", "methods=ours,batched,slab", "rounds=1"),
+    "acting": ("turns=2",),
 }
 
 

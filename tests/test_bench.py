@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+from pathlib import Path
 
 import pytest
 
 from bench.__main__ import BENCHES, SHORT, main
+from bench.acting import ratio
 from bench.command import UsageError, settings
 from tests.models.test_pretrained import write_folder
 
@@ -64,6 +67,25 @@ def test_merging_saves_nodes(tmp_path):
     assert any(row["merged"] > row["tree"] for row in solved.values())
 
 
+def test_acting_is_measured_against_another_checkout(tmp_path, capsys):
+    here = Path(__file__).resolve().parent.parent
+    assert main(["acting", f"run_dir={tmp_path}", f"before={here}", "turns=2", "rounds=1", "problems=4"]) == 0
+    kinds = json.loads((tmp_path / "acting.json").read_text())["kinds"]
+    assert list(kinds) == ["before", "float32", "auto"]
+    for kind in kinds.values():
+        assert kind["tokens_per_cpu_s"] > 0 < kind["outside_forward"] < 1
+    mean, low, high = kinds["auto"]["over_before"]
+    assert low <= mean <= high
+    assert f"before {mean:.2f}" in capsys.readouterr().out
+
+
+def test_a_ratio_has_the_interval_of_students_t():
+    mean, low, high = ratio([2.0, 8.0, 4.0], [1.0, 2.0, 2.0])
+    assert mean == pytest.approx(2 ** (4 / 3))
+    assert math.log2(high / mean) == pytest.approx(4.30 * (1 / 3) ** 0.5 / 3**0.5)
+    assert mean / low == pytest.approx(high / mean)
+
+
 def test_without_a_name_every_bench_runs_at_short_settings(monkeypatch):
     called = []
     for name, bench in list(BENCHES.items()):
@@ -98,6 +120,7 @@ def _recorder(name, bench, called):
         (["engine", "leaves=0"], "leaves=0"),
         (["engine", "ends=never"], "never"),
         (["engine", "model=nowhere"], "nowhere"),
+        (["acting", "before=nowhere"], "nowhere"),
     ],
 )
 def test_a_bad_command_line_is_refused_with_one_line(arguments, word, capsys):
