@@ -57,7 +57,8 @@ def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
     logs = np.log(np.array(ours) / np.array(theirs))
     n = len(logs)
     half = T_95[min(n - 1, max(T_95))] * logs.std(ddof=1) / math.sqrt(n) if n > 1 else math.inf
-    return tuple(math.exp(x) if x < 700 else math.inf for x in (logs.mean(), logs.mean() - half, logs.mean() + half))
+    mean = float(logs.mean())
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half) if half < math.inf else math.inf
 
 
 def main(run_dir: str = "", before: str = "", turns: int = 5, rounds: int = 3, problems: int = 128) -> dict[str, Any]:
