@@ -1,8 +1,9 @@
-"""Matrix products of a frozen model on a CPU: weights packed once into the blocks that oneDNN computes with.
+"""Matrix products of a frozen model on a CPU: weights packed once into the blocks that they are computed in.
 
 torch packs the weights of a bfloat16 or float32 product anew in every call, which costs more than the product itself where a
-batch has few rows: with weights packed ahead 16 rows of a 135 M model take half of the time (docs/results/engine.md). The
-result of a row does not depend on how many rows are computed beside it, bit for bit, which a test holds.
+batch has few rows. On one thread of a CPU with 512-bit vectors products are those of `models.block_kernels`, at the core's peak
+for few rows too (docs/results/engine.md); elsewhere oneDNN's, packed ahead. The result of a row does not depend on how many
+rows are computed beside it, bit for bit, which a test holds.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import copy
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-ROWS = 64  # rows that the blocks are chosen for; others work too
+from models import block_kernels
+
+ROWS = 64  # rows that oneDNN's blocks are chosen for; others work too
 SPLIT = 1024  # terms beyond which oneDNN adds up the product of a single row in another order than that of several
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -25,24 +29,51 @@ def can_pack() -> bool:
 
 
 class PackedLinear(nn.Module):
-    """y = x W^T + b for a frozen W [out, in], held in packed form beside the original."""
+    """y = x W^T + b for a frozen W [out, in], held in packed form."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None):
-        """`dtype`: to compute in and to return, float32 or bfloat16; None: the weight's own."""
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None, *, own: bool | None = None
+    ):
+        """`dtype`: to compute in and to return, float32 or bfloat16; None: the weight's own.
+        `own`: by this project's kernels; None: where they serve `dtype`, and torch computes in one thread.
+        """
         super().__init__()
         self.weight = weight.detach()  # read for its type and shape only
         self.dtype = dtype or weight.dtype
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.to(self.dtype).contiguous(), ROWS)
+        rounded = self.weight.to(self.dtype)
+        pairs = self.dtype == torch.bfloat16
+        served = block_kernels.fast(pairs) and self.weight.shape[1] % 2 == 0
+        self._own = served and (torch.get_num_threads() == 1 if own is None else own)
         self.bias = None if bias is None else bias.detach().to(self.dtype)
+        if self._own:
+            self._blocks = block_kernels.packed(rounded.float().numpy(), pairs)
+            self._addend = np.zeros(block_kernels.whole(len(weight)), np.float32)
+            if self.bias is not None:
+                self._addend[: len(weight)] = self.bias.float().numpy()
+        else:
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(rounded.contiguous(), ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
         x = x.to(self.dtype)
+        if self._own:
+            return self._by_blocks(x)
         if x.numel() > x.shape[-1] or x.shape[-1] <= SPLIT:
             return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
         pair = x.expand(*x.shape[:-2], 2, x.shape[-1]) if x.ndim > 1 else x.expand(2, -1)
         two = torch.ops.mkldnn._linear_pointwise(pair.contiguous(), self._packed, self.bias, "none", [], "")
         return two[..., :1, :] if x.ndim > 1 else two[0]
+
+    def _by_blocks(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).contiguous()
+        out = torch.empty(len(rows), len(self._addend), dtype=self.dtype)
+        block_kernels.product(_seen(rows), len(rows), self._blocks, 0, self._addend, _seen(out))
+        return out[:, : len(self.weight)].contiguous().view(*x.shape[:-1], len(self.weight))
+
+
+def _seen(tensor: Tensor) -> np.ndarray:
+    """The same memory; bfloat16 as the bits that the kernels read."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def packed_copy(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:

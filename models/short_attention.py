@@ -57,7 +57,7 @@ def _load(builder, pointer, offset: int, width: int):
     return builder.shuffle_vector(value, zeros, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
 
 
-def _store(builder, value, pointer, offset: int, width: int):
+def store_floats(builder, value, pointer, offset: int, width: int):
     """The first `width` lanes to pointer + offset, as what it points to: floats, or bits of bfloat16 (to nearest even)."""
     if width < value.type.count:
         value = _shuffled(builder, value, range(width))
@@ -142,9 +142,9 @@ def _turn(typing_context, x, i, cos, sin, j, out, o, lanes):
         first, second = _floats(builder, source, 0, half), _floats(builder, source, half, half)
         c, s = _floats(builder, c, 0, half), _floats(builder, s, 0, half)
         turned = builder.fsub(builder.fmul(first, c), builder.fmul(second, s), flags=_FAST)
-        _store(builder, turned, target, 0, half)
+        store_floats(builder, turned, target, 0, half)
         turned = builder.fadd(builder.fmul(second, c), builder.fmul(first, s), flags=_FAST)
-        _store(builder, turned, target, half, half)
+        store_floats(builder, turned, target, half, half)
         return context.get_dummy_value()
 
     index = types.int64
@@ -162,7 +162,7 @@ def _copy(typing_context, x, i, out, o, lanes):
             )
             for k in (0, 2)
         )
-        _store(builder, _floats(builder, source, 0, lanes.count), target, 0, lanes.count)
+        store_floats(builder, _floats(builder, source, 0, lanes.count), target, 0, lanes.count)
         return context.get_dummy_value()
 
     return types.none(x, types.int64, out, types.int64, lanes), codegen
@@ -251,7 +251,7 @@ def _attend_heads(typing_context, q, i, kv, keys, values, stride, paths, p, leng
             spread = _shuffled(builder, scale, [h] * LANES)
             for c, width in enumerate(widths):
                 product = builder.fmul(builder.load(mixed[h][c]), spread)
-                _store(builder, product, target, h * size + LANES * c, width)
+                store_floats(builder, product, target, h * size + LANES * c, width)
         return context.get_dummy_value()
 
     index = types.int64

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from models import attention_bf16, tile_kernels
+from models import attention_bf16, block_kernels, tile_kernels
 from models.causal_forward import CausalForward, UnservedError, final_hidden
 from models.choices import WHOLE, RowFiller
 from models.short_attention import head_block
@@ -157,7 +157,7 @@ class LlamaForward:
             matrices += [qkv * layer.input_layernorm.weight, attention.o_proj.weight, gate_up, mlp.down_proj.weight]
         self._gain = trunk.model.norm.weight.detach().clone()
         matrices.append(trunk.get_output_embeddings().weight[: self.vocabulary_size] * self._gain)
-        blocks = [tile_kernels.packed(matrix.numpy(), self._pairs) for matrix in matrices]
+        blocks = [block_kernels.packed(matrix.numpy(), self._pairs) for matrix in matrices]
         starts = np.cumsum([0, *map(len, blocks), 0, 0])
         self._starts = starts.reshape(-1, 4)  # [layers + 1, 4]; the logits' is the first of the last row
         self._weights = np.concatenate(blocks)

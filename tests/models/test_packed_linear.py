@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from models import block_kernels
 from models.packed_linear import PackedLinear, packed_copy
 
-SHAPES = [(48, 64), (576, 192), (1536, 576), (4096, 32)]
+SHAPES = [(48, 64), (576, 192), (1536, 70), (4096, 32)]
 ROWS = 192
 
 
@@ -18,22 +19,29 @@ def dtype(request) -> torch.dtype:
     return request.param
 
 
+@pytest.fixture(params=[True, False], ids=["blocks", "onednn"])
+def own(request, dtype) -> bool:
+    if request.param and not block_kernels.fast(dtype == torch.bfloat16):
+        pytest.skip("the CPU lacks the vectors")
+    return request.param
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_products_are_torchs_own_up_to_rounding(shape, dtype):
+def test_products_are_torchs_own_up_to_rounding(shape, dtype, own):
     torch.manual_seed(0)
     layer = nn.Linear(*shape).to(dtype)
     x = torch.randn(3, 5, shape[0]).to(dtype)
     expected = x.double() @ layer.weight.double().T + layer.bias.double()
-    found = PackedLinear(layer.weight, layer.bias)(x).double()
+    found = PackedLinear(layer.weight, layer.bias, own=own)(x).double()
     step = torch.finfo(dtype).eps
     torch.testing.assert_close(found, expected, rtol=2 * step, atol=2e-6 * shape[0] ** 0.5 + step)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 16, 63, 64, 128])
-def test_a_row_is_the_same_bits_in_any_batch(shape, rows, dtype):
+def test_a_row_is_the_same_bits_in_any_batch(shape, rows, dtype, own):
     torch.manual_seed(1)
-    layer = PackedLinear((torch.randn(shape[1], shape[0]) * 0.1).to(dtype), None)
+    layer = PackedLinear((torch.randn(shape[1], shape[0]) * 0.1).to(dtype), None, own=own)
     x = (torch.randn(ROWS, shape[0]) * 2).to(dtype)
     whole = layer(x)
     assert torch.equal(torch.cat([layer(part) for part in x.split(rows)]), whole)
