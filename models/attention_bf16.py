@@ -85,6 +85,11 @@ def _row(context, builder, signature, arguments, j, kind):
     return _pointer(context, builder, kv_type, kv, builder.add(builder.mul(slot, stride), offset), kind), inside
 
 
+def queries_at_once(ratio: int) -> int:
+    """Query heads of one key-value head that share its loads."""
+    return next(n for n in (4, 3, 2, 1) if ratio % n == 0)
+
+
 @intrinsic
 def _load_keys(typing_context, kv, stride, offset, paths, start, stop, out, pairs):
     """out [E / 2, BLOCK]: pairs of a head's keys at flat `paths`[start:stop], transposed; zeros beyond. len(pairs) = E / 32."""
@@ -133,55 +138,68 @@ def _load_values(typing_context, kv, stride, offset, paths, start, stop, out, pa
 
 
 @intrinsic
-def _dots(typing_context, q, i, keys, out, o, scale, pairs):
-    """out[o : o + BLOCK] = scale times the products of q[i : i + E] with a block of `_load_keys`."""
-    count = pairs.count
+def _dots(typing_context, q, i, keys, out, o, width, scale, pairs, together):
+    """out[o + n width :][:BLOCK] = scale times the products of q[i + n E :][:E] with a block of `_load_keys`."""
+    count, queries = pairs.count, together.count
 
     def codegen(context, builder, signature, arguments):
         query = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
         keys = _pointer(context, builder, signature.args[2], arguments[2], ir.Constant(_INDEX, 0), _WORDS)
-        totals = [ir.Constant(_FLOATS, [0.0] * BLOCK)] * _CHAINS
+        target = _pointer(context, builder, signature.args[3], arguments[3], arguments[4], ir.FloatType())
+        totals = [[ir.Constant(_FLOATS, [0.0] * BLOCK)] * _CHAINS for _ in range(queries)]
         for p in range(count * BLOCK):
-            word = _spread(builder, _load(builder, query, p, 2))
-            totals[p % _CHAINS] = multiply_pairs(builder, totals[p % _CHAINS], _load(builder, keys, p, 64), word)
-        total = builder.fadd(builder.fadd(totals[0], totals[1]), builder.fadd(totals[2], totals[3]))
+            key = _load(builder, keys, p, 64)
+            for n, chains in enumerate(totals):
+                word = _spread(builder, _load(builder, query, n * count * BLOCK + p, 2))
+                chains[p % _CHAINS] = multiply_pairs(builder, chains[p % _CHAINS], key, word)
         undefined = ir.Constant(_FLOATS, ir.Undefined)
-        single = builder.insert_element(undefined, arguments[5], _WORD(0))
+        single = builder.insert_element(undefined, arguments[6], _WORD(0))
         factor = builder.shuffle_vector(single, undefined, ir.Constant(_WORDS, [0] * BLOCK))
-        target = _pointer(context, builder, signature.args[3], arguments[3], arguments[4], _FLOATS)
-        builder.store(builder.fmul(total, factor), target).align = 4
+        for n, chains in enumerate(totals):
+            total = builder.fadd(builder.fadd(chains[0], chains[1]), builder.fadd(chains[2], chains[3]))
+            place = builder.gep(target, [builder.mul(arguments[5], ir.Constant(_INDEX, n))])
+            builder.store(builder.fmul(total, factor), builder.bitcast(place, _FLOATS.as_pointer())).align = 4
         return context.get_dummy_value()
 
     index = types.int64
-    return types.none(q, index, keys, out, index, types.float32, pairs), codegen
+    return types.none(q, index, keys, out, index, index, types.float32, pairs, together), codegen
 
 
 @intrinsic
-def _mix(typing_context, weights, i, values, out, o, pairs):
-    """out[o : o + E] += the sum over a block of `_load_values` with the BLOCK bfloat16 weights[i:]."""
-    count = pairs.count
+def _mix(typing_context, weights, i, width, values, out, o, pairs, together):
+    """out[o + n E :][:E] += the sum over a block of `_load_values` with the BLOCK bfloat16 weights[i + n width :]."""
+    count, queries = pairs.count, together.count
 
     def codegen(context, builder, signature, arguments):
-        words = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
-        values = _pointer(context, builder, signature.args[2], arguments[2], ir.Constant(_INDEX, 0), _HALVES)
-        target = _pointer(context, builder, signature.args[3], arguments[3], arguments[4], _FLOATS)
-        spread = [_spread(builder, _load(builder, words, p, 2)) for p in range(BLOCK // 2)]
+        words = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], ir.IntType(16))
+        values = _pointer(context, builder, signature.args[3], arguments[3], ir.Constant(_INDEX, 0), _HALVES)
+        target = _pointer(context, builder, signature.args[4], arguments[4], arguments[5], _FLOATS)
+        spread = []
+        for n in range(queries):
+            row = builder.gep(words, [builder.mul(arguments[2], ir.Constant(_INDEX, n))])
+            row = builder.bitcast(row, _WORD.as_pointer())
+            spread.append([_spread(builder, _load(builder, row, p, 2)) for p in range(BLOCK // 2)])
         for c in range(2 * count):
-            total = _load(builder, target, c, 4)
+            totals = [_load(builder, target, n * 2 * count + c, 4) for n in range(queries)]
             for p in range(BLOCK // 2):
-                total = multiply_pairs(builder, total, _load(builder, values, p * 2 * count + c, 64), spread[p])
-            builder.store(total, builder.gep(target, [ir.Constant(_INDEX, c)])).align = 4
+                value = _load(builder, values, p * 2 * count + c, 64)
+                totals = [multiply_pairs(builder, t, value, spread[n][p]) for n, t in enumerate(totals)]
+            for n, total in enumerate(totals):
+                builder.store(total, builder.gep(target, [ir.Constant(_INDEX, n * 2 * count + c)])).align = 4
         return context.get_dummy_value()
 
     index = types.int64
-    return types.none(weights, index, values, out, index, pairs), codegen
+    return types.none(weights, index, index, values, out, index, pairs, together), codegen
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def attend(q, kv, paths, lengths, groups, heads, scale, softcap, window, pairs, out):
-    """As `attention_kernels.attend`, q, kv and out being bits of bfloat16; pairs: any tuple of E / 32 items."""
+def attend(q, kv, paths, lengths, groups, heads, scale, softcap, window, pairs, together, out):
+    """As `attention_kernels.attend`, q, kv and out being bits of bfloat16; pairs: any tuple of E / 32 items.
+
+    together: any tuple of as many items as query heads are computed at once, a divisor of H / G.
+    """
     n_heads, n_kv_heads, size = heads
-    ratio = n_heads // n_kv_heads
+    ratio, step = n_heads // n_kv_heads, len(together)
     stride, reach = 2 * n_kv_heads * size, paths.shape[1]
     flat_q, flat, flat_paths = q.reshape(q.size), kv.reshape(kv.size), paths.reshape(paths.size)
     width = (reach + 2 * BLOCK - 1) // BLOCK * BLOCK
@@ -203,17 +221,17 @@ def attend(q, kv, paths, lengths, groups, heads, scale, softcap, window, pairs, 
             for p in range(begin, shared, BLOCK):
                 _load_keys(flat, stride, offset, flat_paths, first * reach + p, first * reach + shared, block, pairs)
                 prefetch(flat, stride, offset, flat_paths, first * reach + p + BLOCK, first * reach + shared, pairs)
-                for n in range(n_queries):
+                for n in range(0, n_queries, step):
                     at = ((first + n // ratio) * n_heads + head * ratio + n % ratio) * size
-                    _dots(flat_q, at, block, scores, n * width + p, scale, pairs)
+                    _dots(flat_q, at, block, scores, n * width + p, width, scale, pairs, together)
             for i in range(count):
                 row, length = (first + i) * reach, np.int64(lengths[first + i])
                 seen = max(0, length - window) if window > 0 else 0
                 for p in range(shared, length, BLOCK):
                     _load_keys(flat, stride, offset, flat_paths, row + p, row + length, block, pairs)
-                    for n in range(i * ratio, (i + 1) * ratio):
+                    for n in range(i * ratio, (i + 1) * ratio, step):
                         at = ((first + i) * n_heads + head * ratio + n % ratio) * size
-                        _dots(flat_q, at, block, scores, n * width + p, scale, pairs)
+                        _dots(flat_q, at, block, scores, n * width + p, width, scale, pairs, together)
                 for n in range(i * ratio, (i + 1) * ratio):
                     score = scores[n * width + seen : n * width + length]
                     totals[n] = np.float32(1.0) / soften(score, softcap)
@@ -228,14 +246,14 @@ def attend(q, kv, paths, lengths, groups, heads, scale, softcap, window, pairs, 
             for p in range(begin, shared, BLOCK):
                 _load_values(flat, stride, offset, flat_paths, first * reach + p, first * reach + shared, block, pairs)
                 prefetch(flat, stride, offset, flat_paths, first * reach + p + BLOCK, first * reach + shared, pairs)
-                for n in range(n_queries):
-                    _mix(weights, n * width + p, block, mixed, n * size, pairs)
+                for n in range(0, n_queries, step):
+                    _mix(weights, n * width + p, width, block, mixed, n * size, pairs, together)
             for i in range(count):
                 row, length = (first + i) * reach, np.int64(lengths[first + i])
                 for p in range(shared, length, BLOCK):
                     _load_values(flat, stride, offset, flat_paths, row + p, row + length, block, pairs)
-                    for n in range(i * ratio, (i + 1) * ratio):
-                        _mix(weights, n * width + p, block, mixed, n * size, pairs)
+                    for n in range(i * ratio, (i + 1) * ratio, step):
+                        _mix(weights, n * width + p, width, block, mixed, n * size, pairs, together)
             for n in range(n_queries):
                 start = (head * ratio + n % ratio) * size
                 target, source = out[first + n // ratio, start : start + size], mixed[n * size : (n + 1) * size]

@@ -19,7 +19,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from models.kernels import FAST, fast_exp
+from models.kernels import FAST, fast_exp, largest
 
 BLOCK = 16  # positions at a time; also the lanes of a vector
 GROUP = 16  # rows of a group at most
@@ -258,9 +258,7 @@ def soften(row, softcap):
     if softcap > 0:
         for p in range(row.size):
             row[p] = softcap * np.float32(math.tanh(row[p] / softcap))
-    top = row[0]
-    for p in range(row.size):
-        top = max(top, row[p])
+    top = largest(row)
     total = np.float32(0.0)
     for p in range(row.size):
         weight = fast_exp(row[p] - top)

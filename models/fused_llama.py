@@ -21,8 +21,9 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 
 from models.attention_kernels import put, to_float
 from models.kernels import FAST, fast_exp
-from models.packed_linear import DTYPES, PackedLinear
-from models.tree_attention import Wave, compiled_attention, seen_by_numpy
+from models.packed_linear import DTYPES, PackedLinear, seen
+from models.short_attention import turn_and_store
+from models.tree_attention import Wave, compiled_attention
 
 _TRUNKS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
 _ROPES = ("default", "llama3", "linear")  # whose tables do not depend on the length of a text
@@ -70,29 +71,32 @@ class FusedLlama:
     ) -> tuple[Tensor, Tensor]:
         """(logits, final normed hidden states) at the rows `asked` of nodes `tokens` [N] at `positions` [N]."""
         n, (n_heads, n_kv_heads, size) = len(tokens), self._heads
-        stream = self._embedding[torch.from_numpy(tokens.astype(np.int64))].float()
-        normed = torch.empty(stream.shape, dtype=self._dtype)
-        query = torch.empty(n, n_heads * size, dtype=self._dtype)
-        mixed, gated = torch.empty_like(query), torch.empty(n, self._layers[0].width, dtype=self._dtype)
-        stream_, normed_, query_, gated_ = stream.numpy(), *map(seen_by_numpy, (normed, query, gated))
-        delta: Tensor | None = None
+        stream = self._embedding[torch.from_numpy(tokens.astype(np.int64))].float().numpy()
+        kind = np.dtype(np.uint16 if self._dtype == torch.bfloat16 else np.float32)
+        first = self._layers[0]
+        normed, change = np.empty((n, stream.shape[1]), kind), np.empty((n, first.down.columns), kind)
+        qkv, gates = np.empty((n, first.qkv.columns), kind), np.empty((n, first.gate_up.columns), kind)
+        query, gated = np.empty((n, n_heads * size), kind), np.empty((n, first.width), kind)
+        mixed, lanes = np.empty_like(query), (0,) * size
+        add_and_normalise(stream, change[:0], first.first_gain, self._epsilon, normed)
         for i, layer in enumerate(self._layers):
-            add_and_normalise(stream_, _or_nothing(delta, normed), layer.first_gain, self._epsilon, normed_)
-            qkv, kv = seen_by_numpy(layer.qkv(normed)), wave.kv[i]
-            rotate_and_store(
-                qkv, positions, self._cos, self._sin, wave.slots, seen_by_numpy(kv), n_heads, n_kv_heads, size, query_
-            )
+            layer.qkv.into(normed, qkv)
+            kv = seen(wave.kv[i])
+            turn_and_store(
+                qkv, wave.slots, positions, self._cos, self._sin, kv, n_heads, n_kv_heads, lanes, query
+            )  # fmt: skip
             compiled_attention(query, kv, wave, self._heads, size**-0.5, 0.0, layer.window, mixed)
-            add_and_normalise(stream_, seen_by_numpy(layer.output(mixed)), layer.second_gain, self._epsilon, normed_)
-            gate(seen_by_numpy(layer.gate_up(normed)), gated_)
-            delta = layer.down(gated)
-        rows = torch.from_numpy(asked.astype(np.int64))
-        last, final = stream[rows], normed[: len(asked)]
-        add_and_normalise(
-            last.numpy(), _or_nothing(None if delta is None else delta[rows], final), self._gain, self._epsilon,
-            seen_by_numpy(final),
-        )  # fmt: skip
-        return self._output(final), final
+            layer.output.into(mixed, change)
+            add_and_normalise(stream, change, layer.second_gain, self._epsilon, normed)
+            layer.gate_up.into(normed, gates)
+            gate(gates, gated)
+            layer.down.into(gated, change)
+            if i + 1 < len(self._layers):
+                add_and_normalise(stream, change, self._layers[i + 1].first_gain, self._epsilon, normed)
+        last, final = stream[asked], np.empty((len(asked), stream.shape[1]), kind)
+        add_and_normalise(last, change[asked], self._gain, self._epsilon, final)
+        hidden = torch.from_numpy(final).view(self._dtype)
+        return self._output(hidden), hidden
 
 
 class _Layer:
@@ -125,13 +129,9 @@ def _gain(norm: Any) -> np.ndarray:
     return norm.weight.detach().float().clone().numpy()
 
 
-def _or_nothing(delta: Tensor | None, like: Tensor) -> np.ndarray:
-    return seen_by_numpy(like[:0] if delta is None else delta)
-
-
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def add_and_normalise(stream, delta, gain, epsilon, out):
-    """stream [N, D] += delta [N, D], unless that is empty; out = stream / rms(stream) * gain, row by row."""
+    """stream [N, D] += delta [N, D or more], unless that is empty; out = stream / rms(stream) * gain, row by row."""
     for b in range(stream.shape[0]):
         row = stream[b]
         if delta.shape[0]:
@@ -145,31 +145,6 @@ def add_and_normalise(stream, delta, gain, epsilon, out):
         target = out[b]
         for j in range(row.size):
             put(target, j, row[j] * scale * gain[j])
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def rotate_and_store(qkv, positions, cos, sin, slots, kv, n_heads, n_kv_heads, size, query):
-    """Rotary embedding of q into query [N, H E] and of k into kv [S, 2, G E] at `slots` [N], v beside it.
-
-    qkv [N, (H + 2G) E]; cos, sin [positions, E / 2].
-    """
-    half = size // 2
-    for b in range(qkv.shape[0]):
-        c, s = cos[positions[b]], sin[positions[b]]
-        for h in range(n_heads + n_kv_heads):
-            source = qkv[b, h * size : (h + 1) * size]
-            first, second = source[:half], source[half:]
-            g = (h - n_heads) * size
-            target = query[b, h * size : (h + 1) * size] if h < n_heads else kv[slots[b], 0, g : g + size]
-            low, high = target[:half], target[half:]
-            for j in range(half):
-                x, y = to_float(first[j]), to_float(second[j])
-                put(low, j, x * c[j] - y * s[j])
-                put(high, j, y * c[j] + x * s[j])
-        values = qkv[b, (n_heads + n_kv_heads) * size :]
-        target = kv[slots[b], 1]
-        for j in range(values.size):
-            target[j] = values[j]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)

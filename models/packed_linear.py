@@ -64,16 +64,33 @@ class PackedLinear(nn.Module):
         two = torch.ops.mkldnn._linear_pointwise(pair.contiguous(), self._packed, self.bias, "none", [], "")
         return two[..., :1, :] if x.ndim > 1 else two[0]
 
+    def into(self, x: np.ndarray, out: np.ndarray) -> None:
+        """out [N, `columns`] = x [N, in], both as memory that numpy sees (`seen`); columns beyond out are filled."""
+        if self._own:
+            block_kernels.product(x, len(x), self._blocks, 0, self._addend, out)
+        else:
+            out[:, : len(self.weight)] = seen(self(_tensor(x, self.dtype)))
+
+    @property
+    def columns(self) -> int:
+        """Columns that `into` writes: those of the weight, filled up to whole blocks."""
+        return block_kernels.whole(len(self.weight))
+
     def _by_blocks(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1]).contiguous()
         out = torch.empty(len(rows), len(self._addend), dtype=self.dtype)
-        block_kernels.product(_seen(rows), len(rows), self._blocks, 0, self._addend, _seen(out))
+        block_kernels.product(seen(rows), len(rows), self._blocks, 0, self._addend, seen(out))
         return out[:, : len(self.weight)].contiguous().view(*x.shape[:-1], len(self.weight))
 
 
-def _seen(tensor: Tensor) -> np.ndarray:
+def seen(tensor: Tensor) -> np.ndarray:
     """The same memory; bfloat16 as the bits that the kernels read."""
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """The inverse of `seen`."""
+    return torch.from_numpy(array).view(dtype)
 
 
 def packed_copy(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:

@@ -265,6 +265,27 @@ def head_block(n_heads: int) -> int:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def turn_and_store(qkv, slots, positions, cos, sin, kv, n_heads, n_kv_heads, lanes, query):
+    """Rotary embedding of q into query [N, H E] and of k into kv [S, 2, G E] at `slots` [N], v beside it.
+
+    qkv [N, (H + 2G) E or more], positions [N], cos, sin [positions, E / 2]; lanes: any tuple of E items. qkv, kv and query:
+    float32, or the bits of bfloat16.
+    """
+    size, half = len(lanes), len(lanes) // 2
+    width, stride = n_kv_heads * size, 2 * n_kv_heads * size
+    flat_qkv, flat_query, arena = qkv.reshape(-1), query.reshape(-1), kv.reshape(-1)
+    flat_cos, flat_sin = cos.reshape(-1), sin.reshape(-1)
+    for b in range(qkv.shape[0]):
+        row, angle, start = b * qkv.shape[1], np.int64(positions[b]) * half, np.int64(slots[b]) * stride
+        for h in range(n_heads):
+            _turn(flat_qkv, row + h * size, flat_cos, flat_sin, angle, flat_query, (b * n_heads + h) * size, lanes)
+        row += n_heads * size
+        for g in range(n_kv_heads):
+            _turn(flat_qkv, row + g * size, flat_cos, flat_sin, angle, arena, start + g * size, lanes)
+            _copy(flat_qkv, row + width + g * size, arena, start + width + g * size, lanes)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def attend(qkv, slots, positions, paths, cos, sin, kv, layer, n_heads, n_kv_heads, heads, lanes, out):
     """out [N, H E]: attention of each row over its own path; its turned key and its value are stored on the way.
 
@@ -272,23 +293,18 @@ def attend(qkv, slots, positions, paths, cos, sin, kv, layer, n_heads, n_kv_head
     last; cos, sin [positions, E / 2]; kv [layers, S, 2, G E]. Rows are in an order in which ancestors come first; rows of qkv
     may be longer. heads, lanes: any tuples of `head_block(H)` and E items. qkv, kv and out: float32, or the bits of bfloat16.
     """
-    size, block, half = len(lanes), len(heads), len(lanes) // 2
+    size, block = len(lanes), len(heads)
     width, stride = n_kv_heads * size, 2 * n_kv_heads * size
-    arena, flat_qkv, flat_out, flat_paths = kv[layer].reshape(-1), qkv.reshape(-1), out.reshape(-1), paths.reshape(-1)
-    flat_cos, flat_sin = cos.reshape(-1), sin.reshape(-1)
+    arena, flat_out, flat_paths = kv[layer].reshape(-1), out.reshape(-1), paths.reshape(-1)
     keys = np.arange(n_heads) // (n_heads // n_kv_heads) * size
     values = keys + width
-    query, scores = scratch(n_heads * size), scratch((paths.shape[1] + LANES) * block)
+    query, scores = np.empty((1, n_heads * size), np.float32), scratch((paths.shape[1] + LANES) * block)
+    flat_query = query.reshape(-1)
     for b in range(qkv.shape[0]):
-        row, at, start = b * qkv.shape[1], np.int64(positions[b]), np.int64(slots[b]) * stride
-        for h in range(n_heads):
-            _turn(flat_qkv, row + h * size, flat_cos, flat_sin, at * half, query, h * size, lanes)
-        row += n_heads * size
-        for g in range(n_kv_heads):
-            _turn(flat_qkv, row + g * size, flat_cos, flat_sin, at * half, arena, start + g * size, lanes)
-            _copy(flat_qkv, row + width + g * size, arena, start + width + g * size, lanes)
+        here = slice(b, b + 1)
+        turn_and_store(qkv[here], slots[here], positions[here], cos, sin, kv[layer], n_heads, n_kv_heads, lanes, query)
         for h in range(0, n_heads, block):
             _attend_heads(
-                query, h * size, arena, keys[h:], values[h:], stride, flat_paths, b * paths.shape[1], at + 1,
-                scores, flat_out, b * n_heads * size + h * size, heads, lanes,
+                flat_query, h * size, arena, keys[h:], values[h:], stride, flat_paths, b * paths.shape[1],
+                np.int64(positions[b]) + 1, scores, flat_out, b * n_heads * size + h * size, heads, lanes,
             )  # fmt: skip

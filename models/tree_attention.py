@@ -26,9 +26,10 @@ from transformers import AttentionInterface
 
 from models import attention_bf16
 from models import attention_kernels as kernels
+from models.packed_linear import seen
 
 NAME = "trie"
-_COMPILED = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}  # as numpy is to see them
+_COMPILED = (torch.float32, torch.bfloat16)  # types that the kernels know
 
 
 @dataclass(slots=True)
@@ -127,47 +128,35 @@ def attend(
     scale = size**-0.5 if scaling is None else scaling
     q, k, v = (part[0].transpose(0, 1).reshape(n, -1).to(kv.dtype) for part in (query, key, value))
     if wave.padded is None:
-        kernels.store(seen_by_numpy(k), seen_by_numpy(v), wave.slots, seen_by_numpy(kv))
-        out = torch.empty_like(q)
-        compiled_attention(q, kv, wave, (n_heads, n_kv_heads, size), scale, softcap or 0.0, sliding_window or 0, out)
+        kernels.store(seen(k), seen(v), wave.slots, seen(kv))
+        out, heads = torch.empty_like(q), (n_heads, n_kv_heads, size)
+        compiled_attention(seen(q), seen(kv), wave, heads, scale, softcap or 0.0, sliding_window or 0, seen(out))
     else:
         kv[wave.padded.slots, 0], kv[wave.padded.slots, 1] = k, v
         out = _padded_attention(q.view(n, n_heads, size), kv, wave.padded, scale, softcap, sliding_window)
     return out.view(1, n, n_heads, size).to(query.dtype), None
 
 
-def seen_by_numpy(tensor: Tensor) -> np.ndarray:
-    """The same memory; bfloat16 as the bits that the kernels read."""
-    return tensor.view(_COMPILED[tensor.dtype]).numpy()
-
-
 def compiled_attention(
-    q: Tensor,
-    kv: Tensor,
+    q: np.ndarray,
+    kv: np.ndarray,
     wave: Wave,
     heads: tuple[int, int, int],
     scale: float,
     softcap: float,
     window: int,
-    out: Tensor,
+    out: np.ndarray,
 ) -> None:
-    """out [N, H E]: attention of q [N, H E] over the wave's paths in one layer's kv; heads (H, G, E), see `attend` there."""
+    """out [N, H E]: attention of q [N, H E] over the wave's paths in one layer's kv, as `packed_linear.seen` shows them; heads
+    (H, G, E), see `attend` there."""
     size = heads[2]
-    by_pairs = attention_bf16.AVAILABLE and kv.dtype == torch.bfloat16 and size % attention_bf16.PAIRS == 0
-    compute, lanes = (attention_bf16.attend, attention_bf16.PAIRS) if by_pairs else (kernels.attend, kernels.BLOCK)
-    compute(
-        seen_by_numpy(q),
-        seen_by_numpy(kv),
-        wave.paths,
-        wave.lengths,
-        wave.groups,
-        heads,
-        np.float32(scale),
-        np.float32(softcap),
-        window,
-        (0,) * -(-size // lanes),
-        seen_by_numpy(out),
-    )
+    numbers = np.float32(scale), np.float32(softcap), window
+    arguments = (q, kv, wave.paths, wave.lengths, wave.groups, heads, *numbers)
+    if attention_bf16.AVAILABLE and kv.dtype == np.uint16 and size % attention_bf16.PAIRS == 0:
+        together = attention_bf16.queries_at_once(heads[0] // heads[1])
+        attention_bf16.attend(*arguments, (0,) * (size // attention_bf16.PAIRS), (0,) * together, out)
+    else:
+        kernels.attend(*arguments, (0,) * -(-size // kernels.BLOCK), out)
 
 
 def _padded_attention(

@@ -22,8 +22,8 @@ from transformers import LlamaForCausalLM
 from models import attention_bf16, block_kernels, tile_kernels
 from models.causal_forward import CausalForward, UnservedError, final_hidden
 from models.choices import WHOLE, RowFiller
+from models.packed_linear import seen
 from models.short_attention import head_block
-from models.tree_attention import seen_by_numpy
 from tasks.base import BOS_ID, PAD_ID, UNK_ID
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class LlamaForward:
         final = np.empty((len(nodes), self._embedding.shape[1]), np.float32)
         tile_kernels.forward(
             trie.tokens[nodes], nodes, trie.kv.slot_of[nodes], trie.depths[nodes], paths, self._embedding, self._weights,
-            self._starts, self._sizes, *self._lanes, *self._angles, self._epsilon, self._mask, seen_by_numpy(trie.kv.kv),
+            self._starts, self._sizes, *self._lanes, *self._angles, self._epsilon, self._mask, seen(trie.kv.kv),
             final, trie.logprobs,
         )  # fmt: skip
         trie.has_row[nodes] = True

@@ -51,11 +51,15 @@ class Case:
         n = kernels.group_rows(paths, lengths, first, count, shared)
         groups = np.stack((first[:n], count[:n], shared[:n]), axis=1)
         out = torch.empty_like(self.q[rows])
-        attend, lanes = (attention_bf16.attend, 32) if backend == "pairs" else (kernels.attend, kernels.BLOCK)
-        attend(
+        arguments = (
             as_numpy(self.q[rows]), as_numpy(self.kv), np.ascontiguousarray(paths), lengths, groups, (self.h, self.g, self.e),
-            np.float32(self.e**-0.5), np.float32(self.softcap), self.window, (0,) * -(-self.e // lanes), as_numpy(out),
+            np.float32(self.e**-0.5), np.float32(self.softcap), self.window,
         )  # fmt: skip
+        if backend == "pairs":
+            together = attention_bf16.queries_at_once(self.h // self.g)
+            attention_bf16.attend(*arguments, (0,) * (self.e // 32), (0,) * together, as_numpy(out))
+        else:
+            kernels.attend(*arguments, (0,) * -(-self.e // kernels.BLOCK), as_numpy(out))
         return out
 
     def expected(self, row: int) -> torch.Tensor:
