@@ -11,30 +11,17 @@ in its own folder). Ratios are paired by turn: geometric mean, 95 % by Student's
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from bench import command
+from bench.paired import paired_ratio
 
 HERE = Path(__file__).resolve().parent.parent
 CHECKPOINT = HERE / "models" / "shipped" / "countdown3"
-T_95 = {
-    1: 12.71,
-    2: 4.30,
-    3: 3.18,
-    4: 2.78,
-    5: 2.57,
-    6: 2.45,
-    7: 2.36,
-    8: 2.31,
-    9: 2.26,
-}  # Student's t by degrees of freedom
 
 
 def turn(checkout: Path, problems: int, rounds: int, dtype: str) -> dict[str, Any]:
@@ -50,15 +37,6 @@ def turn(checkout: Path, problems: int, rounds: int, dtype: str) -> dict[str, An
             f"{checkout} cannot act: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
         )
     return json.loads(done.stdout)
-
-
-def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
-    """Geometric mean of ours / theirs over turns, and its 95 % interval."""
-    logs = np.log(np.array(ours) / np.array(theirs))
-    n = len(logs)
-    half = T_95[min(n - 1, max(T_95))] * logs.std(ddof=1) / math.sqrt(n) if n > 1 else math.inf
-    mean = float(logs.mean())
-    return math.exp(mean), math.exp(mean - half), math.exp(mean + half) if half < math.inf else math.inf
 
 
 def main(run_dir: str = "", before: str = "", turns: int = 5, rounds: int = 3, problems: int = 128) -> dict[str, Any]:
@@ -90,7 +68,7 @@ def main(run_dir: str = "", before: str = "", turns: int = 5, rounds: int = 3, p
         row = {"tokens_per_cpu_s": median(speeds[kind]), "outside_forward": median(shares[kind])}
         for base in ("before", "float32"):
             if base in kinds and base != kind:
-                row[f"over_{base}"] = ratio(speeds[kind], speeds[base])
+                row[f"over_{base}"] = paired_ratio(speeds[kind], speeds[base])
         result["kinds"][kind] = row
     print(f"{'kind':<9}{'tok/cpu-s':>10}{'outside':>9}  over others (95 %)")
     for kind, row in result["kinds"].items():

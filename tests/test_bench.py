@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import BENCHES, SHORT, main
-from bench.acting import ratio
 from bench.command import UsageError, settings
+from bench.paired import paired_ratio
 from tests.models.test_pretrained import write_folder
 
 SMALLEST = {
@@ -80,7 +80,7 @@ def test_acting_is_measured_against_another_checkout(tmp_path, capsys):
 
 
 def test_a_ratio_has_the_interval_of_students_t():
-    mean, low, high = ratio([2.0, 8.0, 4.0], [1.0, 2.0, 2.0])
+    mean, low, high = paired_ratio([2.0, 8.0, 4.0], [1.0, 2.0, 2.0])
     assert mean == pytest.approx(2 ** (4 / 3))
     assert math.log2(high / mean) == pytest.approx(4.30 * (1 / 3) ** 0.5 / 3**0.5)
     assert mean / low == pytest.approx(high / mean)
@@ -119,6 +119,7 @@ def _recorder(name, bench, called):
         (["engine", "methods=ours,magic"], "magic"),
         (["engine", "leaves=0"], "leaves=0"),
         (["engine", "ends=never"], "never"),
+        (["engine", "llama_type=q2"], "q2"),
         (["engine", "model=nowhere"], "nowhere"),
         (["acting", "before=nowhere"], "nowhere"),
     ],
