@@ -9,7 +9,6 @@ t over seeds, the honest one for "does this hold on another seed", and infinite 
 from __future__ import annotations
 
 import json
-import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from bench import command
+from bench.paired import mean_and_half_width
 from models.checkpoint import load_checkpoint
 from selfplay.commit import Folders
 from selfplay.evaluate import Evaluation, evaluate
@@ -29,7 +29,6 @@ from selfplay.team import Team
 from tasks import Problem, Task, make_task
 
 SUMMARY = "summary.json"
-T_975 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom
 
 
 def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -42,15 +41,6 @@ def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return frozen_config(folder), json.loads((folder / SUMMARY).read_text())
     except (RunDirError, FileNotFoundError):
         raise command.UsageError(f"{folder} holds no finished run: name a run_dir with a {SUMMARY}") from None
-
-
-def mean_over_seeds(differences: list[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval over seeds: Student's t, from ten seeds on that of ten, which is wider."""
-    k = len(differences)
-    if k == 1:
-        return differences[0], math.inf
-    quantile = T_975[min(k, len(T_975)) - 1]
-    return float(np.mean(differences)), quantile * float(np.std(differences, ddof=1)) / math.sqrt(k)
 
 
 def measured(
@@ -89,7 +79,7 @@ def compare(runs: list[Path], against: list[Path], problems: int, samples: int) 
                 "sampled": _difference(one.sampled_per_problem, two.sampled_per_problem),
             }
         )
-    pooled = {name: mean_over_seeds([row[name]["mean"] for row in rows]) for name in ("greedy", "sampled")}
+    pooled = {name: mean_and_half_width([row[name]["mean"] for row in rows]) for name in ("greedy", "sampled")}
     return {"pairs": rows, "mean": {name: list(pair) for name, pair in pooled.items()}, "samples": samples}
 
 

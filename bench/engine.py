@@ -12,7 +12,7 @@ gets the same leaves; a round measures them one after the other, on one thread; 
     slab             keys and values of nodes kept, gathered into a static cache for all candidates, tails copied back
     generate_static  raw decoding with a static cache: no reading, no gathering; what generate does once a prompt is read
     continuous       transformers' continuous batching, of two leaves
-    llama_cpp        llama.cpp, candidates as sequences that share a prefix; weights as `llama_type` says: bf16 like the others',
+    llama_cpp        llama.cpp, candidates as sequences that share a prefix; weights of type `llama_type`: bf16 like all others,
                      q8_0, or file (Q4_1, which SmolLM2's come from); where its bindings are installed
 
 Prompts are read once a tree, and a tree of depth D has been expanded D + 1 times: ours, slab and llama_cpp pay that share of

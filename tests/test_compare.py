@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
-from bench.compare import mean_over_seeds
+from bench.paired import mean_and_half_width
 from tests.selfplay.tiny import run
 
 
@@ -43,12 +43,12 @@ def test_pairs_are_turned_round_with_their_sign(finished, tmp_path):
 
 
 def test_the_interval_over_seeds_is_students():
-    mean, half_width = mean_over_seeds([0.1, 0.2, 0.3])
+    mean, half_width = mean_and_half_width([0.1, 0.2, 0.3])
     assert mean == pytest.approx(0.2)
     assert half_width == pytest.approx(4.303 * 0.1 / math.sqrt(3))
-    assert mean_over_seeds([0.1])[1] == math.inf
+    assert mean_and_half_width([0.1])[1] == math.inf
     many = np.random.default_rng(0).normal(size=50).tolist()
-    assert mean_over_seeds(many)[1] == pytest.approx(2.262 * np.std(many, ddof=1) / math.sqrt(50))
+    assert mean_and_half_width(many)[1] == pytest.approx(2.262 * np.std(many, ddof=1) / math.sqrt(50))
 
 
 @pytest.mark.parametrize(
