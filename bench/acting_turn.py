@@ -44,12 +44,12 @@ def main(checkout: str, checkpoint: str, problems: int, rounds: int, dtype: str)
     import mcts
     from models import trie_forward
     from models.checkpoint import load_checkpoint
+    from selfplay import team
     from selfplay.actor import act
     from selfplay.config import ActorConfig
-    from selfplay.team import Team
     from tasks import make_task
 
-    torch.set_num_threads(1)
+    getattr(team, "prepare_process", lambda: torch.set_num_threads(1))()
     in_forward, in_search = Stopwatch(), Stopwatch()
     forward: Any = trie_forward.LlamaForward
     forward.__call__ = in_forward.around(forward.__call__)
@@ -61,7 +61,7 @@ def main(checkout: str, checkpoint: str, problems: int, rounds: int, dtype: str)
     figures: dict[str, Any] = {"rounds": []}
     for iteration in range(rounds + 1):
         started, in_search.seconds, in_search.of_it = process_time(), 0.0, 0.0
-        found = act(model, task, "search", config, Team(), seed=1, iteration=iteration)
+        found = act(model, task, "search", config, team.Team(), seed=1, iteration=iteration)
         cpu, outside = process_time() - started, 1 - in_search.of_it / in_search.seconds
         if iteration:
             figures["rounds"].append({"tokens": found.generated_tokens, "cpu_seconds": cpu, "outside_forward": outside})

@@ -72,7 +72,7 @@ def _sums(model: PolicyValueLM, tokens_BL: Tensor, weight_BL: Tensor, value_BL: 
     hidden_BLD = _hidden(model, tokens_BL[:, :last], first)
     if predicted:
         target = slice(predicted.start + 1, predicted.stop + 1)
-        logits_NV = model.head(hidden_BLD[:, predicted.start - first : predicted.stop - first]).flatten(0, 1)
+        logits_NV = model.logits(hidden_BLD[:, predicted.start - first : predicted.stop - first]).flatten(0, 1)
         nll_N = F.cross_entropy(logits_NV, tokens_BL[:, target].flatten(), reduction="none")
         nll = (nll_N * weight_BL[:, target].flatten()).sum()
     if valued:

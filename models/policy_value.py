@@ -107,6 +107,12 @@ class PolicyValueLM(PreTrainedModel):
         """The policy's output layer, hidden [..., D] -> logits [..., V]."""
         return self.trunk.get_output_embeddings()
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [..., D] -> the policy's logits [..., V], soft-capped where the trunk does so (Gemma 2)."""
+        logits = self.head(hidden)
+        cap = getattr(self.trunk.config.get_text_config(), "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs) -> Tensor:
         """Final hidden states (after the trunk's last norm), [B, L, D], by the trunk's own forward."""
         base = self.trunk.base_model
@@ -118,7 +124,7 @@ class PolicyValueLM(PreTrainedModel):
         `attention_mask` [B, L], 1 on tokens and 0 on padding; further keywords go to the trunk (e.g. `position_ids`).
         """
         hidden_BLD = self.hidden(input_ids, attention_mask, **kwargs)
-        return self.head(hidden_BLD), self.value_head(hidden_BLD)
+        return self.logits(hidden_BLD), self.value_head(hidden_BLD)
 
 
 def tiny_llama(

@@ -100,7 +100,7 @@ class SharedPrefix:
     def head(self, hidden: Tensor) -> Tensor:
         """Policy logits, float32 [..., V]."""
         with self._autocast():
-            return self._model.head(hidden).float()
+            return self._model.logits(hidden).float()
 
     def _autocast(self):
         dtype = self._model.inference_dtype

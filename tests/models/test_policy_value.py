@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from transformers import GPT2Config
+from transformers import Gemma2Config, GPT2Config
 
 from models.losses import accumulate_gradients, policy_value_loss
 from models.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
@@ -161,3 +161,19 @@ def test_the_whole_model_round_trips_through_save_pretrained(llama, gpt2, tmp_pa
         tokens, _, _ = rows(3, 8)
         for expected, found in zip(model(tokens), again(tokens), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_logits_are_those_of_a_trunk_that_caps_them():
+    torch.manual_seed(4)
+    config = Gemma2Config(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, final_logit_softcapping=0.5,
+    )  # fmt: skip
+    model = PolicyValueLM(PolicyValueConfig(config)).eval()
+    tokens = rows(2, 7)[0]
+    expected = model.trunk(input_ids=tokens).logits
+    assert (model.head(model.hidden(tokens)) - expected).abs().max() > 1e-3, "nothing was capped"
+    torch.testing.assert_close(model(tokens)[0], expected)
+    weight, value = torch.ones(2, 7), torch.full((2, 7), torch.nan)
+    nll = -expected[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None]).mean()
+    torch.testing.assert_close(policy_value_loss(model, tokens, weight, value, 1.0)[0], nll)
