@@ -40,6 +40,13 @@ def _token(choices, logprobs, node, place):
     return choices[node if choices.shape[0] == logprobs.shape[0] else 0, place]
 
 
+@njit(cache=True, inline="always")
+def _least_arrival(u):
+    """At most -log u, and close to it unless u is small: the first terms of its series, none of them negative."""
+    y = 1.0 - u
+    return y * (1.0 + y * (0.5 + y * (1.0 / 3.0 + y * 0.25)))
+
+
 @njit(cache=True)
 def seeds_after(seeds, tokens, lengths):
     """seeds uint64 [C] of states become those of the states after steps tokens [C, S] of `lengths` [C]."""
@@ -193,16 +200,21 @@ def sample_level(
                     draws[i] = u
                     w = weights[i] * entry.weight
                     weights[i] = w
-                    if (1.0 - u) < earliest * w:  # -log u >= 1 - u
-                        earliest = min(earliest, -math.log(u) / w)
+                    if _least_arrival(u) < earliest * w:
+                        draws[i] = math.log(u)  # negative: computed
+                        earliest = min(earliest, -draws[i] / w)
                 shift = arrival - earliest
             for i in range(first, last):
                 time, place = arrival, -1
                 if i >= 0:
                     w = weights[i]
-                    if w == 0.0 or (n_kept == k and 1.0 - draws[i] >= (kept_times[k - 1] - shift) * w):
+                    if w == 0.0:
                         continue
-                    time, place = -math.log(draws[i]) / w + shift, places[i]
+                    if draws[i] > 0.0:
+                        if n_kept == k and _least_arrival(draws[i]) >= (kept_times[k - 1] - shift) * w:
+                            continue
+                        draws[i] = math.log(draws[i])
+                    time, place = -draws[i] / w + shift, places[i]
                 if n_kept == k and time >= kept_times[k - 1]:
                     continue
                 at = n_kept if n_kept < k else k - 1

@@ -82,7 +82,7 @@ def evaluate(
             bad_chains += not chain.verdict.legal
             bad_steps += not chain.verdict.legal
             for value, state in zip(chain.values[1:], chain.states[1:], strict=True):  # prompts are all solvable
-                states.append((float(value), *_labels(task, problem, state, discount)))
+                states.append((float(value), *exact_labels(task, problem, state, discount)))
     woven = team.weave(list(zip(greedy, fenced or greedy, sampled, strict=True)))
     counts = np.sum(team.gather([steps, bad_chains, bad_steps]), axis=0)
     everywhere = np.array([row for part in team.gather(states) for row in part], np.float64).reshape(-1, 3)
@@ -101,7 +101,7 @@ def evaluate(
     )
 
 
-def _labels(task: Task, problem: Problem, state: tuple, discount: float) -> tuple[float, float]:
+def exact_labels(task: Task, problem: Problem, state: tuple, discount: float) -> tuple[float, float]:
     """(what the AUC sorts by, what the value should say) of a state."""
     if not task.reversible:
         solvable = float(task.solvable(problem, state))

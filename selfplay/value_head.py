@@ -33,7 +33,7 @@ from models.policy_value import PolicyValueLM
 from models.pretrained import load_pretrained, smollm2
 from models.rollout import rollouts
 from selfplay.config import ConfigError
-from selfplay.evaluate import _labels
+from selfplay.evaluate import exact_labels
 from selfplay.learner import select, stack, trim
 from selfplay.randomness import derived_seed, generator
 from selfplay.statistics import auc, brier, ece
@@ -294,7 +294,7 @@ def _labelled(model: PolicyValueLM, task: Task, problems: list[Problem], found: 
     for problem, states in zip(problems, found, strict=True):
         for steps, state in states:
             key = task.prompt(problem), task.context(problem, steps)
-            lines[key] = (len(steps), *_labels(task, problem, state, discount))
+            lines[key] = (len(steps), *exact_labels(task, problem, state, discount))
     if not lines:
         return None
     steps, label, target = np.array(list(lines.values()), np.float64).T
