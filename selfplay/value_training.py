@@ -97,7 +97,7 @@ class SharedPrefix:
             rest = base(input_ids=tokens_BL[:, shared:], past_key_values=cache, use_cache=False)
         return torch.cat((first.last_hidden_state.expand(len(tokens_BL), -1, -1), rest.last_hidden_state), 1)
 
-    def head(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
         """Policy logits, float32 [..., V]."""
         with self._autocast():
             return self._model.logits(hidden).float()
@@ -276,8 +276,8 @@ def policy_change(model: PolicyValueLM, adapters: Any, rows: Rows) -> dict[str, 
         where = (weight_BL[:, 1:] > 0).nonzero(as_tuple=True)
         target_N, weight_N = tokens_BL[:, 1:][where], weight_BL[:, 1:][where]
         with adapters.disable_adapter():
-            old_NV = F.log_softmax(reader.head(reader.hidden(tokens_BL)[:, :-1][where]), -1)
-        new_NV = F.log_softmax(reader.head(reader.hidden(tokens_BL)[:, :-1][where]), -1)
+            old_NV = F.log_softmax(reader.logits(reader.hidden(tokens_BL)[:, :-1][where]), -1)
+        new_NV = F.log_softmax(reader.logits(reader.hidden(tokens_BL)[:, :-1][where]), -1)
         losses = [F.nll_loss(logs_NV, target_N, reduction="none") for logs_NV in (old_NV, new_NV)]
         kl_N = (old_NV.exp() * (old_NV - new_NV)).sum(-1)
         sums += [float((x * weight_N).sum()) for x in (*losses, kl_N, torch.ones_like(kl_N))]

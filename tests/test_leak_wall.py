@@ -316,8 +316,7 @@ def locked(task, player, monkeypatch) -> Task:
 
 def played(monkeypatch, task: Task, teacher: str, forward) -> Experience:
     """What self-play makes of a few problems when `forward` is the policy."""
-    for module in ("models.evaluator", "models.rollout"):
-        monkeypatch.setattr(f"{module}.forward_for", lambda *_: forward)
+    monkeypatch.setattr("selfplay.actor.acting_forward", lambda *_: forward)
     config = ActorConfig(problems=6, tokens=400, discount=0.9, mine=teacher == "search")
     return act(torch.nn.Linear(1, 1), task, teacher, config, Team(), seed=0, iteration=1)
 
