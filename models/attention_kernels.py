@@ -74,7 +74,7 @@ def _load(builder, pointer, chunk=0):
     return loaded
 
 
-def _sums_of_lanes(builder, vectors):
+def sums_of_lanes(builder, vectors):
     """One vector whose lane j is the sum of the lanes of vectors[j]; BLOCK vectors."""
     even, odd = (
         ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), list(range(start, 2 * BLOCK, 2))) for start in (0, 1)
@@ -105,7 +105,7 @@ def _dots(typing_context, q, i, keys, out, o, chunks):
                 total = builder.fadd(total, product, flags=_FUSED)
             sums.append(total)
         target = _at(context, builder, types_[3], arguments[3], arguments[4])
-        builder.store(_sums_of_lanes(builder, sums), target).align = 4
+        builder.store(sums_of_lanes(builder, sums), target).align = 4
         return context.get_dummy_value()
 
     index = types.int64

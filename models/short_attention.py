@@ -16,9 +16,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from models.attention_kernels import scratch
+from models.attention_kernels import BLOCK as LANES
+from models.attention_kernels import scratch, sums_of_lanes
 
-LANES = 16
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _WORDS = ir.VectorType(ir.IntType(32), LANES)
 _INDEX = ir.IntType(64)
@@ -83,19 +83,6 @@ def _floats(builder, pointer, offset: int, count: int):
     words = ir.VectorType(ir.IntType(32), count)
     bits = builder.shl(builder.zext(value, words), ir.Constant(words, [16] * count))
     return builder.bitcast(bits, ir.VectorType(ir.FloatType(), count))
-
-
-def _sums_of_lanes(builder, vectors):
-    """One vector whose lane j is the sum of the lanes of vectors[j]."""
-    even, odd = (
-        ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(start, 2 * LANES, 2))) for start in (0, 1)
-    )
-    while len(vectors) > 1:
-        vectors = [
-            builder.fadd(builder.shuffle_vector(a, b, even), builder.shuffle_vector(a, b, odd))
-            for a, b in zip(vectors[::2], vectors[1::2], strict=True)
-        ]
-    return vectors[0]
 
 
 def _larger(builder, a, b):
@@ -226,7 +213,7 @@ def _attend_heads(typing_context, q, i, kv, keys, values, stride, paths, p, leng
             position = builder.add(_splat(builder, first, _WORDS), places)
             end = _splat(builder, builder.trunc(length, ir.IntType(32)), _WORDS)
             inside = builder.icmp_signed("<", position, end)
-            score = builder.select(inside, _sums_of_lanes(builder, products), _number(_MASKED))
+            score = builder.select(inside, sums_of_lanes(builder, products), _number(_MASKED))
             builder.store(score, builder.gep(vectors, [loop.index])).align = 4
             builder.store(_larger(builder, builder.load(top), score), top)
         peak = _over_positions(builder, builder.load(top), n_heads, lambda a, b: _larger(builder, a, b))
