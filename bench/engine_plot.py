@@ -64,7 +64,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 bars[method] = axes.bar(at, found[method], 0.92 * width, color=COLOURS[method])
                 axes.text(at, found[method], f"{found[method]:.0f}", ha="center", va="bottom", fontsize=6)
         if ceiling := result["ceilings"].get(f"linears_tokens_per_s_{cell[0] * cell[1]}"):
-            bars["linear layers alone"] = axes.hlines(ceiling, x - 0.46, x + 0.46, color="black", lw=1)
+            bars["linear layers alone, by torch"] = axes.hlines(ceiling, x - 0.46, x + 0.46, color="black", lw=1)
     axes.set_xticks(range(len(by_cell)), [f"{n} x {k}, depth {d}\nsteps of {s}" for n, k, d, s in by_cell], fontsize=7)
     axes.set_ylabel(
         "new tokens a second of one core, all costs in" if result["device"] == "cpu" else "new tokens a second"
