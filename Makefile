@@ -32,8 +32,8 @@ $(VENV)/.llm: $(VENV)/.run
 	touch $@
 
 # numba sees a change in a compiled function's own file, not in the files that it calls into.
-$(VENV)/.kernels: $(VENV)/.run $(wildcard mcts/*.py models/*.py)
-	rm -f mcts/__pycache__/*.nb[ic] models/__pycache__/*.nb[ic]
+$(VENV)/.kernels: $(VENV)/.run $(wildcard mcts/*.py models/*.py tasks/*.py)
+	rm -f mcts/__pycache__/*.nb[ic] models/__pycache__/*.nb[ic] tasks/__pycache__/*.nb[ic]
 	touch $@
 
 selfplay: $(VENV)/.run $(VENV)/.kernels ## train a solver from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"

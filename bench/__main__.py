@@ -2,7 +2,7 @@
 
     python -m bench [run_dir=DIR]             every bench at short settings, a minute or two each
     python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate, store, merging, engine,
-                                              acting
+                                              acting, judges
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/compare.py
 
 With run_dir, each bench also writes its figures to DIR/NAME.json. Exit code 2: refused, with one line that says why.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import acting, command, compare, engine, generate, merging, store, train
+from bench import acting, command, compare, engine, generate, judges, merging, store, train
 
 BENCHES: dict[str, command.Bench] = {
     "train": train.main,
@@ -22,6 +22,7 @@ BENCHES: dict[str, command.Bench] = {
     "merging": merging.main,
     "engine": engine.main,
     "acting": acting.main,
+    "judges": judges.main,
 }
 ON_DEMAND: dict[str, command.Bench] = {"compare": compare.main}  # these need to be told what to measure
 SHORT = {
@@ -31,6 +32,7 @@ SHORT = {
     "merging": ("problems=60", "nodes=100"),
     "engine": ("leaves=16", "depths=8", "steps=20", "methods=ours,batched,slab", "rounds=1"),
     "acting": ("turns=2",),
+    "judges": ("own=50000", "foreign=500", "kills=20", "seconds=2"),
 }
 
 

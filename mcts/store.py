@@ -214,6 +214,19 @@ class Store:
     def edge_handles(self) -> np.ndarray:
         return self._edge_handles[: self.n_edges]
 
+    def settle(self, nodes: np.ndarray, rewards: np.ndarray) -> None:
+        """Rewards float32 [M] of terminal `nodes` int [M] that were judged after the search. What was backed up before stays.
+
+        Raises:
+            ValueError: a node that is not terminal.
+        """
+        record = self.nodes
+        if not (record["flags"][nodes] & Flag.TERMINAL).all():
+            raise ValueError("only terminal nodes have a reward")
+        record["value"][nodes] = record["raw_value"][nodes] = rewards
+        solved = np.where(np.asarray(rewards) >= 1.0, Flag.SOLVED, 0)
+        record["flags"][nodes] = record["flags"][nodes] & ~int(Flag.SOLVED) | solved
+
     def edges_of(self, node: int) -> np.ndarray:
         """Edge ids int32 [K] of a node's candidates, in the order in which the evaluator handed them out."""
         return kernels_insert.edges_of(self.node_planes, self.edge_planes, node)

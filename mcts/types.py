@@ -45,7 +45,7 @@ class Expansion:
     keys: np.ndarray  # uint64 [C]
     logprobs: np.ndarray  # float32 [C], log pi(step | state), exact
     raw_values: np.ndarray  # float32 [C], value head after the step
-    rewards: np.ndarray  # float32 [C], verdict's reward; 0 where not terminal
+    rewards: np.ndarray  # float32 [C], verdict's reward, or an estimate below 1; 0 where not terminal
     terminal: np.ndarray  # bool [C]
     legal: np.ndarray  # bool [C]; an illegal candidate is terminal with reward 0
     tokens: np.ndarray  # int32 [C], generated tokens that this candidate newly cost

@@ -23,6 +23,7 @@ from models.trie import TokenTrie
 from tasks.base import GOES_ON, ILLEGAL, NO_STEP, SOLVED, Problem, Task, TokenJudge, Verdict
 
 NO_SLOT = -1
+MOST_UNSCORED = np.float32(1 - 1e-6)  # a solution is what a scorer has seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Entered:
 
     handles: np.ndarray  # int64 [C]
     keys: np.ndarray  # uint64 [C], NO_KEY where terminal or never merged
-    values: np.ndarray  # float32 [C], of the value head, or the reward where terminal
-    rewards: np.ndarray  # float32 [C]
+    values: np.ndarray  # float32 [C], of the value head, or the reward where terminal and scored
+    rewards: np.ndarray  # float32 [C]; of an answer that is not scored yet, its value
     terminal: np.ndarray  # bool [C]
     legal: np.ndarray  # bool [C]
 
@@ -155,19 +156,22 @@ class StateBook(Lineage[_Record]):
                 self._depths[child.key] = min(state.depth, self._depths.get(child.key, state.depth))
             self._records.append(child)
         children = self._records[first:]
-        alive = [i for i, child in enumerate(children) if child.state.inner is not None]
-        befores = [self._records[children[i].parent].state for i in alive]
-        ends = drawn.tokens[alive, drawn.lengths[alive] - 1]
-        states = [children[i].state for i in alive]
-        place(self._trie, self.task, self._codec, befores, states, drawn.parent_nodes[alive], ends)
+        valued = [i for i, child in enumerate(children) if child.state.valued]
+        befores = [self._records[children[i].parent].state for i in valued]
+        ends = drawn.tokens[valued, drawn.lengths[valued] - 1]
+        states = [children[i].state for i in valued]
+        place(self._trie, self.task, self._codec, befores, states, drawn.parent_nodes[valued], ends)
         return self._entered(first)
 
     def _entered(self, first: int) -> Entered:
         records = self._records[first:]
         alive = np.array([record.state.inner is not None for record in records], np.bool_)
         rewards = np.array([record.state.verdict.reward for record in records], np.float32)
+        valued = np.array([record.state.valued for record in records], np.bool_)
         values = rewards.copy()
-        values[alive] = self._trie.values[[record.state.start for record in records if record.state.inner is not None]]
+        values[valued] = self._trie.values[[record.state.start for record in records if record.state.valued]]
+        unscored = valued & ~alive
+        rewards[unscored] = np.minimum(values[unscored], MOST_UNSCORED)
         return Entered(
             handles=np.arange(first, len(self._records)),
             keys=np.array([record.key for record in records], np.uint64),

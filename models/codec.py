@@ -152,9 +152,7 @@ def few_shot_examples(task: Task, n: int, seed: int = 0) -> str:
     """`n` solved problems of the train split as question and steps, each closed by an empty line."""
     if not n:
         return ""
-    rows = task.hindsight("train", n, np.random.default_rng(seed))
-    texts = [task.decode([t for t in row.tolist() if t not in (PAD_ID, BOS_ID)]) for row in rows.tokens]
-    return "".join(f"{QUESTION}{text.rstrip(NEWLINE)}{NEWLINE}{NEWLINE}" for text in texts)
+    return "".join(f"{QUESTION}{text.rstrip(NEWLINE)}{NEWLINE}{NEWLINE}" for text in task.examples(n, seed))
 
 
 def codec_of(model, task: Task) -> Codec:

@@ -15,7 +15,7 @@ from tasks.base import NO_STEP, Problem, Task, Verdict
 
 @dataclass(slots=True)
 class State:
-    """A problem and the steps so far. `start` and `context` are set for states that go on."""
+    """A problem and the steps so far. `start` and `context` are set for states that have a value."""
 
     problem: Problem
     steps: tuple[str, ...]
@@ -24,6 +24,11 @@ class State:
     depth: int  # steps that the task's `max_steps` counts
     context: str = ""  # what the policy sees before the next step
     start: int = NO_NODE  # trie node of the context's last token
+
+    @property
+    def valued(self) -> bool:
+        """Whether the value head speaks for the state: it goes on, or its answer is for a scorer to judge, later."""
+        return self.inner is not None or not self.verdict.scored
 
 
 def root_states(trie: TokenTrie, task: Task, codec: Codec, problems: Sequence[Problem]) -> list[State]:
@@ -67,7 +72,7 @@ def place(
     parent_nodes: np.ndarray,
     delimiters: np.ndarray,
 ) -> None:
-    """Set `context` and `start` of non-terminal `states` [B], children of `parents`.
+    """Set `context` and `start` of `states` [B] that have a value, children of `parents`.
 
     `parent_nodes` [B]: trie nodes before the token that ended each step, `delimiters` int32 [B]: that token. Where the context
     is the parent's plus the step, the start is the delimiter's own node; a task that shows only the present state has its

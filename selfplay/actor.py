@@ -21,10 +21,13 @@ from models.trie_forward import TrieForward, forward_for, is_plain_llama
 from selfplay.chains import RowBuilder
 from selfplay.config import ActorConfig
 from selfplay.randomness import derived_seed, generator
+from selfplay.scoring import scored, settled
 from selfplay.targets import Targets, search_rows
+from selfplay.teachers import NO_ROWS
 from selfplay.team import Team
 from selfplay.traces import Trace
-from tasks.base import Problem, Rows, Task
+from tasks.base import Problem, Rows, Scorer, Task
+from tasks.scoring import Replay
 
 TREES = 128  # trees searched at once: a wave stays in cache and the trie in memory
 SAMPLES = 4  # samples drawn at once by star
@@ -45,8 +48,7 @@ class Experience:
 
     @staticmethod
     def empty() -> Experience:
-        blank = Rows(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
-        return Experience(blank, [], 0, 0, 0, 0, 0)
+        return Experience(NO_ROWS, [], 0, 0, 0, 0, 0)
 
     def summary(self, team: Team) -> dict:
         """Totals over the team for a line of metrics; empty where nothing was generated. Collective."""
@@ -75,26 +77,35 @@ def act(
     seed: int,
     iteration: int,
     trust_value: bool = True,
+    scorer: Scorer | None = None,
 ) -> Experience:
     """This rank's share of one iteration's problems, searched or sampled, as rows and traces.
 
-    `trust_value`: False hides the value head from the search, which then orders by the policy alone.
+    `trust_value`: False hides the value head from the search, which then orders by the policy alone. `scorer`: judges answers
+    when a search has ended, where the task cannot; no search sees it.
+
+    Raises:
+        ValueError: the task needs a scorer and there is none.
     """
-    if not task.self_verifying:
-        raise ValueError(f"task {task.name} needs gold answers to be judged: no search may see them")
+    if scorer is None:
+        if not task.self_verifying:
+            raise ValueError(
+                f"task {task.name} needs gold answers to be judged: give act a scorer; no search may see it"
+            )
+        scorer = Replay(task)
     rng = generator(seed, "act", iteration, team.rank)
     origin = Origin(seed, iteration, weights_hash(model))
     wanted = max(1, config.problems // team.size)
-    problems, mined, tokens = draw_problems(model, task, wanted, config, rng)
+    problems, mined, tokens = draw_problems(model, task, wanted, config, rng, scorer)
     if teacher == "search":
-        harvest = searched(model, task, problems, config, rng, origin, trust_value)
+        harvest = searched(model, task, problems, config, rng, origin, trust_value, scorer)
     else:
-        harvest = sampled(model, task, problems, config, rng, origin)
+        harvest = sampled(model, task, problems, config, rng, origin, scorer)
     return replace(harvest, mined=mined, generated_tokens=harvest.generated_tokens + tokens)
 
 
 def draw_problems(
-    model, task: Task, n: int, config: ActorConfig, rng: np.random.Generator
+    model, task: Task, n: int, config: ActorConfig, rng: np.random.Generator, scorer: Scorer
 ) -> tuple[list[Problem], int, int]:
     """(practice problems, problems tried, generated tokens): all, or with `mine` those that greedy decoding fails."""
     if not config.mine:
@@ -104,7 +115,8 @@ def draw_problems(
     while len(hard) < n and at < len(tried):
         batch = tried[at : at + n]
         at += len(batch)
-        found = rollouts(model, task, batch, 1, temperature=0.0, seed=0, forward=acting_forward(model, task, config))
+        forward = acting_forward(model, task, config)
+        found = scored(scorer, batch, rollouts(model, task, batch, 1, temperature=0.0, seed=0, forward=forward))
         for problem, chains in zip(batch, found, strict=True):
             tokens += chains[0].tokens
             if chains[0].verdict.reward < 1:
@@ -112,7 +124,7 @@ def draw_problems(
     return hard[:n], at, tokens
 
 
-def searched(model, task, problems, config, rng, origin, trust_value) -> Experience:
+def searched(model, task, problems, config, rng, origin, trust_value, scorer) -> Experience:
     """Tree search that goes on after the first solution; rows by graph backup."""
     builder, traces = RowBuilder(task), []
     evaluator = ModelEvaluator(
@@ -142,16 +154,17 @@ def searched(model, task, problems, config, rng, origin, trust_value) -> Experie
                 wave_size=config.wave,
                 seed=derived_seed(origin.seed, "rule", origin.iteration),
             )
+            result = settled(scorer, chosen, result, evaluator)
             targets = Targets.of(result.store, config.discount, trust_value=trust_value)
             for tree, problem in enumerate(chosen):
                 search_rows(builder, task, problem, result, tree, targets, evaluator, config, rng, teach_policy=teach)
-                traces.append(_search_trace(task, problem, result, tree, targets, evaluator, config, origin))
+                traces.append(_search_trace(task, problem, result, tree, targets, evaluator, config, origin, scorer))
             generated += int(result.tokens.sum())
             solved += int(result.solved.sum())
     return Experience(builder.rows(), traces, generated, evaluator.prefilled_tokens, len(problems), solved, 0)
 
 
-def sampled(model, task, problems, config, rng, origin) -> Experience:
+def sampled(model, task, problems, config, rng, origin, scorer) -> Experience:
     """STaR (Zelikman et al. 2022), sampling part: independent chains until the tokens are spent; accepted ones teach."""
     builder, traces = RowBuilder(task), []
     paid = np.zeros(len(problems), np.int64)
@@ -163,6 +176,7 @@ def sampled(model, task, problems, config, rng, origin) -> Experience:
         seed = derived_seed(origin.seed, "star", origin.iteration, round_)
         some = [problems[i] for i in active]
         batch = rollouts(model, task, some, SAMPLES, temperature=config.temperature, seed=seed, forward=forward)
+        batch = scored(scorer, some, batch)
         for i, chains in zip(active, batch, strict=True):
             for chain in chains:
                 if paid[i] < config.tokens:
@@ -227,10 +241,11 @@ class _ValueBlind:
 
     def expand(self, handles: np.ndarray, n_candidates: int, draw: mcts.Draw = "sample") -> mcts.Expansion:
         found = self._evaluator.expand(handles, n_candidates, draw)
-        return replace(found, raw_values=np.where(found.terminal, found.rewards, 0.5).astype(np.float32))
+        known = np.where((found.rewards == 0) | (found.rewards == 1), found.rewards, 0.5).astype(np.float32)
+        return replace(found, rewards=known, raw_values=np.where(found.terminal, known, 0.5).astype(np.float32))
 
 
-def _search_trace(task, problem, result, tree, targets, evaluator, config, origin) -> Trace:
+def _search_trace(task, problem, result, tree, targets, evaluator, config, origin, scorer) -> Trace:
     path = result.solution_path(tree) if result.solved[tree] else result.best_path(tree)
     store = result.store
     steps = tuple(evaluator.step_text(int(store.edge_handles[e])) for e in path)
@@ -243,7 +258,7 @@ def _search_trace(task, problem, result, tree, targets, evaluator, config, origi
         visits=tuple(int(v) for v in store.edges["visits"][path]),
         targets=tuple(float(targets.distance[end] != mcts.UNREACHED) for end in ends),
         values=tuple(float(targets.value[end]) for end in ends),
-        reward=task.verdict(problem, steps).reward,
+        reward=scorer.score([problem], [steps])[0].reward,
         solved=bool(result.solved[tree]),
         rule=config.rule,
         generated_tokens=int(result.tokens[tree]),

@@ -84,10 +84,12 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from selfplay.report import job
     from selfplay.rundir import open_run_dir
     from selfplay.team import core_count, run_as_team
-    from tasks import make_task
+    from tasks import make_task, task_report
 
     task = make_task(**config.task)  # an impossible task is refused before anything is written
     check_task(config, task)
+    if report := task_report(**config.task):
+        print(report)
     if config.checkpoint and not config.resume:
         check_start(Path(config.checkpoint), task)
     elif config.model.kind != "tiny" and not config.resume:
@@ -118,10 +120,31 @@ def check_task(config: SelfplayConfig, task) -> None:
             raise ConfigError(
                 f"the {split} split of task {task.name} has no problems: widen its ranges, or change its split fractions"
             )
+    if not task.exact:
+        check_answers(config, task)
     if task.reversible and config.actor.discount == 1.0:
         raise ConfigError(
             f"task {task.name} can undo steps, so a value must fall with distance: add experiment={task.name}, or "
             "actor.discount=0.9"
+        )
+
+
+def check_answers(config: SelfplayConfig, task) -> None:
+    """Refuse free rows where a task has none.
+
+    Raises:
+        ConfigError: a teacher or a fill that plays legal moves, or given chains where none were given.
+    """
+    from tasks import given_chains
+
+    needed = {phase.teacher for phase in config.selfplay.phases} | {config.learner.fill}
+    if free := needed & {"random", "hindsight", "rules"}:
+        raise ConfigError(
+            f"task {task.name} has no legal moves to play ({', '.join(sorted(free))}): add experiment=data"
+        )
+    if "given" in {phase.teacher for phase in config.selfplay.phases} and not given_chains(**config.task):
+        raise ConfigError(
+            f"no train line of task {task.name} has steps to warm up on: take the phase of teacher given out"
         )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-TEACHERS = ("random", "hindsight", "star", "search")
-FILLS = ("random", "hindsight", "rules")
+TEACHERS = ("random", "hindsight", "given", "star", "search")
+FILLS = ("random", "hindsight", "rules", "given")
 OURS = ("selfplay.", "tasks.", "models.")  # modules whose errors are one line that names the mend
 
 
@@ -102,7 +102,7 @@ class LearnerConfig:
     reuse: float = 6.0  # times that a new row is seen, on average
     rules_share: float = 0.1  # of the rows beside replay: random play that teaches results, not choices
     value_share: float = 0.06  # of the rows beside replay: Monte-Carlo values of random play, under hindsight only
-    fill: str = "hindsight"  # what fills a batch up beside replay: hindsight | random | rules
+    fill: str = "hindsight"  # what fills a batch up beside replay: hindsight | random | rules | given
 
 
 @dataclass
@@ -146,7 +146,7 @@ def check_config(config: SelfplayConfig) -> None:
             raise ConfigError(f"{where}.teacher={phase.teacher!r} is unknown: use one of {', '.join(TEACHERS)}")
         if all(limit is None for limit in phase_limits(phase)):
             raise ConfigError(f"{where} never ends: give it iterations, generated_tokens, cpu_seconds or seconds")
-        if phase.teacher in ("random", "hindsight") and set(
+        if phase.teacher in ("random", "hindsight", "given") and set(
             map(bool, phase_limits(phase)[:1] + phase_limits(phase)[2:])
         ) == {False}:
             raise ConfigError(

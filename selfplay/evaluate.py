@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.rollout import rollouts
+from selfplay.scoring import scored
 from selfplay.statistics import auc, ece, wilson
 from selfplay.team import Team
-from tasks.base import Problem, Task
+from tasks.base import Problem, Scorer, Task
+from tasks.scoring import Replay
 
 GREEDY, SAMPLED = 0.0, 1.0  # temperatures
 
@@ -64,25 +66,42 @@ def mean_interval(values: np.ndarray) -> list[float]:
 
 
 def evaluate(
-    model, task: Task, problems: list[Problem], team: Team, *, samples: int, discount: float, seed: int
+    model,
+    task: Task,
+    problems: list[Problem],
+    team: Team,
+    *,
+    samples: int,
+    discount: float,
+    seed: int,
+    scorer: Scorer | None = None,
 ) -> Evaluation:
-    """Greedy once and `samples` samples on every problem; the team shares the problems. Collective."""
+    """Greedy once and `samples` samples on every problem; the team shares the problems. Collective.
+
+    `scorer`: judges the chains; the task itself where there is none. Where a task has no exact labels, a state's label is what
+    its own chain went on to earn.
+    """
+    scorer = scorer or Replay(task)
     mine = team.share(problems)
-    greedy = [chains[0].verdict.reward >= 1 for chains in rollouts(model, task, mine, 1, temperature=GREEDY, seed=seed)]
+    first = scored(scorer, mine, rollouts(model, task, mine, 1, temperature=GREEDY, seed=seed))
+    greedy = [chains[0].verdict.reward >= 1 for chains in first]
     fenced = None
     if task.reversible:
         chains_of = rollouts(model, task, mine, 1, temperature=GREEDY, seed=seed, no_reentry=True)
         fenced = [chains[0].verdict.reward >= 1 for chains in chains_of]
     sampled, steps, bad_chains, bad_steps = [], 0, 0, 0
     states: list[tuple[float, float, float]] = []  # (predicted, AUC label or distance, calibration target)
-    for problem, chains in zip(mine, rollouts(model, task, mine, samples, temperature=SAMPLED, seed=seed), strict=True):
+    drawn = scored(scorer, mine, rollouts(model, task, mine, samples, temperature=SAMPLED, seed=seed))
+    for problem, chains in zip(mine, drawn, strict=True):
         sampled.append(sum(chain.verdict.reward >= 1 for chain in chains) / samples)
         for chain in chains:
             steps += len(chain.steps)
             bad_chains += not chain.verdict.legal
             bad_steps += not chain.verdict.legal
             for value, state in zip(chain.values[1:], chain.states[1:], strict=True):  # prompts are all solvable
-                states.append((float(value), *exact_labels(task, problem, state, discount)))
+                outcome = (chain.verdict.reward, chain.verdict.reward)
+                labels = exact_labels(task, problem, state, discount) if task.exact else outcome
+                states.append((float(value), *labels))
     woven = team.weave(list(zip(greedy, fenced or greedy, sampled, strict=True)))
     counts = np.sum(team.gather([steps, bad_chains, bad_steps]), axis=0)
     everywhere = np.array([row for part in team.gather(states) for row in part], np.float64).reshape(-1, 3)

@@ -20,6 +20,7 @@ from models.pretrained import load_pretrained, smollm2
 from models.tokenizer import make_tokenizer
 from selfplay import commit as commits
 from selfplay.actor import Experience, act
+from selfplay.chains import RowBuilder
 from selfplay.config import SelfplayConfig
 from selfplay.evaluate import Evaluation, evaluate
 from selfplay.gate import decide
@@ -32,7 +33,7 @@ from selfplay.schedule import Position, learning_rate
 from selfplay.teachers import GENERATING, Mixture, batch, mixture
 from selfplay.team import CpuClock, Team
 from selfplay.traces import read_rows, write_rows, write_shard
-from tasks import Task, make_task
+from tasks import Rows, Scorer, Task, given_chains, make_scorer, make_task
 
 
 @dataclass
@@ -47,6 +48,8 @@ class Run:
     learner: Learner
     promoted: torch.nn.Module  # the last net that the gate let through: what acts, and what is kept
     tokenizer: object
+    scorer: Scorer  # judges when a search has ended; alone holds gold answers
+    given: Rows | None  # solved chains that came with the task's data
     position: Position = field(default_factory=Position)
     replay: Replay = field(default_factory=lambda: Replay(1))
     iteration: int = 0
@@ -77,6 +80,7 @@ class Run:
             seed=self.config.seed,
             iteration=self.iteration,
             trust_value=self.value_auc >= self.config.actor.value_auc,
+            scorer=self.scorer,
         )
 
     def learn(self, teacher: str, mix: Mixture, share: float) -> dict[str, float]:
@@ -87,7 +91,7 @@ class Run:
         for step in range(mix.steps):
             rng = generator(self.config.seed, "batch", self.iteration, step, self.team.rank)
             rate = share * learning_rate(config, progress, self.learner.steps)
-            drawn = batch(self.task, teacher, rows, self.replay, config, rng, mix.replay_share)
+            drawn = batch(self.task, teacher, rows, self.replay, config, rng, mix.replay_share, self.given)
             losses.append(self.learner.step(codec_of(self.learner.model, self.task).rows(drawn), rate))
         finite = [loss for loss in losses if loss]
         means = {name: float(np.mean([loss[name] for loss in finite])) for name in (finite[0] if finite else {})}
@@ -104,6 +108,7 @@ class Run:
             samples=config.samples,
             discount=self.config.actor.discount,
             seed=derived_seed(self.config.seed, "evaluation"),
+            scorer=self.scorer,
         )
         before = found.headline if self.outcomes is None else np.array(self.outcomes, bool)
         decision = decide(before, found.headline, alpha=config.gate_alpha)
@@ -245,6 +250,8 @@ def started(team: Team, config: SelfplayConfig, root: Path) -> Run:
         Learner(model, config.learner, team),
         promoted,
         tokenizer,
+        make_scorer(**config.task),
+        given_rows(task, config),
         replay=Replay(config.learner.replay_window, config.learner.nearness),
         code=team.lead(commit_of(Path(__file__).parent)),
     )
@@ -277,8 +284,11 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
         mine = [s for s in ledger.shards(iteration) if s.name.endswith(f"-rank{team.rank}.rows.parquet")]
         replay.add(read_rows(folders.traces / mine[0].name, mine[0].sha256) if mine else Experience.empty().rows)
     saved = last.state
+    task = make_task(**config.task)
     return Run(
-        config, team, make_task(**config.task), folders, ledger if team.leads else None, learner, promoted, tokenizer,
+        config, team, task, folders, ledger if team.leads else None, learner, promoted, tokenizer,
+        make_scorer(**config.task),
+        given_rows(task, config),
         position=Position.from_dict(saved["position"]),
         replay=replay,
         iteration=saved["iteration"],
@@ -293,6 +303,15 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
         cpu_seconds=saved["cpu_seconds"],
         seconds=saved["seconds"],
     )  # fmt: skip
+
+
+def given_rows(task: Task, config: SelfplayConfig) -> Rows | None:
+    """Solved chains that came with the task's data as rows without values, None where there are none."""
+    builder = RowBuilder(task)
+    for problem, steps in given_chains(**config.task):
+        if len(steps) <= task.max_steps and all(len(task.encode(step)) <= task.max_step_tokens for step in steps):
+            builder.chain(problem, steps, [1.0] * len(steps), [np.nan] * len(steps))
+    return builder.rows() if len(builder) else None
 
 
 def first_model(task: Task, config: SelfplayConfig) -> tuple[PolicyValueLM, object]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-COLOURS = {"none": "0.6", "random": "tab:gray", "hindsight": "tab:blue", "star": "tab:orange", "search": "tab:green"}
+COLOURS = {
+    "none": "0.6",
+    "random": "tab:gray",
+    "hindsight": "tab:blue",
+    "given": "tab:purple",
+    "star": "tab:orange",
+    "search": "tab:green",
+}
 
 
 def learning_curve(metrics: list[dict], path: Path, *, title: str) -> None:

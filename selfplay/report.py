@@ -24,12 +24,16 @@ from selfplay.loop import Run, run
 from selfplay.plot import learning_curve
 from selfplay.randomness import derived_seed
 from selfplay.rundir import write_durably
+from selfplay.scoring import scored
 from selfplay.statistics import wilson
 from selfplay.team import Team
 from solve.strategies import best_of_n, enumeration, solve_rate, tree_search
+from tasks import make_guesser
 from tasks.base import Problem, Task
+from tasks.guessing import guessed
 
 SHOWN_CHAINS = 3
+GUESSES = 8  # of the guessing control
 
 
 def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
@@ -74,11 +78,17 @@ def final_report(finished: Run) -> dict:
     def shared(strategy: Callable[[list[Problem]], np.ndarray]) -> np.ndarray:
         return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)
 
-    spent = {
-        "search": shared(lambda mine: tree_search(net, task, mine, most, rule=rule, seed=seed)),
-        "best_of_n": shared(lambda mine: best_of_n(net, task, mine, most, seed=seed)),
-        "enumeration": shared(lambda mine: enumeration(task, mine, most, seed=seed)),
-    }
+    spent = (
+        {
+            "search": shared(lambda mine: tree_search(net, task, mine, most, rule=rule, seed=seed)),
+            "best_of_n": shared(lambda mine: best_of_n(net, task, mine, most, seed=seed)),
+            "enumeration": shared(lambda mine: enumeration(task, mine, most, seed=seed)),
+        }
+        if task.self_verifying
+        else {}
+    )
+    guesser = make_guesser(**config.task)
+    guesses = np.array(team.weave(list(guessed(guesser, finished.scorer, team.share(problems), GUESSES))))
     return {
         "task": dict(config.task),
         "mode": config.selfplay.mode,
@@ -97,7 +107,8 @@ def final_report(finished: Run) -> dict:
             "sampled_before": before.sampled,
             "sampled_after": after.sampled,
             "sampled_ci95": after.to_dict()["sampled_ci95"],
-            "judge": "verifier in the loop",
+            "judge": "verifier in the loop" if task.self_verifying else "gold, after the last token",
+            "guess": {str(n): float(guesses[:, n - 1].mean()) for n in (1, GUESSES)},
             **{
                 name: {str(budget): float(solve_rate(at, budget).mean()) for budget in budgets}
                 for name, at in spent.items()
@@ -121,6 +132,7 @@ def measure(finished: Run, model, problems: list[Problem]) -> Evaluation:
         samples=config.evaluation.samples,
         discount=config.actor.discount,
         seed=derived_seed(config.seed, "test"),
+        scorer=finished.scorer,
     )
 
 
@@ -147,12 +159,14 @@ def test_table(summary: dict) -> Table:
 
     row("greedy, one chain", test["greedy_before"], test["greedy_after"])
     row("one sample", test["sampled_before"], test["sampled_after"], test["sampled_ci95"])
+    for n, rate in test["guess"].items():
+        row("guessing, no model" if n == "1" else f"any of {n} guesses, no model", None, rate)
     for name, label in (
         ("search", "tree search (best first)"),
         ("best_of_n", "best of N"),
         ("enumeration", "enumeration, no policy"),
     ):
-        for budget, rate in test[name].items():
+        for budget, rate in test.get(name, {}).items():
             row(f"{label}, {budget} tokens, verifier in the loop", None, rate)
     return table
 
@@ -186,9 +200,8 @@ def solved_chains(finished: Run) -> list[str]:
     """A few test problems solved by the greedy policy, as their chains of steps."""
     problems = test_problems(finished.task, finished.config)[:50]
     shown = []
-    for problem, chains in zip(
-        problems, rollouts(finished.promoted, finished.task, problems, 1, temperature=0.0, seed=0), strict=True
-    ):
+    greedy = rollouts(finished.promoted, finished.task, problems, 1, temperature=0.0, seed=0)
+    for problem, chains in zip(problems, scored(finished.scorer, problems, greedy), strict=True):
         if chains[0].verdict.reward >= 1 and len(shown) < SHOWN_CHAINS:
             steps = "\n".join("  " + step.strip() for step in chains[0].steps)
             shown.append(f"solved: {finished.task.prompt(problem).strip()}\n{steps}")

@@ -1,8 +1,9 @@
 """What a learner step is made of: replay of the actor's rows, filled up with random legal play.
 
-`random` teaches format and arithmetic only; `hindsight` relabels random play with what it reached; `star` and `search`
-draw on replay and fill up with `learner.fill`. Relabelled and solved chains only ever show results that hit the target, and
-a net trained on them alone writes the target whatever the operands are; a share of rows that teach the rules keeps it honest.
+`random` teaches format and arithmetic only; `hindsight` relabels random play with what it reached; `given` are solved chains
+that came with a task's data; `star` and `search` draw on replay and fill up with `learner.fill`. Relabelled and solved chains
+only ever show results that hit the target, and a net trained on them alone writes the target whatever the operands are; a
+share of rows that teach the rules keeps it honest.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from selfplay.config import LearnerConfig
-from selfplay.learner import stack
+from selfplay.learner import select, stack
 from selfplay.replay import Replay
 from tasks.base import Rows, Task
 
 GENERATING = ("star", "search")  # teachers that need an actor
+NO_ROWS = Rows(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,21 @@ def batch(
     config: LearnerConfig,
     rng: np.random.Generator,
     replay_share: float = 0.0,
+    given: Rows | None = None,
 ) -> Rows:
-    """`n` rows for one step of one rank, `replay_share` of them from replay, once there is any."""
+    """`n` rows for one step of one rank, `replay_share` of them from replay, once there is any; `given` is drawn uniformly."""
+    fill = config.fill if teacher in GENERATING else teacher
+    if fill == "given" and given is None:
+        replay_share = 1.0  # nothing else is free
     parts: list[Rows] = []
     from_replay = int(rng.binomial(n, replay_share)) if len(replay) else 0
     if from_replay:
         parts.append(replay.sample(from_replay, rng))
     free = n - from_replay
-    fill = config.fill if teacher in GENERATING else teacher
+    if fill == "given":
+        if free and given is not None:
+            parts.append(select(given, rng.integers(len(given), size=free)))
+        return stack(parts) if parts else NO_ROWS
     rules = free if fill == "rules" else 0 if teacher == "random" else round(free * config.rules_share)
     valued = round(free * config.value_share) if fill == "hindsight" else 0
     if rules:

@@ -46,6 +46,7 @@ class Verdict:
     terminal: bool
     legal: bool
     reason: str  # one short line for a person: "7+13 is 20, not 21"
+    scored: bool = True  # False: terminal with an answer that only a `Scorer` can judge; the reward is 0 until then
 
 
 NO_STEP = Verdict(reward=0.0, terminal=False, legal=True, reason="no step yet")
@@ -56,6 +57,14 @@ class AnswerKey:
     """Gold answers by problem id. Held by scorers only, after a search has ended."""
 
     answers: dict[str, str]
+
+
+class Scorer(Protocol):
+    """Judges whole chains after a search has ended; alone holds gold answers, where a task has them."""
+
+    def score(self, problems: Sequence[Problem], chains: Sequence[Sequence[str]]) -> list[Verdict]:
+        """What each chain is worth. `scored` stays False where the judge ran out of time: reward 0, but not "wrong"."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,9 @@ class Task(ABC):
     vocabulary: tuple[str, ...]  # index = token id; starts with SPECIAL_TOKENS
     kinds: tuple[str, ...]  # kinds of step that the grammar allows, e.g. ("propose", "answer")
     self_verifying: bool  # True: `verdict` needs no gold answer
+    exact: bool = (
+        True  # `solvable` and `distance` are known; False: they raise, and so do `legal_steps` and the free rows
+    )
     reversible: bool  # True: every state can still be solved, so values must be discounted by distance
     max_steps: int  # a chain of this many steps without an answer is over, reward 0
     max_step_tokens: int  # longest legal step in tokens, delimiter included
@@ -213,6 +225,11 @@ class Task(ABC):
     @abstractmethod
     def legal_steps(self, problem: Problem, state: tuple) -> list[str]:
         """Every legal step text from a state, for the policy-free enumeration control."""
+
+    def examples(self, n: int, seed: int = 0) -> list[str]:
+        """Up to `n` solved problems to show to a pretrained model: prompt and steps, none of them of dev or test."""
+        rows = self.hindsight("train", n, np.random.default_rng(seed))
+        return [self.decode([token for token in row if token not in (PAD_ID, BOS_ID)]) for row in rows.tokens.tolist()]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text in the grammar (no BOS). Unknown words become UNK_ID."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
+from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
@@ -104,11 +105,61 @@ def test_playout_caps_and_mining_spend_less(tmp_path):
     assert 0 < capped < full
 
 
-@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+NEED_DATA = {"data", "gym"}  # questions with answers: no random play
+EXPERIMENTS = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - NEED_DATA)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_runs_one_step(tmp_path, experiment):
     phases = "selfplay.phases=[{teacher:random,iterations:1,steps:1},{teacher:search,generated_tokens:50,steps:1}]"
     run(f"run_dir={tmp_path / 'run'}", phases, experiment=experiment)
     assert math.isfinite(lines_of(tmp_path / "run")[-1]["dev"]["sampled"])
+
+
+def sums(path: Path, *, steps: bool) -> Path:
+    """A file of questions with answers that the vocabulary of its train split can express."""
+    lines = []
+    for a, b in product(range(10), range(10)):
+        given = {"steps": [f"{a} + {b} = {a + b}"]} if steps else {}
+        lines.append(json.dumps({"question": f"{a} + {b}", "answer": a + b} | given))
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("teacher", ["search", "star"])
+def test_own_data_teaches_by_given_steps_and_by_scored_answers(tmp_path, teacher, capsys):
+    data = sums(tmp_path / "sums.jsonl", steps=True)
+    phases = (
+        f"selfplay.phases=[{{teacher:given,iterations:2,steps:60}},{{teacher:{teacher},generated_tokens:50,steps:2}}]"
+    )
+    settings = (
+        f"task.path={data}",
+        phases,
+        "learner.rows=64",
+        "learner.warmup_steps=5",
+        "actor.mine=false",
+        "evaluation.test=9",
+    )
+    run(f"run_dir={tmp_path / 'run'}", *settings, experiment="data")
+    lines = lines_of(tmp_path / "run")
+    assert lines[2]["dev"]["greedy"] > lines[0]["dev"]["greedy"]
+    assert lines[-1]["actor"]["solved"] > 0
+    assert "100 lines, 100 kept" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["test"]["judge"] == "gold, after the last token"
+    assert 0 <= summary["test"]["guess"]["1"] < summary["test"]["guess"]["8"] <= 1
+    assert "search" not in summary["test"]
+
+
+@pytest.mark.parametrize(
+    ("fill", "mend"),
+    [("given", "take the phase of teacher given out"), ("hindsight", "no legal moves to play (hindsight)")],
+)
+def test_own_data_without_steps_or_legal_moves_is_told(tmp_path, monkeypatch, capsys, fill, mend):
+    settings = (f"task.path={sums(tmp_path / 'sums.jsonl', steps=False)}", f"learner.fill={fill}")
+    code, said = command_line(monkeypatch, capsys, "experiment=data", *settings, f"run_dir={tmp_path / 'run'}")
+    assert code == 2
+    assert mend in said
 
 
 def test_two_workers_share_the_run(tmp_path):

@@ -1,0 +1,320 @@
+"""Your own data: every line is kept or told of, splits are hashes, gold goes to scorers and steps to learners only."""
+
+from __future__ import annotations
+
+import gc
+import json
+from types import ModuleType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks import (
+    SPLITS,
+    Problem,
+    TaskError,
+    given_chains,
+    make_guesser,
+    make_scorer,
+    make_task,
+    read_jsonl,
+    task_report,
+)
+from tasks.answer_task import ANSWER, AnswerTask, Question, answer_of
+from tasks.base import AnswerKey
+from tasks.guessing import RandomPlay, guessed
+from tasks.pool import JudgePool
+from tasks.scoring import GoldScorer, Replay
+
+GOOD = {"question": "What is 2 + 2?", "answer": 4}
+
+
+def sums(n: int = 60) -> list[dict]:
+    return [
+        {
+            "question": f"{i} + {i + 1}",
+            "answer": 2 * i + 1,
+            "steps": [f"{i} + {i} = {2 * i}", f"{2 * i} + 1 = {2 * i + 1}"],
+        }
+        for i in range(n)
+    ]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def made(lines, name="data.jsonl"):
+        path = tmp_path / name
+        if name.endswith(".parquet"):
+            pq.write_table(pa.Table.from_pylist(lines), path)
+        else:
+            path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+        return str(path)
+
+    return made
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.parquet"])
+def test_every_line_becomes_a_problem_of_one_split(write, name):
+    path = write(sums(), name)
+    corpus, task = read_jsonl(path), make_task("jsonl", path=path)
+    assert sum(corpus.report.kept.values()) == corpus.report.read == 60
+    problems = {split: task.problems(split) for split in SPLITS}
+    questions = [problem.data[0] for part in problems.values() for problem in part]
+    assert len(set(questions)) == len(questions) == 60 - len(task.shown)
+    assert task.problems("train", 5, seed=1) == task.problems("train", 9, seed=1)[:5]
+
+
+def test_a_split_stays_when_the_file_grows(write):
+    few, many = (read_jsonl(write(sums(n), f"{n}.jsonl")) for n in (60, 200))
+    split_of = {item.question.text: item.split for item in many.items}
+    assert all(split_of[item.question.text] == item.split for item in few.items)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{broken\n", "not JSON"),
+        ("[1, 2]\n", "not an object but list"),
+        ("\xff\n", "not UTF-8"),
+        ("[" * 100_000 + "\n", "not JSON"),
+        ({"answer": 4}, "question is missing"),
+        ({"question": "why?"}, "answer is missing"),
+        ({"question": 7, "answer": 4}, "question is int, not a text"),
+        ({"question": " \n ", "answer": 4}, "question is empty"),
+        ({"question": "why?", "answer": [4]}, "answer is list, not a text or number"),
+        ({"question": "why?", "answer": True}, "answer is bool, not a text or number"),
+        ('{"question": "why?", "answer": NaN}\n', "answer is nan"),
+        ({"question": "why?", "answer": ""}, "the answer is empty"),
+        ({"question": "why?", "answer": "a" * 3000}, "longer than a line"),
+        ({"question": "w " * 600, "answer": 1}, "the question has 600 words, more than max_question_words=512"),
+        ({"question": "why?", "answer": 4, "steps": {"a": 1}}, "steps is neither a list of texts nor a text"),
+        ({"question": "why?", "answer": 4, "steps": ["a" * 2000]}, "a step has 2000 characters or more"),
+        ({"question": "why?", "answer": 4, "steps": ["Answer: 4"]}, "a step reads like an answer line"),
+        ({"question": "why?", "answer": "x", "choices": ["x"]}, "choices must be 2 to 10 different texts"),
+        ({"question": "why?", "answer": "x", "choices": ["x", "x"]}, "choices must be 2 to 10 different texts"),
+        ({"question": "why?", "answer": "z", "choices": ["x", "y"]}, "the answer is not one of the choices"),
+        ({"question": "why?", "answer": "B", "choices": ["B", "A"]}, "the answer is not one of the choices"),
+        ({"question": "a\x00b", "answer": 4}, "control characters"),
+        ({"question": "\ud800", "answer": 4}, "broken Unicode"),
+        ({"question": "why?", "answer": 4, "id": 1.5}, "the id is neither a text nor an integer"),
+        ({**GOOD, "answer": 5}, "the question came before with another answer"),
+        ({"question": "why?", "answer": 4, "id": "one"}, "id 'one' came before"),
+    ],
+)
+def test_a_bad_line_stops_the_run_or_is_skipped_and_told(tmp_path, line, reason):
+    path = tmp_path / "data.jsonl"
+    text = line if isinstance(line, str) else json.dumps(line) + "\n"
+    path.write_bytes(json.dumps({**GOOD, "id": "one"}).encode() + b"\n" + text.encode("latin-1"))
+    with pytest.raises(TaskError, match="line 2: ") as stopped:
+        read_jsonl(str(path))
+    assert reason in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    skipped = read_jsonl(str(path), on_error="skip")
+    assert len(skipped.items) == 1
+    assert reason in str(skipped.report)
+
+
+def test_duplicates_and_empty_lines_are_dropped_and_told(write):
+    report = task_report("jsonl", path=write([*sums(), GOOD, "\n", GOOD, {**GOOD, "question": "what is  2 + 2?"}]))
+    assert "64 lines, 61 kept" in report
+    assert "2 dropped: the question came before, with the same answer (lines 63, 64)" in report
+    assert "1 dropped: an empty line (lines 62)" in report
+
+
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [
+        ({"path": "nowhere.jsonl"}, "set task.path"),
+        ({}, "task jsonl needs path: set task.path=..."),
+        ({"path": None}, "task jsonl needs path"),
+        ({"on_error": "ignore"}, "use stop or skip"),
+        ({"fields": {"frage": "question"}}, "use question, answer, steps, choices, id"),
+        ({"train_fraction": 0.9, "dev_fraction": 0.2}, "must be a number in 0..0.1"),
+        ({"train_fraction": 1.0, "dev_fraction": 0.0}, "no line falls to dev"),
+        ({"max_question_words": 0}, "must be an integer in 1..100000"),
+    ],
+)
+def test_settings_that_cannot_work_name_the_mend(write, options, mend):
+    path = {} if "path" in options or not options else {"path": write(sums())}
+    with pytest.raises(TaskError) as refused:
+        make_task("jsonl", **path, **options)
+    assert mend in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_files_that_hold_nothing(write, tmp_path):
+    with pytest.raises(TaskError, match="has no usable line: 0 were read"):
+        read_jsonl(write([]))
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 or not")
+    with pytest.raises(TaskError, match="is not a parquet file"):
+        read_jsonl(str(tmp_path / "broken.parquet"))
+
+
+def test_gsm8k_answers_are_taken_apart(write):
+    (item,) = read_jsonl(write([{"question": "How many?", "answer": "3 and 4\nare 7\n#### 7"}])).items
+    assert (item.answer, item.steps) == ("7", ("3 and 4\n", "are 7\n"))
+
+
+def test_choices_are_shown_and_answered_by_letter(write):
+    lines = [{"question": f"pick {i}", "answer": "yes", "choices": ["no", "yes"]} for i in range(40)]
+    task = make_task("jsonl", path=write(lines))
+    problem = task.problems("test", 1)[0]
+    assert task.prompt(problem) == f"{problem.data[0]} (A) no (B) yes\n"
+    verdicts = make_scorer("jsonl", path=write(lines)).score(
+        [problem] * 3, [["answer: B\n"], ["answer: (b)\n"], ["answer: A\n"]]
+    )
+    assert [verdict.reward for verdict in verdicts] == [1.0, 1.0, 0.0]
+
+
+def test_own_field_names(write):
+    lines = [{"problem": f"{i} + 1", "solution": i + 1} for i in range(40)]
+    task = make_task("jsonl", path=write(lines), fields={"question": "problem", "answer": "solution"})
+    assert sum(map(task.count, SPLITS)) == 40 - len(task.shown)
+
+
+def test_given_chains_are_of_train_and_right(write):
+    path = write(sums())
+    task, scorer = make_task("jsonl", path=path), make_scorer("jsonl", path=path)
+    chains = given_chains("jsonl", path=path)
+    elsewhere = {problem.id for split in ("dev", "test") for problem in task.problems(split)}
+    assert len(chains) >= task.count("train") > 20
+    assert not elsewhere & {problem.id for problem, _ in chains}
+    verdicts = scorer.score([problem for problem, _ in chains], [steps for _, steps in chains])
+    assert {verdict.reward for verdict in verdicts} == {1.0}
+    assert all(len(task.encode(step)) <= task.max_step_tokens for _, steps in chains for step in steps)
+    assert all(task.decode(task.encode(step)) == step for _, steps in chains for step in steps)
+
+
+# ---- the task and its scorer
+
+WHY = Question("q", "why?")
+
+
+@pytest.fixture
+def toy(write):
+    path = write(sums())
+    return make_task("jsonl", path=path), make_scorer("jsonl", path=path)
+
+
+def test_an_answer_is_terminal_and_not_scored_until_the_scorer_has_seen_it(toy):
+    task, scorer = toy
+    problem = task.problems("dev", 1)[0]
+    steps = ["first I think\n", "answer: 41\n"]
+    verdict = task.verdict(problem, steps)
+    assert (verdict.terminal, verdict.legal, verdict.scored, verdict.reward) == (True, True, False, 0.0)
+    left = int(problem.data[0].split()[0])
+    right = ["hm\n", f"Answer: \\boxed{{{2 * left + 1}}}\n"]
+    wrong, good = scorer.score([problem] * 2, [steps, right])
+    assert (wrong.scored, good.scored, wrong.reward, good.reward) == (True, True, 0.0, 1.0)
+
+
+@given(st.lists(st.text(max_size=40), max_size=6))
+def test_the_verdict_is_total_and_the_fold_of_advance(steps):
+    task = AnswerTask("toy", {"train": [], "dev": [], "test": [WHY]}, max_steps=4)
+    problem = task.problems("test")[0]
+    verdict = task.verdict(problem, steps)
+    assert verdict.reward == 0.0
+    state = task.initial_state(problem)
+    for step in steps[: task.max_steps]:
+        if state is None:
+            break
+        latest, state = task.advance(problem, state, step)
+    if state is None and len(steps) == 1:
+        assert verdict == latest
+    assert verdict.scored or answer_of(steps) is not None
+
+
+@pytest.mark.parametrize(
+    ("steps", "legal"),
+    [
+        (["\n"], False),
+        (["a"], False),
+        (["a\nb\n"], False),
+        (["a" * 3000 + "\n"], False),
+        ([None], False),
+        (["answer: 1\n", "answer: 2\n"], False),
+        (["a\n"] * 4, True),
+        (["ANSWER:   \n"], True),
+    ],
+)
+def test_the_grammar(steps, legal):
+    task = AnswerTask("toy", {"train": [], "dev": [], "test": [WHY]}, max_steps=4)
+    verdict = task.verdict(task.problems("test")[0], steps)
+    assert verdict.terminal
+    assert verdict.legal is legal
+
+
+@pytest.mark.parametrize("what", ["random_play", "hindsight", "value_play"])
+def test_what_free_questions_do_not_have_is_refused(toy, what):
+    with pytest.raises(TaskError, match="asks free questions"):
+        getattr(toy[0], what)("train", 3, np.random.default_rng(0))
+
+
+def test_a_judge_out_of_time_leaves_the_verdict_open(toy):
+    task, _ = toy
+    problem = task.problems("dev", 1)[0]
+    with JudgePool({"equal": "tests.tasks.hostile_scorers:leave"}, workers=1) as pool:
+        scorer = GoldScorer(task, AnswerKey({problem.id: "x^2+1"}), pool)
+        (verdict,) = scorer.score([problem], [["answer: 1+x^2\n"]])
+    assert (verdict.reward, verdict.terminal, verdict.scored) == (0.0, True, False)
+
+
+# ---- guessing
+
+
+def test_the_guesser_knows_the_commonest_answers_of_train_alone(write):
+    lines = [{"question": f"q{i}", "answer": ["red", "red", "blue"][i % 3]} for i in range(300)]
+    path = write(lines)
+    task, guesser = make_task("jsonl", path=path), make_guesser("jsonl", path=path)
+    test = task.problems("test")
+    assert guesser.guesses(test[0], 5) == [["answer: red\n"], ["answer: blue\n"]]
+    found = guessed(guesser, make_scorer("jsonl", path=path), test, 2)
+    gold = {item.question.id: item.answer for item in read_jsonl(path).items}
+    assert found[:, 0].tolist() == [gold[problem.id] == "red" for problem in test]
+    assert found[:, 1].all()
+
+
+def test_random_play_is_the_guesser_of_a_task_that_judges_itself():
+    task = make_task("countdown", numbers=2)
+    problems = task.problems("train", 40)
+    guesser = make_guesser("countdown", numbers=2)
+    assert isinstance(guesser, RandomPlay)
+    found = guessed(guesser, Replay(task), problems, 8)
+    by_hand = [[task.verdict(p, chain).reward >= 1 for chain in guesser.guesses(p, 8)] for p in problems]
+    assert found[:, 0].tolist() == [row[0] for row in by_hand]
+    assert found[:, -1].tolist() == [any(row) for row in by_hand]
+    assert 0 < found[:, -1].mean() < 1
+    assert guesser.guesses(problems[0], 3) == guesser.guesses(problems[0], 8)[:3]
+
+
+# ---- the leak wall
+
+
+def reached_from(*roots: object) -> list[object]:
+    found: dict[int, object] = {}
+    queue = list(roots)
+    while queue:
+        thing = queue.pop()
+        if id(thing) not in found and not isinstance(thing, ModuleType | type):
+            found[id(thing)] = thing
+            queue += gc.get_referents(thing)
+    return list(found.values())
+
+
+def test_no_gold_answer_of_a_question_is_in_reach_of_the_task(write):
+    lines = [{"question": f"who is {i}", "answer": f"canary {i}", "steps": [f"think {i}"]} for i in range(80)]
+    task = make_task("jsonl", path=write(lines))
+    problems: list[Problem] = [problem for split in SPLITS for problem in task.problems(split)]
+    texts = [thing for thing in reached_from(task, problems) if isinstance(thing, str)]
+    assert any("who is" in text for text in texts)
+    shown = {example.steps[-1] for example in task.shown}
+    assert {text for text in texts if "canary " in text} <= shown
+    assert not {problem.data[0] for problem in problems} & {example.question.text for example in task.shown}
+    words = set(task.vocabulary)
+    held_out = {problem.data[0].split()[-1] for split in ("dev", "test") for problem in task.problems(split)}
+    assert not words & held_out  # not even a word of a held-out question or answer
+    assert ANSWER in words
