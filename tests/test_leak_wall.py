@@ -351,9 +351,7 @@ def test_self_play_asks_for_no_label(locked, player, monkeypatch, teacher):
 
 
 @pytest.mark.parametrize("fill", ["random", "hindsight", "rules"])
-@pytest.mark.parametrize(
-    "teacher", [teacher for teacher in TEACHERS if teacher != "given"]
-)  # no row of this task's own
+@pytest.mark.parametrize("teacher", sorted({*TEACHERS} - {"given"}))  # no row of this task's own
 def test_a_batch_to_learn_from_asks_for_no_label(locked, teacher, fill, rng):
     rows = batch(locked, teacher, 40, Replay(1), LearnerConfig(fill=fill), rng)
     assert isinstance(rows, Rows)
