@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .corpus import Corpus
     from .countdown import Countdown
     from .guessing import Guesser
+    from .gym import read_gym
     from .jsonl import read_jsonl
     from .jugs import Jugs
     from .pool import Job, JudgePool, Limits, Outcome
@@ -52,6 +53,7 @@ _HOMES = {
     "corpus": ("Corpus",),
     "countdown": ("Countdown",),
     "guessing": ("Guesser",),
+    "gym": ("read_gym",),
     "jsonl": ("read_jsonl",),
     "jugs": ("Jugs",),
     "pool": ("Job", "JudgePool", "Limits", "Outcome"),
@@ -65,6 +67,7 @@ TASKS = {  # the names of `make_task` and of task=NAME
     "countdown": "Countdown",
     "jugs": "Jugs",
     "sliding": "Sliding",
+    "gym": "read_gym",  # a function that reads a `Corpus`
     "jsonl": "read_jsonl",
 }
 
@@ -72,7 +75,7 @@ __all__ = [
     "BOS", "BOS_ID", "NEWLINE", "NEWLINE_ID", "PAD", "PAD_ID", "SPECIAL_TOKENS", "SPLITS", "TASKS", "UNK", "UNK_ID",
     "AnswerKey", "Blocksworld", "ChainArithmetic", "Corpus", "Countdown", "Guesser", "Job", "JudgePool", "Jugs", "Limits",
     "Outcome", "Problem", "Rows", "Scorer", "Sliding", "Split", "Task", "TaskError", "Verdict", "given_chains", "join_words",
-    "make_guesser", "make_scorer", "make_task", "read_jsonl", "split_words", "task_report",
+    "make_guesser", "make_scorer", "make_task", "read_gym", "read_jsonl", "split_words", "task_report",
 ]  # fmt: skip
 
 
