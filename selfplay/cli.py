@@ -140,7 +140,7 @@ def check_answers(config: SelfplayConfig, task) -> None:
     needed = {phase.teacher for phase in config.selfplay.phases} | {config.learner.fill}
     if free := needed & {"random", "hindsight", "rules"}:
         raise ConfigError(
-            f"task {task.name} has no legal moves to play ({', '.join(sorted(free))}): add experiment=data"
+            f"task {task.name} has no legal moves to play ({', '.join(sorted(free))}): add experiment=data or gym"
         )
     if "given" in {phase.teacher for phase in config.selfplay.phases} and not given_chains(**config.task):
         raise ConfigError(

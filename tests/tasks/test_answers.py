@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.fuzz import answers
 from tasks.answers import MOST_CHARACTERS, compare, decide, final_answer
 from tasks.grading import MATH, grade
 from tasks.pool import JudgePool, Limits
 from tasks.quantities import quantity
 from tests.tasks.answer_cases import FALSE, RIGHT
-from bench.fuzz import answers
 
 
 @pytest.fixture(scope="module")
