@@ -52,9 +52,3 @@ def fork_bomb() -> None:
 def leave() -> None:
     """Ends its process."""
     os._exit(7)
-
-
-def resident_mb() -> int:
-    """Of this worker."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20

@@ -30,7 +30,7 @@ from tasks.pool import Job, JudgePool, Limits
 GOLDS = ("42", r"\frac{\sqrt{3}}{2}", "(3, \\frac{\\pi}{2})", "blue whale", "x^2+2x+1", "\\{1, 2\\}", "B", "50\\%")
 EXPRESSIONS = (r"\frac{\sqrt{3}}{2}", "x^2+2x+1", "2\\pi", "3\\sqrt{2}-1")
 DEADLINE = 1.0  # seconds, of the pools here
-BEHAVED = {name: f"bench.hostile:{name}" for name in ("same", "work", "leave", "resident_mb")}
+BEHAVED = {name: f"bench.hostile:{name}" for name in ("same", "work", "leave")}
 HOSTILE = {name: f"bench.hostile:{name}" for name in ("swallow_alarms", "loop_in_c", "take_memory", "fork_bomb")}
 WORKERS = 2
 NAP = 0.002  # seconds a good job takes, so that the processor is not what is shared
@@ -76,13 +76,12 @@ def through_the_pool(n: int, seed: int) -> dict:
     rng, before = np.random.default_rng(seed), world()
     statuses, latest, memory = Counter(), 0.0, 0
     began = time.monotonic()
-    with JudgePool(MATH | {"resident_mb": BEHAVED["resident_mb"]}, workers=WORKERS, limits=Limits(DEADLINE)) as pool:
+    with JudgePool(MATH, workers=WORKERS, limits=Limits(DEADLINE)) as pool:
         for batch in batches(rng, n):
             for outcome in pool.judge(batch):
                 statuses[outcome.status] += 1
                 latest = max(latest, outcome.seconds - DEADLINE)
-            found = pool.judge([Job("resident_mb", {})] * (2 * WORKERS))
-            memory = max([memory, *(o.value for o in found if isinstance(o.value, int))])
+            memory = max([memory, *map(peak_mb, pool.pids())])
         starts, held = pool.starts, pool.confinement
     return {
         "n": n,
@@ -140,27 +139,29 @@ def killed(n: int) -> dict:
         statuses = Counter(o.status for o in pool.judge(Job("leave", {}) for _ in range(n)))
         pool.judge([Job("same", {"gold": "", "answer": ""})] * 8)
         spent, after = time.monotonic() - began, own_state()
-        folders = len(os.listdir(pool._folder))
     return {
         "n": n,
         "statuses": dict(statuses),
         "restarts_a_second": round(n / spent, 1),
         "before": before,
         "after": after,
-        "worker_folders": folders,
     }
 
 
 def own_state() -> dict[str, int]:
-    """Open files, children and resident MB of this process."""
+    """Open files, children and peak MB of this process."""
     tasks = Path("/proc/self/task")
     children = sum(len((tasks / task / "children").read_text().split()) for task in os.listdir(tasks))
-    return {"files": len(os.listdir("/proc/self/fd")), "children": children, "mb": _resident()}
+    return {"files": len(os.listdir("/proc/self/fd")), "children": children, "peak_mb": peak_mb("self")}
 
 
-def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
+def peak_mb(pid: int | str) -> int:
+    """Most resident memory that a process had; 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return int(status.partition("VmHWM:")[2].split()[0] or 0) >> 10 if "VmHWM:" in status else 0
 
 
 def world() -> dict[str, int]:

@@ -17,6 +17,7 @@ stand at equal distances; a step's label leads to its operation in the prompt, h
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import add, mul, sub
@@ -26,9 +27,12 @@ import numpy as np
 
 from . import chain_play as play
 from .base import NEWLINE, NO_STEP, Problem, Rows, Split, Task, TaskError, Verdict
+from .guessing import CommonestEnds, Guesser
 from .splits import check_fraction, check_int, draw_distinct, split_code, split_codes, unit_hashes
 
 LISTED = 4096  # problems of dev, and of test
+RANKED = 4096  # train problems behind the guessing control
+RANKED = 4096  # train problems behind the guessing control
 DRAWN = 1_000_000  # train problems that can be asked for at once
 BATCH = 1024  # random chains drawn at once; a part of what a seed means
 BARREN_BATCHES = 16  # so many without a new problem: there are too few
@@ -239,7 +243,21 @@ class ChainArithmetic(Task):
         copy = self._copy(state[1], problem.data[1][state[1]])
         return [f"{copy}{_spaced(value, self.digits)}\n" for value in range(self.cap + 1)]
 
+    def guesser(self) -> Guesser:
+        """The commonest ends of train problems, each written at the end of a legal chain of zeros."""
+        ends = Counter(_true_value(p, len(p.data[1])) for p in self.problems("train", RANKED))
+        return CommonestEnds(self._ending, [end for end, _ in ends.most_common()])
+
     # ---- helpers
+
+    def _ending(self, problem: Problem, end: int) -> list[str]:
+        """A legal chain that comes to `end`."""
+        operations = problem.data[1]
+        values = [0] * (len(operations) - 1) + [end]
+        return [
+            f"{self._copy(k, o)}{_spaced(v, self.digits)}\n"
+            for k, (o, v) in enumerate(zip(operations, values, strict=True))
+        ]
 
     def _operation_text(self, step: int, operation: Operation) -> str:
         op, operand = operation

@@ -1,13 +1,13 @@
 """The guessing control: what is solved without a model. Every table of results prints it beside the model.
 
-Where questions have answers, the commonest answers of the train split (one for pass@1, N for pass@N); where every step is
-judged, uniform random legal play, N times.
+Where questions have answers, the commonest answers of the train split (one for pass@1, N for pass@N), where a chain's end is
+judged its commonest ends; where every step is judged, uniform random legal play, N times.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +32,19 @@ class CommonestAnswers:
 
     def guesses(self, problem: Problem, n: int) -> list[list[str]]:
         return [[answer_line(answer)] for answer in self._ranked[:n]]
+
+
+class CommonestEnds:
+    """The same ends for every problem, most common first, for tasks that judge the end of a chain alone.
+
+    `ending`: a legal chain of a problem that comes to an end.
+    """
+
+    def __init__(self, ending: Callable[[Problem, int], list[str]], ranked: Sequence[int]):
+        self._ending, self._ranked = ending, ranked
+
+    def guesses(self, problem: Problem, n: int) -> list[list[str]]:
+        return [self._ending(problem, end) for end in self._ranked[:n]]
 
 
 class RandomPlay:

@@ -1,13 +1,12 @@
-"""One worker process of a `JudgePool`, seen from outside: start it, ask it, kill it. Used by one thread."""
+"""One worker process of a `JudgePool`, seen from outside: start it, ask it, kill it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 ROOT = Path(__file__).parents[1]
-MOST_SENT = 60_000  # bytes of a job: less than a pipe holds, so that a worker which does not read holds nobody up
+MOST_SENT = 60_000  # bytes of a job
 MOST_RETURNED = 60_000  # bytes of a reply
+MOST_DETAIL = 200  # characters
 NEWLINE = b"\n"
 
 Status = Literal["ok", "error", "timeout", "crash", "refused"]
@@ -48,37 +48,54 @@ class StartError(RuntimeError):
 
 
 class JudgeProcess:
-    """A confined worker in a session and a folder of its own, without this process's environment.
+    """A confined worker in a session and a folder of its own, without this process's environment. Used by one thread.
+
+    Jobs and replies cross a socket: unlike a pipe, it cannot be opened anew through /proc. The process starts at once; it is
+    usable when `wait_until_ready` has returned.
 
     Raises:
-        StartError: it did not say in `start_s` seconds that it is ready, e.g. since a scorer cannot be imported.
+        OSError: no process, folder or socket could be had.
     """
 
-    def __init__(self, scorers: Mapping[str, str], folder: str, import_path: str, memory_mb: int, start_s: float):
-        self._folder = tempfile.mkdtemp(dir=folder)
+    def __init__(self, scorers: Mapping[str, str], folder: str, import_path: str, memory_mb: int):
         setting = {"parent": os.getpid(), "memory_mb": memory_mb, "scorers": dict(scorers)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-B", "-m", "tasks.judge_worker", json.dumps(setting)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            cwd=self._folder,
-            env={"PYTHONPATH": import_path, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._jobs, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._jobs, False)
-        self._poll = select.poll()
-        self._poll.register(self._replies, select.POLLIN)
         self.asked = 0
-        status, reply, _ = self._reply(start_s)
+        self.confinement = ""  # "seccomp" or "hook", once it is ready
+        self._folder = tempfile.mkdtemp(dir=folder)
+        try:
+            self._socket, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-s", "-B", "-m", "tasks.judge_worker", json.dumps(setting)],
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=subprocess.DEVNULL,
+                    cwd=self._folder,
+                    env={
+                        "PYTHONPATH": import_path,
+                        "PYTHONHASHSEED": "0",
+                        "OMP_NUM_THREADS": "1",
+                        "OPENBLAS_NUM_THREADS": "1",
+                    },
+                    start_new_session=True,
+                )
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Wait for the worker's imports and confinement.
+
+        Raises:
+            StartError: it did not say in `seconds` that it is ready, e.g. since a scorer cannot be imported.
+        """
+        status, reply, _ = self._reply(time.monotonic() + seconds, seconds)
         if "ready" not in reply:
-            self.kill()
-            raise StartError(f"a judge worker does not start: {reply.get('failed') or status}")
-        self.confinement: str = str(reply["ready"])
+            raise StartError(f"a judge worker does not start: {reply.get('failed') or status}"[:MOST_DETAIL])
+        self.confinement = str(reply["ready"])
 
     @property
     def pid(self) -> int:
@@ -94,16 +111,12 @@ class JudgeProcess:
         try:
             order = {"id": self.asked, "scorer": job.scorer, "arguments": job.arguments}
             line = json.dumps(order).encode("ascii") + NEWLINE
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RuntimeError, MemoryError) as error:
             return Outcome("refused", detail=f"JSON cannot hold the job: {type(error).__name__}")
         if len(line) > MOST_SENT:
             return Outcome("refused", detail=f"the job takes {len(line)} bytes, over {MOST_SENT}: shorten it")
         began = time.monotonic()
-        try:
-            sent = os.write(self._jobs, line) == len(line)
-        except OSError:  # it is dead, or does not read
-            sent = False
-        status, reply, detail = self._reply(deadline_s) if sent else ("crash", {}, "the worker takes no job")
+        status, reply, detail = self._exchanged(line, began + deadline_s, deadline_s)
         seconds = time.monotonic() - began
         if status == "ok" and reply.get("id") != self.asked:
             status, detail = "crash", "the worker's reply is not to this job"
@@ -111,32 +124,47 @@ class JudgeProcess:
             self.kill()
             return Outcome(status, detail=detail, seconds=seconds)
         if "error" in reply:
-            return Outcome("error", detail=str(reply["error"])[:200], seconds=seconds)
+            return Outcome("error", detail=" ".join(str(reply["error"])[:MOST_DETAIL].split()), seconds=seconds)
         return Outcome("ok", value=reply.get("value"), seconds=seconds)
 
     def stop(self) -> None:
-        """Kill the process and all that it may have started; for any thread, `ask` then tells of a crash."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        """Kill the process; for any thread, `ask` then tells of a crash. It can have started no other."""
+        self._process.kill()
 
     def kill(self) -> None:
         """`stop`, and leave nothing behind. Idempotent."""
-        if self._process.returncode is None:
-            self.stop()
-            self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self.stop()
+        self._process.wait()
+        self._socket.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _reply(self, seconds: float) -> tuple[Status, dict, str]:
-        """(status, reply, detail): one line of JSON in time, or why there is none."""
-        end, data = time.monotonic() + seconds, b""
+    def _exchanged(self, line: bytes, end: float, seconds: float) -> tuple[Status, dict, str]:
+        """Send a job and wait for its reply until `end`."""
+        sender = select.poll()
+        sender.register(self._socket, select.POLLOUT)
+        while line:
+            try:
+                line = line[self._socket.send(line) :]
+            except BlockingIOError:
+                if not sender.poll(1000 * max(0.0, end - time.monotonic())):
+                    return "timeout", {}, f"the job was not taken in {seconds:g} s"
+            except OSError:
+                return "crash", {}, self._death()
+        return self._reply(end, seconds)
+
+    def _reply(self, end: float, seconds: float) -> tuple[Status, dict, str]:
+        """(status, reply, detail): one line of JSON until `end`, or why there is none."""
+        data = b""
         while not data.endswith(NEWLINE):
             left = end - time.monotonic()
             if left <= 0 or not self._poll.poll(1000 * left):
                 return "timeout", {}, f"no reply in {seconds:g} s"
-            part = os.read(self._replies, MOST_RETURNED)
+            try:
+                part = self._socket.recv(MOST_RETURNED)
+            except BlockingIOError:
+                continue
+            except OSError:
+                part = b""
             data += part
             if not part or len(data) > MOST_RETURNED:
                 return "crash", {}, self._death() if not part else f"a reply of over {MOST_RETURNED} bytes"
@@ -149,9 +177,9 @@ class JudgeProcess:
         return "ok", reply, ""
 
     def _death(self) -> str:
-        """How the process ended that closed its end of the pipe."""
+        """How the process ended that closed its end of the socket."""
         try:
             code = self._process.wait(0.2)
         except subprocess.TimeoutExpired:
-            return "the worker closed its pipe"
+            return "the worker closed its socket"
         return f"killed by signal {-code}" if code < 0 else f"exit status {code}"

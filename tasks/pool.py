@@ -4,8 +4,8 @@ Libraries that score answers run them as code, loop in C, swallow alarms, take a
 been confined (`confine.py`), each with a hard deadline: a worker that is late or dead is killed by SIGKILL and replaced. Jobs
 and verdicts cross as JSON lines, never as pickles. *Timeout* and *crash* are outcomes of their own, not "wrong".
 
-    with JudgePool({"verify": "tasks.foreign_math:verify"}) as pool:
-        outcomes = pool.judge([Job("verify", {"gold": "1/2", "answer": "0.5"})])
+    with JudgePool({"equal": "tasks.foreign_math:equal"}) as pool:
+        outcomes = pool.judge([Job("equal", {"gold": "x+1", "answer": "1+x"})])
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .judge_process import ROOT, Job, JudgeProcess, Outcome, StartError
+
+CLOSED = Outcome("crash", detail="the pool was closed")
 
 
 class PoolError(RuntimeError):
@@ -46,7 +48,8 @@ class JudgePool:
     """`workers` confined processes that share one queue of jobs. Thread-safe; processes start at the first job.
 
     `scorers`: name -> "module:function", the only functions that can be called; every worker imports them when it starts.
-    `pending`: jobs that wait before `submit` blocks. `path`: folders of the workers' imports besides this project's.
+    `pending`: jobs that wait before `submit` blocks. `path`: folders of the workers' imports besides this project's. A scorer
+    that can be made to run text as code may prepare the ground for the next job in its worker: `Limits(jobs=1)` is for those.
     """
 
     def __init__(
@@ -60,13 +63,10 @@ class JudgePool:
     ):
         if workers < 1 or pending < 1:
             raise ValueError("a judge pool needs at least one worker and one place in its queue")
-        self.scorers, self.limits = dict(scorers), limits or Limits()
-        self.import_path = os.pathsep.join(map(str, (ROOT, *path)))
-        self._places, self._lock, self._owner = threading.Semaphore(pending), threading.Lock(), os.getpid()
-        self._jobs: queue.SimpleQueue[tuple[Job, Future[Outcome]] | None] = queue.SimpleQueue()
-        self._slots = [_Slot(self, k) for k in range(workers)]
-        self._folder = ""
-        self.closed = False
+        import_path = os.pathsep.join(map(str, (ROOT, *path)))
+        self._shared = _Shared(dict(scorers), limits or Limits(), import_path, threading.Semaphore(pending))
+        self._slots = [_Slot(self._shared, k) for k in range(workers)]
+        self._end = weakref.finalize(self, _close, self._shared, self._slots)  # when forgotten, and at exit
 
     def judge(self, jobs: Iterable[Job]) -> list[Outcome]:
         """Outcomes in the order of `jobs`, whatever a job does.
@@ -74,27 +74,42 @@ class JudgePool:
         Raises:
             PoolError: see `submit`.
         """
-        return [future.result() for future in [self.submit(job) for job in jobs]]
+        futures: list[Future[Outcome]] = []
+        try:
+            futures.extend(self.submit(job) for job in jobs)
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
 
     def submit(self, job: Job) -> Future[Outcome]:
-        """The job's outcome, later; blocks while the queue is full.
+        """The job's outcome, later; blocks while the queue is full. A cancelled one is not judged.
 
         Raises:
-            PoolError: the pool is closed, or was made before a fork.
+            PoolError: the pool is closed, was made before a fork, or cannot start.
         """
-        if os.getpid() != self._owner:
+        shared = self._shared
+        if os.getpid() != shared.owner:
             raise PoolError("this judge pool belongs to another process: make one after the fork")
         future: Future[Outcome] = Future()
-        if job.scorer not in self.scorers:
-            future.set_result(Outcome("refused", detail=f"no scorer {job.scorer!a} here: {', '.join(self.scorers)}"))
+        if job.scorer not in shared.scorers:
+            known = ", ".join(shared.scorers)
+            future.set_result(Outcome("refused", detail=f"no scorer {job.scorer!a} here: {known}"))
             return future
-        self._places.acquire()
-        with self._lock:
-            if self.closed:
-                self._places.release()
-                raise PoolError("the judge pool is closed")
-            self._start()
-            self._jobs.put((job, future))
+        shared.places.acquire()
+        try:
+            with shared.lock:
+                if shared.closed:
+                    raise PoolError("the judge pool is closed")
+                for slot in self._slots:
+                    slot.begin()
+                shared.jobs.put((job, future))
+        except BaseException as error:
+            shared.places.release()
+            if isinstance(error, OSError | RuntimeError) and not isinstance(error, PoolError):
+                raise PoolError(f"the judge pool cannot start: {error}") from None
+            raise
         return future
 
     def pids(self) -> list[int]:
@@ -108,24 +123,12 @@ class JudgePool:
 
     @property
     def confinement(self) -> str:
-        """What holds the workers: "seccomp" or "hook", "" before the first has started."""
+        """What holds the workers: "seccomp" or "hook", "" before the first is ready."""
         return next((slot.confinement for slot in self._slots if slot.confinement), "")
 
     def close(self) -> None:
         """Kill every worker; jobs without an outcome are given back as crashed. Idempotent."""
-        with self._lock:
-            if self.closed or os.getpid() != self._owner:
-                return
-            self.closed = True
-        for _ in self._slots:
-            self._jobs.put(None)  # whoever takes it
-        for slot in self._slots:
-            slot.end()
-        while not self._jobs.empty():
-            if (waiting := self._jobs.get()) is not None:
-                self._done(waiting[1], Outcome("crash", detail="the pool was closed"))
-        if self._folder:
-            self._sweep()
+        self._end()
 
     def __enter__(self) -> JudgePool:
         return self
@@ -133,37 +136,77 @@ class JudgePool:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _start(self) -> None:
-        if not self._folder:
-            self._folder = tempfile.mkdtemp(prefix="judges-")
-            self._sweep = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # at exit, too
-            for slot in self._slots:
-                slot.start()
 
-    def _done(self, future: Future[Outcome], outcome: Outcome) -> None:
-        self._places.release()
-        if future.set_running_or_notify_cancel():
-            future.set_result(outcome)
+@dataclass(eq=False)
+class _Shared:
+    """What the slots of a pool share; none of them knows the pool, so that a forgotten one can be collected."""
+
+    scorers: dict[str, str]
+    limits: Limits
+    import_path: str
+    places: threading.Semaphore
+    jobs: queue.SimpleQueue[tuple[Job, Future[Outcome]] | None] = field(default_factory=queue.SimpleQueue)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    owner: int = field(default_factory=os.getpid)
+    closed: bool = False
+    folder: str = ""
+
+    def folder_there(self) -> str:
+        """The folder that holds the workers' folders."""
+        with self.lock:
+            if not os.path.isdir(self.folder):
+                self.folder = tempfile.mkdtemp(prefix="judges-")
+        return self.folder
+
+    def done(self, future: Future[Outcome], outcome: Outcome) -> None:
+        self.places.release()
+        future.set_result(outcome)
+
+
+def _close(shared: _Shared, slots: list[_Slot]) -> None:
+    if os.getpid() != shared.owner:
+        return
+    with shared.lock:
+        shared.closed = True
+    for _ in slots:
+        shared.jobs.put(None)  # whoever takes it
+    for slot in slots:
+        slot.end()
+    while not shared.jobs.empty():
+        waiting = shared.jobs.get()
+        if waiting is not None and waiting[1].set_running_or_notify_cancel():
+            shared.done(waiting[1], CLOSED)
+    shutil.rmtree(shared.folder, ignore_errors=True)
 
 
 class _Slot(threading.Thread):
     """A place for one worker after the other. The kernel kills a worker when the thread that started it ends."""
 
-    def __init__(self, pool: JudgePool, number: int):
+    def __init__(self, shared: _Shared, number: int):
         super().__init__(name=f"judge-{number}", daemon=True)
-        self._pool = pool
+        self._shared = shared
         self._lock = threading.Lock()  # a worker is replaced by its own thread, killed by another
+        self._begun = False
         self.worker: JudgeProcess | None = None
         self.starts, self.confinement = 0, ""
 
+    def begin(self) -> None:
+        """Start the thread, once."""
+        if not self._begun:
+            self.start()
+            self._begun = True
+
     def run(self) -> None:
-        pool = self._pool
-        while not pool.closed:
+        shared = self._shared
+        while not shared.closed:
             self._ready()  # a replacement starts before the next job comes
-            if (waiting := pool._jobs.get()) is None:
+            if (waiting := shared.jobs.get()) is None:
                 break
             job, future = waiting
-            pool._done(future, self._ask(job))
+            if future.set_running_or_notify_cancel():
+                shared.done(future, self._ask(job))
+            else:
+                shared.places.release()
         self._drop()
 
     def end(self) -> None:
@@ -175,27 +218,41 @@ class _Slot(threading.Thread):
             self.join()
 
     def _ask(self, job: Job) -> Outcome:
-        why = self._ready() and self._ready()  # a start that failed gets one more chance
-        if self._pool.closed or self.worker is None:
-            return Outcome("crash", detail=why or "the pool was closed")
-        return self.worker.ask(job, self._pool.limits.deadline_s)
+        why = self._ready()
+        if self._shared.closed:
+            return CLOSED
+        if why or self.worker is None:
+            return Outcome("crash", detail=why)
+        try:
+            return self.worker.ask(job, self._shared.limits.deadline_s)
+        except Exception as error:  # noqa: BLE001 (a slot that ended would leave its jobs without an outcome)
+            self._drop()
+            return Outcome("crash", detail=f"the judge failed: {type(error).__name__}")
 
     def _ready(self) -> str:
         """Have an idle worker; else why there is none."""
-        limits = self._pool.limits
-        if self.worker is not None and not (self.worker.idle() and self.worker.asked != limits.jobs):
+        shared = self._shared
+        if self.worker is not None and not (self.worker.idle() and self.worker.asked != shared.limits.jobs):
             self._drop()
-        if self.worker is None:
+        if self.worker is None and not shared.closed:
             try:
                 worker = JudgeProcess(
-                    self._pool.scorers, self._pool._folder, self._pool.import_path, limits.memory_mb, limits.start_s
+                    shared.scorers, shared.folder_there(), shared.import_path, shared.limits.memory_mb
                 )
-            except (StartError, OSError) as error:
-                return str(error)
-            self.starts += 1
-            self.confinement = worker.confinement
-            with self._lock:
-                self.worker = worker
+                with self._lock:
+                    self.worker = worker
+                    if shared.closed:
+                        worker.stop()
+                self.starts += 1
+                worker.wait_until_ready(shared.limits.start_s)
+                self.confinement = worker.confinement
+            except Exception as error:  # noqa: BLE001 (see above)
+                self._drop()
+                return (
+                    str(error)
+                    if isinstance(error, StartError)
+                    else f"no worker starts: {type(error).__name__}: {error}"
+                )
         return ""
 
     def _drop(self) -> None:

@@ -98,13 +98,37 @@ def forge_a_second_reply():
     return "real"
 
 
+def read_own_socket_back():
+    """Opens every file of its own anew, to take back what it wrote; how many could be opened."""
+    opened = 0
+    for fd in range(16):
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}") != os.devnull:
+                os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY))
+                opened += 1
+        except OSError:
+            continue
+    return opened
+
+
+def drip():
+    """Half a line, and no more."""
+    for fd in range(3, 16):
+        try:
+            os.write(fd, b'{"id"')
+        except OSError:
+            continue
+    time.sleep(60)
+
+
+def poison():
+    """Replaces the worker's own judging for the jobs to come."""
+    sys.modules["__main__"]._judged = lambda scorer, arguments: {"value": "poisoned"}
+    return "done"
+
+
 def environment():
     return sorted(os.environ)
-
-
-def resident_mb():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() >> 20
 
 
 def nap(seconds):
@@ -146,7 +170,11 @@ def attempts(marker, parent, port):
         "ctypes": lambda: ctypes.CDLL(None),
         "new session": os.setsid,
         "change root": lambda: os.chroot("/"),
-        "memory of the parent": lambda: open(f"/proc/{parent}/mem", "r+b").close(),
+        "memory of the parent": lambda: open(f"/proc/{parent}/mem", "rb").close(),
+        "environment of the parent": lambda: open(f"/proc/{parent}/environ").close(),
+        "pipes of the parent": lambda: os.open(f"/proc/{parent}/fd/0", os.O_RDONLY),
+        "files of others": lambda: open("/etc/passwd").close(),
+        "the world's folders": lambda: os.listdir("/"),
     }
     worked = []
     for name, way in ways.items():

@@ -18,7 +18,6 @@ from tasks import (
     Problem,
     TaskError,
     given_chains,
-    make_guesser,
     make_scorer,
     make_task,
     read_jsonl,
@@ -26,9 +25,8 @@ from tasks import (
 )
 from tasks.answer_task import ANSWER, AnswerTask, Question, answer_of
 from tasks.base import AnswerKey
-from tasks.guessing import RandomPlay, guessed
 from tasks.pool import JudgePool
-from tasks.scoring import GoldScorer, Replay
+from tasks.scoring import GoldScorer
 
 GOOD = {"question": "What is 2 + 2?", "answer": 4}
 
@@ -261,34 +259,6 @@ def test_a_judge_out_of_time_leaves_the_verdict_open(toy):
         scorer = GoldScorer(task, AnswerKey({problem.id: "x^2+1"}), pool)
         (verdict,) = scorer.score([problem], [["answer: 1+x^2\n"]])
     assert (verdict.reward, verdict.terminal, verdict.scored) == (0.0, True, False)
-
-
-# ---- guessing
-
-
-def test_the_guesser_knows_the_commonest_answers_of_train_alone(write):
-    lines = [{"question": f"q{i}", "answer": ["red", "red", "blue"][i % 3]} for i in range(300)]
-    path = write(lines)
-    task, guesser = make_task("jsonl", path=path), make_guesser("jsonl", path=path)
-    test = task.problems("test")
-    assert guesser.guesses(test[0], 5) == [["answer: red\n"], ["answer: blue\n"]]
-    found = guessed(guesser, make_scorer("jsonl", path=path), test, 2)
-    gold = {item.question.id: item.answer for item in read_jsonl(path).items}
-    assert found[:, 0].tolist() == [gold[problem.id] == "red" for problem in test]
-    assert found[:, 1].all()
-
-
-def test_random_play_is_the_guesser_of_a_task_that_judges_itself():
-    task = make_task("countdown", numbers=2)
-    problems = task.problems("train", 40)
-    guesser = make_guesser("countdown", numbers=2)
-    assert isinstance(guesser, RandomPlay)
-    found = guessed(guesser, Replay(task), problems, 8)
-    by_hand = [[task.verdict(p, chain).reward >= 1 for chain in guesser.guesses(p, 8)] for p in problems]
-    assert found[:, 0].tolist() == [row[0] for row in by_hand]
-    assert found[:, -1].tolist() == [any(row) for row in by_hand]
-    assert 0 < found[:, -1].mean() < 1
-    assert guesser.guesses(problems[0], 3) == guesser.guesses(problems[0], 8)[:3]
 
 
 # ---- the leak wall
