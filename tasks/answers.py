@@ -17,10 +17,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
-from .quantities import Quantity, quantity
+from .formulas import MATHEMATICS, TEXT, bare, prepared, tidy, unfit
+from .quantities import Quantity, quantity, split_unit
 
 MOST_CHARACTERS = 1000  # of a final answer
 MOST_DEPTH = 40  # of brackets
@@ -28,20 +28,30 @@ MOST_DEPTH = 40  # of brackets
 END_OF_THINKING = re.compile(r"</think(?:ing)?>|<\|end_of_thought\|>", re.IGNORECASE)
 START_OF_THINKING = re.compile(r"<think(?:ing)?>|<\|begin_of_thought\|>", re.IGNORECASE)
 BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
-LEAD = re.compile(r"(?:the )?(?:final )?answer(?: is)?:?\s+|(?:the )?(?:final )?answer(?: is)?:", re.IGNORECASE)
+LEAD = re.compile(r"(?:the )?(?:final |correct )?answer(?: is)?(?::?\s+|:)", re.IGNORECASE)
 WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
-TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox)\s?\{([^{}]*)\}")
-SYMBOLS = str.maketrans({"−": "-", "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "∞": r"\infty ", "°": r"^\circ"})
+SYMBOLS = str.maketrans(
+    {
+        "−": "-",
+        "–": "-",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+        "π": r"\pi ",
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "∞": r"\infty ",
+        "°": r"^\circ",
+    }
+)
 
-DECIMAL_POINT = r"\.\d+"
 CHOICE = re.compile(r"\(([A-Ja-j])\)|([A-J])[.):]?")
-NAME = re.compile(r"(?:[A-Za-z]|\\[a-z]{2,7})(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]{1,8}\}))?")
-RELATION = re.compile(r"[<>≤≥≈≠~]|\\(?:leq?|geq?|lt|gt|neq?|approx|sim|equiv|leqslant|geqslant)(?![a-zA-Z])")
-MATHEMATICS = re.compile(r"[\\^_+*/=()\[\]{}<>|&]")
-TOWER = re.compile(r"\^\s*\{?[^{}]{0,20}\^|\^\s*\{?\s*[+-]?\d{4}")  # a power of a power, or above 999
+GREEK = (
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|phi|varphi|chi|psi|omega"
+)
+NAME = re.compile(rf"(?:[A-Za-z]|\\(?:{GREEK}))(?:_(?:[A-Za-z0-9]|\{{[A-Za-z0-9]{{1,8}}\}}))?")
+ORDINAL = re.compile(r"\d+\s?(?:st|nd|rd|th|am|pm)")
 MONOMIAL = re.compile(r"-?\s?(?:[a-z]|\d+\s?[a-z]{1,3})")  # x, 6x, 2xy
-FUNCTION_WORDS = "sin cos tan cot sec csc log ln exp sqrt arcsin arccos arctan sinh cosh tanh max min gcd lcm det"
-FUNCTIONS = frozenset(FUNCTION_WORDS.split())
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 Kind = Literal["right", "wrong", "ask"]
@@ -70,7 +80,7 @@ def final_answer(text: str) -> tuple[str | None, str]:
     tags = list(END_OF_THINKING.finditer(text))
     if len(tags) > 1:
         return None, "several end-of-thinking tags"
-    if not tags and START_OF_THINKING.search(text):
+    if START_OF_THINKING.search(text, tags[0].end() if tags else 0):
         return None, "the thinking has no end"
     text = (text[tags[0].end() :] if tags else text).strip()
     if len(text) > MOST_CHARACTERS:
@@ -85,10 +95,15 @@ def final_answer(text: str) -> tuple[str | None, str]:
     if len({" ".join(box.split()) for box in boxes}) > 1:
         return None, "several boxes that differ"
     if boxes:
-        inner = _boxes(boxes[-1])
-        if inner is None or (inner and not boxes[-1].strip().startswith(("\\boxed", "\\fbox"))):
+        answer = boxes[-1].strip()
+        inner = _boxes(answer)
+        opening = BOX.match(answer)
+        if inner and opening and answer == f"{opening[0]}{inner[0]}}}":
+            answer = inner[0].strip()
+        elif inner is None or inner:
             return None, "a box within a box"
-        return (inner[-1] if inner else boxes[-1]).strip(), ""
+        return answer, ""
+    text = text.replace("**", "").strip()
     lead = LEAD.match(text)
     text = text[lead.end() :].strip() if lead else text
     if "\n" in text:
@@ -105,7 +120,7 @@ def compare(gold: str, answer: str) -> Decision:
         return _choice(gold, answer)
     if (number := quantity(gold)) is not None:
         return _number(number, answer)
-    if not MATHEMATICS.search(gold) and not MONOMIAL.fullmatch(gold):
+    if _is_words(gold):
         same = (answer.isascii() or not gold.isascii()) and _words(gold) == _words(answer)
         return RIGHT if same else Decision("wrong", "other words")
     if gold == answer:
@@ -113,8 +128,18 @@ def compare(gold: str, answer: str) -> Decision:
     return _expression(gold, answer)
 
 
+def _is_words(gold: str) -> bool:
+    """Words, names, dates and times: what has no operator of mathematics, or is too much of a text for it."""
+    runs = re.findall(r"[^\W\d_]+", gold)
+    if (runs and max(map(len, runs)) == 1) or (MONOMIAL.fullmatch(gold) and not ORDINAL.fullmatch(gold)):
+        return False
+    if not MATHEMATICS.search(gold) or re.fullmatch(r"\d+/\d+/\d+|[^\W\d_]+(?:/[^\W\d_]+)+", gold):
+        return True
+    return "\\" not in gold and len(re.findall(r"[^\W\d_]{3,}", gold)) > 1 and not set("=^_*<>") & set(gold)
+
+
 def _number(gold: Quantity, answer: str) -> Decision:
-    number = quantity(_right_side(answer))
+    number = quantity(_right_side(answer, ("=",)))
     if number is None:
         return Decision("wrong", "not one finished number")
     if number.percent != gold.percent:
@@ -132,7 +157,10 @@ def _choice(gold: str, answer: str) -> Decision:
 def _expression(gold: str, answer: str) -> Decision:
     """Mathematics beyond a literal: entry by entry where it is a tuple, a question to the library elsewhere."""
     if "=" not in gold:
-        answer = _right_side(answer)
+        answer = _right_side(answer, ("=", r"\in "))
+    gold, answer = tidy(gold), tidy(answer)
+    if gold == answer:
+        return RIGHT
     mine, its = _entries(gold), _entries(answer)
     if (mine is None) != (its is None) or (mine and its and (mine[0] != its[0] or len(mine[1]) != len(its[1]))):
         return Decision("wrong", "other brackets, or another number of entries")
@@ -140,7 +168,7 @@ def _expression(gold: str, answer: str) -> Decision:
         return _question(gold, answer)
     numbers = [[quantity(entry) for entry in side] for side in (mine[1], its[1])]
     if mine[0] == "{}" and None not in numbers[0] and None not in numbers[1]:
-        one, other = ({number.value for number in side if number} for side in numbers)
+        one, other = ({(n.value, n.percent, n.unit) for n in side if n} for side in numbers)
         return RIGHT if one == other else Decision("wrong", "another set")
     if mine[0] == "{}":
         return _question(gold, answer)
@@ -152,46 +180,20 @@ def _expression(gold: str, answer: str) -> Decision:
 
 
 def _question(gold: str, answer: str) -> Decision:
-    """To the library, where it may see the answer; decimals as fractions, which it does not round."""
-    if why := _unfit(gold, answer):
+    """To the library, where it may see the answer: units off, decimals as fractions, letters of two cases told apart."""
+    (gold, unit), (answer, its_unit) = split_unit(gold), split_unit(answer)
+    if unit is None or its_unit is None or (unit and its_unit and unit != its_unit):
+        return Decision("wrong", "another unit")
+    if (number := quantity(gold)) is not None:
+        return _number(number, answer)
+    if why := unfit(gold, answer):
         return Decision("wrong", why)
-    if not re.search(DECIMAL_POINT, gold):
-        answer = re.sub(rf"\d*{DECIMAL_POINT}", _as_fraction, answer)
-    return Decision("ask", asks=((gold, re.sub(r"(?<=\d)\s*\\cdot\s*(?=[a-z])", "", answer)),))
+    return RIGHT if bare(gold) == bare(answer) else Decision("ask", asks=(prepared(gold, answer),))
 
 
-def _as_fraction(found: re.Match) -> str:
-    above, below = Fraction(found[0]).as_integer_ratio()
-    return rf"\frac{{{above}}}{{{below}}}"
-
-
-def _unfit(gold: str, answer: str) -> str:
-    """Why a library must not see `answer`, or cannot be trusted with it; "" if it may."""
-    if not answer.isascii():
-        return "not in ASCII"
-    if not MATHEMATICS.search(answer) and re.search(r"[A-Za-z]{3}", answer):
-        return "prose"
-    for sign in ("=", "!", "**", "%"):
-        if (sign in answer) != (sign in gold):
-            return f"{sign} on one side only"
-    if bool(RELATION.search(answer)) != bool(RELATION.search(gold)):
-        return "a relation on one side only"
-    if re.search(r"\.\d{7}", answer) and not re.search(DECIMAL_POINT, gold):
-        return "a rounded value for an exact one"
-    if TOWER.search(answer):
-        return "a tower of powers, or a huge one"
-    if re.search(r"\d{40}", answer):
-        return "a huge number"
-    words = re.findall(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", " ", answer))
-    known = re.findall(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", " ", gold))
-    if any(word not in FUNCTIONS and word not in known for word in words):
-        return "prose"
-    return ""
-
-
-def _right_side(answer: str) -> str:
+def _right_side(answer: str, signs: tuple[str, ...]) -> str:
     """`5` of `x = 5`, `[0,1)` of `x \\in [0,1)`; anything else as it stands."""
-    for sign in ("=", r"\in "):
+    for sign in signs:
         left, found, right = answer.partition(sign)
         if found and NAME.fullmatch(left.strip()) and "=" not in right:
             return right.strip()
@@ -200,7 +202,7 @@ def _right_side(answer: str) -> str:
 
 def _entries(text: str) -> tuple[str, list[str]] | None:
     """(brackets, entries) of a tuple, an interval or a set; None for anything else."""
-    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])\s?", "", text).replace(r"\{", "{").replace(r"\}", "}").strip()
+    text = text.replace(r"\{", "{").replace(r"\}", "}").strip()
     bare = not (text[:1] in BRACKETS and text[-1:] in ")]}" and _closes_last(text))
     entries = _split(text if bare else text[1:-1])
     if len(entries) < 2 and (bare or text[0] != "{"):
@@ -250,7 +252,7 @@ def _unwrapped(text: str) -> str:
 
 def _words(text: str) -> str:
     text = text.strip()
-    if len(text) > 2 and text[0] in "\"'" and text[-1] == text[0]:
+    if len(text) > 2 and (text[0] + text[-1] in ('""', "''")):
         text = text[1:-1]
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 

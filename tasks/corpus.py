@@ -6,7 +6,6 @@ Gold leaves this module in two forms only: a scorer, which holds the `AnswerKey`
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -45,10 +44,12 @@ class Report:
         lines = [
             f"{self.path}: {self.read} {self.unit}, {sum(self.kept.values())} kept ({splits}), {len(self.dropped)} dropped"
         ]
-        for reason, n in Counter(why for _, why in self.dropped).most_common():
-            where = [str(line) for line, why in self.dropped if why == reason]
-            more = ", ..." if n > SHOWN_REASONS else ""
-            lines.append(f"  {n} dropped: {reason} ({self.unit} {', '.join(where[:SHOWN_REASONS])}{more})")
+        where: dict[str, list[int]] = {}
+        for line, why in self.dropped:
+            where.setdefault(why, []).append(line)
+        for reason, at in sorted(where.items(), key=lambda pair: -len(pair[1])):
+            more = ", ..." if len(at) > SHOWN_REASONS else ""
+            lines.append(f"  {len(at)} dropped: {reason} ({self.unit} {', '.join(map(str, at[:SHOWN_REASONS]))}{more})")
         return "\n".join(lines)
 
 

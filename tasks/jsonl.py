@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -22,6 +22,7 @@ from .splits import check_fraction, check_int, split_codes, unit_hashes
 
 FINAL_MARK = "####"  # between reasoning and answer in GSM8K
 MOST_CHOICES = 10
+MOST_DIGITS = 400  # of a number
 
 
 def read_jsonl(
@@ -54,11 +55,13 @@ def read_jsonl(
     file, names = Path(path), {part: part for part in ("question", "answer", "steps", "choices", "id")}
     if unknown := set(fields or {}) - set(names):
         raise TaskError(f"fields names {', '.join(sorted(unknown))}: use {', '.join(names)}")
+    if not all(isinstance(name, str) for name in (fields or {}).values()):
+        raise TaskError("fields maps our names to names of the file, e.g. {question: problem}")
     names |= fields or {}
     report, drafts = Report(path), []
     answers: dict[str, str] = {}
     ids: set[str] = set()
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(_lines(file, names.values()), start=1):
         report.read = number
         if line is None:
             report.dropped.append((number, "an empty line"))
@@ -69,7 +72,7 @@ def read_jsonl(
             if known is not None and known != draft.answer:
                 raise _BadLine("the question came before with another answer")
             if known is None and draft.question.id in ids:
-                raise _BadLine(f"id {draft.question.id[:40]!a} came before")
+                raise _BadLine("the id came before, with another question")
         except _BadLine as error:
             if on_error == "stop":
                 raise TaskError(f"{path} line {number}: {error}; mend it, or set on_error=skip") from None
@@ -93,6 +96,10 @@ def read_jsonl(
 # ---- one line
 
 
+class _TwiceError(Exception):
+    """A key that stands twice in an object."""
+
+
 class _BadLine(ValueError):
     """Why a line cannot be used."""
 
@@ -113,9 +120,9 @@ def _draft(line: object, names: dict[str, str], max_words: int) -> _Draft:
     if (words := len(split_words(question))) > max_words:
         raise _BadLine(f"the question has {words} words, more than max_question_words={max_words}")
     answer, steps = _answer(line, names["answer"]), _steps(line.get(names["steps"]))
-    if FINAL_MARK in answer and not steps:
+    if FINAL_MARK in answer:
         reasoning, _, answer = answer.rpartition(FINAL_MARK)
-        answer, steps = " ".join(answer.split()), _steps(reasoning)
+        answer, steps = " ".join(answer.split()), steps or _steps(reasoning)
     if not answer or len(answer) > MOST_LINE - 20:
         raise _BadLine("the answer is empty, or longer than a line")
     choices = _choices(line.get(names["choices"]))
@@ -125,6 +132,8 @@ def _draft(line: object, names: dict[str, str], max_words: int) -> _Draft:
     given = line.get(names["id"])
     if given is not None and (isinstance(given, bool) or not isinstance(given, str | int) or len(str(given)) > 200):
         raise _BadLine("the id is neither a text nor an integer")
+    if isinstance(given, str):
+        _check_characters("the id", given)
     return _Draft(Question(digest if given is None else str(given), question, choices), answer, steps)
 
 
@@ -140,7 +149,11 @@ def _text(line: dict, name: str) -> str:
 
 def _answer(line: dict, name: str) -> str:
     value = line.get(name)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= 10**MOST_DIGITS:
+            raise _BadLine(f"{name} has more than {MOST_DIGITS} digits")
+        return str(value)
+    if isinstance(value, float):
         if not math.isfinite(value):
             raise _BadLine(f"{name} is {value}")
         return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
@@ -171,6 +184,8 @@ def _choices(value: object) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list) or not all(isinstance(choice, str) for choice in value):
         raise _BadLine("choices is not a list of texts")
+    for choice in value:
+        _check_characters("a choice", choice)
     tidy = tuple(" ".join(choice.split()) for choice in value)
     if not 2 <= len(set(tidy)) == len(tidy) <= MOST_CHOICES or not all(tidy):
         raise _BadLine(f"choices must be 2 to {MOST_CHOICES} different texts")
@@ -199,33 +214,59 @@ def _identity(question: Question) -> str:
 # ---- files
 
 
-def _lines(path: Path) -> Iterator[object]:
+def _lines(path: Path, names: Iterable[str]) -> Iterator[object]:
     """What each line holds: None for an empty one, a `_BadLine` where it cannot be read."""
-    if not path.is_file():
-        raise TaskError(f"{path} is not a file: set task.path to a .jsonl or .parquet file")
-    return _parquet_rows(path) if path.suffix == ".parquet" else _json_lines(path)
+    try:
+        there = path.is_file()
+    except OSError:
+        there = False
+    if not there:
+        raise TaskError(f"{str(path)[:200]} is not a file: set task.path to a .jsonl or .parquet file")
+    return _parquet_rows(path, names) if path.suffix == ".parquet" else _json_lines(path)
 
 
 def _json_lines(path: Path) -> Iterator[object]:
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read: {error.strerror}") from None
+    with file:
         for line in file:
             if not line.strip():
                 yield None
                 continue
             try:
-                yield json.loads(line.decode("utf-8-sig"))
+                yield json.loads(line.decode("utf-8-sig"), object_pairs_hook=_once)
+            except _TwiceError:
+                yield _BadLine("a key is given twice")
             except UnicodeDecodeError:
                 yield _BadLine("not UTF-8")
             except (ValueError, RecursionError) as error:
                 yield _BadLine(f"not JSON ({error.msg})" if isinstance(error, json.JSONDecodeError) else "not JSON")
 
 
-def _parquet_rows(path: Path) -> Iterator[object]:
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    """An object, each of its keys given once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError
+    return found
+
+
+def _parquet_rows(path: Path, names: Iterable[str]) -> Iterator[object]:
+    """Rows of the columns that are asked for; others are not even decoded."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        for batch in pq.ParquetFile(path).iter_batches():
+        file = pq.ParquetFile(path)
+        columns = [name for name in file.schema_arrow.names if name in set(names)]
+        if len(columns) > len(set(columns)):
+            raise TaskError(f"{path} has a column twice: {', '.join(columns)}; rename one")
+        for batch in file.iter_batches(columns=columns):
             yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise TaskError(f"{path} is not a parquet file that can be read: {str(error).splitlines()[0][:120]}") from None
+    except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
+        if isinstance(error, TaskError):
+            raise
+        told = (str(error).splitlines() or [""])[0][:120]
+        raise TaskError(f"{path} is not a parquet file that can be read: {type(error).__name__} {told}") from None

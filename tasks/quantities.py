@@ -23,14 +23,23 @@ UNIT = re.compile(
     r"(?:\\,|\\ |~|\s)*(?:\\(?:text|mathrm|mbox|textrm)\s?\{([^{}]*)\}|\^\{?\s?\\circ\s?\}?)(?:\^\{?([23])\}?)?$"
 )
 PERCENT = re.compile(r"\s*\\?%$")
-CURRENCIES = {"$": "dollar", "£": "pound", "€": "euro", "\\pounds": "pound", "\\euro": "euro"}
+CURRENCIES = {"$": "dollar", "£": "pound sterling", "€": "euro", "pounds": "pound sterling", "euro": "euro"}
 CURRENCY = re.compile(r"\\?\$|£|€|\\pounds|\\euro")
-UNIT_WORDS = """
-mm cm dm m km in inch ft foot feet yd yard mi mile mg g kg gram kilogram t ton lb pound oz ounce ms s sec second min minute h hr
-hour day week month year dollar cent euro degree unit ml l liter litre gal gallon mph kmh mps hz v w j n pa k c f meter metre
-kilometer kilometre centimeter centimetre millimeter inche point
-"""  # singular; squares and cubes of them, and one per another, are read from these
-UNITS = frozenset(UNIT_WORDS.split())
+SYMBOLS = "mm cm dm m km in ft yd mi mg g kg t lb oz ms s h hr ml mL l L gal V W J N Pa C F Hz"
+SPELLINGS = {  # words -> one symbol; singular and plural
+    "mm": "millimeter millimetre", "cm": "centimeter centimetre", "m": "meter metre", "km": "kilometer kilometre",
+    "in": "inch", "ft": "foot", "yd": "yard", "mi": "mile", "g": "gram", "kg": "kilogram", "t": "ton", "lb": "pound",
+    "oz": "ounce", "s": "sec second", "min": "minute", "h": "hr hour", "day": "day", "week": "week", "month": "month",
+    "year": "year", "dollar": "dollar", "cent": "cent", "euro": "euro", "degree": "degree", "unit": "unit",
+    "l": "liter litre L", "ml": "mL milliliter", "gal": "gallon", "point": "point", "mph": "mph", "kmh": "kmh",
+}  # fmt: skip
+PLURALS = {"inches": "in", "feet": "ft", "lbs": "lb", "hrs": "h", "secs": "s", "mins": "min"}
+UNITS = (
+    {symbol: symbol for symbol in SYMBOLS.split()}
+    | {word: symbol for symbol, words in SPELLINGS.items() for word in words.split()}
+    | {f"{word}s": symbol for symbol, words in SPELLINGS.items() for word in words.split() if len(word) > 2}
+    | PLURALS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +72,24 @@ def quantity(text: str) -> Quantity | None:
     return Quantity(-value if sign == "-" else value, found is not None, CURRENCIES.get(currency, unit))
 
 
+def split_unit(text: str) -> tuple[str, str | None]:
+    """(text without the unit at its end, the unit in one spelling): "" for none, None for one that is not known."""
+    found = UNIT.search(text)
+    if found is None or found[1] is None:  # degrees belong to the formula
+        return text, ""
+    return text[: found.start()].strip(), _unit(found)
+
+
 def _unit(found: re.Match) -> str | None:
     """A unit in one spelling, "cm2" for square centimetres; None if it is none that is known."""
-    words = "degree" if found[1] is None else found[1].strip(" .").lower()
+    words = "degree" if found[1] is None else found[1].strip(" .")
     power = found[2] or ""
     for long, digit in (("square ", "2"), ("sq ", "2"), ("sq. ", "2"), ("cubic ", "3")):
-        if words.startswith(long):
-            words, power = words.removeprefix(long), power or digit
+        if words.lower().startswith(long):
+            words, power = words[len(long) :], power or digit
     parts = [part.strip() for part in re.split(r"/| per ", words, maxsplit=1)]
-    singular = [part if part in UNITS else part.removesuffix("s") for part in parts]
-    return "/".join(singular) + power if all(part in UNITS for part in singular) else None
+    symbols = [UNITS.get(part if len(part) < 3 else part.lower(), "") for part in parts]
+    return "/".join(symbols) + power if all(symbols) else None
 
 
 def _value(text: str) -> Fraction | None:

@@ -15,6 +15,7 @@ from tasks.grading import MATH, grade
 from tasks.pool import JudgePool, Limits
 from tasks.quantities import quantity
 from tests.tasks.answer_cases import FALSE, RIGHT
+from tests.tasks.attack_cases import FOUND_FALSE, FOUND_RIGHT
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,12 @@ def test_no_false_accept_and_no_false_reject(cases, right, pool):
     assert len(cases) >= 500
     grades = grade([(gold, text) for gold, text, _ in cases], pool)
     missed = [(case, found) for case, found in zip(cases, grades, strict=True) if found.right is not right]
+    assert missed == []
+
+
+@pytest.mark.parametrize(("cases", "right"), [(FOUND_FALSE, False), (FOUND_RIGHT, True)], ids=["false", "right"])
+def test_what_an_attack_found_is_mended(cases, right, pool):
+    missed = [(case, found) for case, found in zip(cases, grade(cases, pool), strict=True) if found.right is not right]
     assert missed == []
 
 

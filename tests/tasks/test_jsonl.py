@@ -100,7 +100,14 @@ def test_a_split_stays_when_the_file_grows(write):
         ({"question": "\ud800", "answer": 4}, "broken Unicode"),
         ({"question": "why?", "answer": 4, "id": 1.5}, "the id is neither a text nor an integer"),
         ({**GOOD, "answer": 5}, "the question came before with another answer"),
-        ({"question": "why?", "answer": 4, "id": "one"}, "id 'one' came before"),
+        ({"question": "why?", "answer": 4, "id": "one"}, "the id came before, with another question"),
+        ({"question": "why?", "answer": 10**500}, "answer has more than 400 digits"),
+        (
+            {"question": "why?", "answer": "a", "choices": ["a", "\ud800"]},
+            "a choice holds control characters or broken Unicode",
+        ),
+        ({"question": "why?", "answer": 4, "id": "\ud800"}, "the id holds control characters or broken Unicode"),
+        ('{"question": "why?", "answer": 1, "answer": 2}\n', "a key is given twice"),
     ],
 )
 def test_a_bad_line_stops_the_run_or_is_skipped_and_told(tmp_path, line, reason):
@@ -133,6 +140,8 @@ def test_duplicates_and_empty_lines_are_dropped_and_told(write):
         ({"fields": {"frage": "question"}}, "use question, answer, steps, choices, id"),
         ({"train_fraction": 0.9, "dev_fraction": 0.2}, "must be a number in 0..0.1"),
         ({"train_fraction": 1.0, "dev_fraction": 0.0}, "no line falls to dev"),
+        ({"fields": {"question": ["x"]}}, "maps our names to names of the file"),
+        ({"path": "a" * 5000}, "set task.path"),
         ({"max_question_words": 0}, "must be an integer in 1..100000"),
     ],
 )
@@ -155,6 +164,19 @@ def test_files_that_hold_nothing(write, tmp_path):
 def test_gsm8k_answers_are_taken_apart(write):
     (item,) = read_jsonl(write([{"question": "How many?", "answer": "3 and 4\nare 7\n#### 7"}])).items
     assert (item.answer, item.steps) == ("7", ("3 and 4\n", "are 7\n"))
+
+
+def test_a_final_mark_beside_given_steps_leaves_one_line(write):
+    (item,) = read_jsonl(write([{"question": "q", "answer": "foo\nbar #### 0", "steps": ["s"]}])).items
+    assert (item.answer, item.steps) == ("0", ("s\n",))
+
+
+def test_columns_that_nobody_asked_for_are_not_read(write):
+    far = [pa.array([2**62] * 40, pa.int64()).cast(pa.timestamp("us"))]
+    table = pa.Table.from_pylist([{"question": f"q{i}", "answer": i} for i in range(40)]).append_column("when", far)
+    path = write([], "far.parquet")
+    pq.write_table(table, path)
+    assert len(read_jsonl(path).items) == 40
 
 
 def test_choices_are_shown_and_answered_by_letter(write):
