@@ -4,6 +4,7 @@
     python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate, store, merging, engine,
                                               acting, judges
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/compare.py
+    python -m bench curves runs=... against=...   their learning curves in one picture
 
 With run_dir, each bench also writes its figures to DIR/NAME.json. Exit code 2: refused, with one line that says why.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import acting, command, compare, engine, generate, judges, merging, store, train
+from bench import acting, command, compare, curves, engine, generate, judges, merging, store, train
 
 BENCHES: dict[str, command.Bench] = {
     "train": train.main,
@@ -24,7 +25,10 @@ BENCHES: dict[str, command.Bench] = {
     "acting": acting.main,
     "judges": judges.main,
 }
-ON_DEMAND: dict[str, command.Bench] = {"compare": compare.main}  # these need to be told what to measure
+ON_DEMAND: dict[str, command.Bench] = {
+    "compare": compare.main,
+    "curves": curves.main,
+}  # these need to be told what to measure
 SHORT = {
     "train": ("seconds=10",),
     "generate": ("leaves=128", "rounds=2"),

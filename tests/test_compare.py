@@ -42,6 +42,19 @@ def test_pairs_are_turned_round_with_their_sign(finished, tmp_path):
     assert result["mean"]["sampled"][0] == 0
 
 
+def test_curves_are_drawn_of_what_was_measured(finished, tmp_path, capsys):
+    picture = tmp_path / "curves.png"
+    settings = [f"runs={finished / 'a'}", f"against={finished / 'b'}", f"picture={picture}", f"run_dir={tmp_path}"]
+    assert main(["curves", *settings]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    curves = json.loads((tmp_path / "curves.json").read_text())
+    lines = [json.loads(line) for line in (finished / "a" / "metrics.jsonl").read_text().splitlines()]
+    measured = [[m["generated_tokens"], m["dev"]["greedy"], *m["dev"]["greedy_ci95"]] for m in lines if "dev" in m]
+    assert curves[str(finished / "a")] == measured
+    assert main(["curves"]) == 2
+    assert "curves needs runs=" in capsys.readouterr().err
+
+
 def test_the_interval_over_seeds_is_students():
     mean, half_width = mean_and_half_width([0.1, 0.2, 0.3])
     assert mean == pytest.approx(0.2)
