@@ -26,7 +26,8 @@ from selfplay.randomness import derived_seed
 from selfplay.rundir import RunDirError, frozen_config
 from selfplay.statistics import PairedDifference, paired_difference
 from selfplay.team import Team
-from tasks import Problem, Task, make_task
+from tasks import Problem, Scorer, Task, make_guesser, make_scorer, make_task
+from tasks.guessing import guessed
 
 SUMMARY = "summary.json"
 
@@ -44,11 +45,12 @@ def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def measured(
-    run: Path, summary: dict, task: Task, problems: list[Problem], discount: float, samples: int
+    run: Path, summary: dict, task: Task, scorer: Scorer, problems: list[Problem], discount: float, samples: int
 ) -> Evaluation:
     """The promoted net of a run on `problems`; the seed of its samples is the same for every run."""
     model = load_checkpoint(Folders(run).checkpoints / Path(summary["checkpoint"]).name)[0]
-    return evaluate(model, task, problems, Team(), samples=samples, discount=discount, seed=derived_seed(0, "compare"))
+    seed = derived_seed(0, "compare")
+    return evaluate(model, task, problems, Team(), samples=samples, discount=discount, seed=seed, scorer=scorer)
 
 
 def compare(runs: list[Path], against: list[Path], problems: int, samples: int) -> dict[str, Any]:
@@ -64,10 +66,11 @@ def compare(runs: list[Path], against: list[Path], problems: int, samples: int) 
         (config, summary), (other_config, other) = finished_run(a), finished_run(b)
         if config["task"] != other_config["task"]:
             raise command.UsageError(f"{a} and {b} ran different tasks: compare runs of one task")
-        task = make_task(**config["task"])
+        task, scorer = make_task(**config["task"]), make_scorer(**config["task"])
         chosen = task.first_problems("test", problems)
         discount = config["actor"]["discount"]
-        one, two = (measured(x, y, task, chosen, discount, samples) for x, y in ((a, summary), (b, other)))
+        one, two = (measured(x, y, task, scorer, chosen, discount, samples) for x, y in ((a, summary), (b, other)))
+        guesses = guessed(make_guesser(**config["task"]), scorer, chosen, 1)
         rows.append(
             {
                 "run": str(a),
@@ -77,6 +80,7 @@ def compare(runs: list[Path], against: list[Path], problems: int, samples: int) 
                 "generated_tokens": [summary["generated_tokens"], other["generated_tokens"]],
                 "greedy": _difference(one.headline, two.headline),
                 "sampled": _difference(one.sampled_per_problem, two.sampled_per_problem),
+                "guess": float(guesses.mean()),
             }
         )
     pooled = {name: mean_and_half_width([row[name]["mean"] for row in rows]) for name in ("greedy", "sampled")}
@@ -111,6 +115,7 @@ def main(
                 f"  {name:8}{100 * found['run']:6.1f} - {100 * found['against']:5.1f} ="
                 f" {100 * found['mean']:+6.1f} +-{100 * found['half_width']:.1f} points"
             )
+        print(f"  guessing without a model {100 * row['guess']:.1f}")
     for name, (mean, half_width) in result["mean"].items():
         print(f"mean {name:8} {100 * mean:+6.1f} +-{100 * half_width:.1f} points over {len(first)} seeds")
     command.save(result, run_dir, "compare")

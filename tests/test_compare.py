@@ -29,7 +29,9 @@ def test_a_run_beside_itself_differs_by_nothing(finished, tmp_path, capsys):
     (pair,) = json.loads((tmp_path / "compare.json").read_text())["pairs"]
     assert pair["n"] == 9
     assert pair["sampled"]["mean"] == pair["sampled"]["half_width"] == pair["greedy"]["mean"] == 0
-    assert "over 1 seeds" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "over 1 seeds" in said
+    assert f"guessing without a model {100 * pair['guess']:.1f}" in said
 
 
 def test_pairs_are_turned_round_with_their_sign(finished, tmp_path):
