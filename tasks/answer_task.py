@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from .base import NEWLINE, NO_STEP, SPECIAL_TOKENS, Problem, Rows, Split, Task, TaskError, Verdict, split_words
+from .base import NEWLINE, SPECIAL_TOKENS, Problem, Rows, Split, Task, TaskError, Verdict, split_words
 from .splits import draw_distinct, split_code
 
 ANSWER = "answer:"
@@ -121,18 +121,6 @@ class AnswerTask(Task):
         if not (line := step.strip()):
             return "illegal", "an empty line"
         return ("answer" if line.lower().startswith(ANSWER) else "propose"), ""
-
-    def verdict(self, problem: Problem, steps: Sequence[str]) -> Verdict:
-        verdict, state = NO_STEP, self.initial_state(problem)
-        for taken, step in enumerate(steps):
-            if state is None:
-                return verdict if not verdict.legal else Verdict(0.0, True, False, "a step after the answer")
-            if taken >= self.max_steps:
-                break
-            verdict, state = self.advance(problem, state, step)
-        if state is not None and len(steps) >= self.max_steps:
-            return Verdict(0.0, True, True, f"no answer in {self.max_steps} steps")
-        return verdict
 
     def examples(self, n: int, seed: int = 0) -> list[str]:
         """The first `n` of those that were taken out of the train split for it."""

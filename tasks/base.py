@@ -121,6 +121,8 @@ class Task(ABC):
         True  # `solvable` and `distance` are known; False: they raise, and so do `legal_steps` and the free rows
     )
     reversible: bool  # True: every state can still be solved, so values must be discounted by distance
+    end: str = "the answer"  # of a chain, and what is missing where it has none, for reasons that people read
+    never: str = "no answer"
     max_steps: int  # a chain of this many steps without an answer is over, reward 0
     max_step_tokens: int  # longest legal step in tokens, delimiter included
     max_context_tokens: int  # longest `context`, in tokens, BOS included
@@ -171,12 +173,22 @@ class Task(ABC):
         verdict, _ = self.advance(problem, state, step)
         return (self.kinds[0] if verdict.legal else "illegal"), verdict.reason
 
-    @abstractmethod
     def verdict(self, problem: Problem, steps: Sequence[str]) -> Verdict:
         """Judge a chain by replaying it. Total and linear-time: any text gets a verdict, none raises.
 
         An illegal step anywhere makes the chain terminal, illegal, reward 0.
         """
+        verdict, state = NO_STEP, self.initial_state(problem)
+        for taken, step in enumerate(steps):
+            if state is None:
+                late = Verdict(0.0, True, False, f"a step after {self.end}")
+                return verdict if not verdict.legal else late
+            if taken >= self.max_steps:
+                break
+            verdict, state = self.advance(problem, state, step)
+        if state is not None and len(steps) >= self.max_steps:
+            return Verdict(0.0, True, True, f"{self.never} in {self.max_steps} steps")
+        return verdict
 
     @abstractmethod
     def advance(self, problem: Problem, state: tuple, step: str) -> tuple[Verdict, tuple | None]:

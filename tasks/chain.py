@@ -26,7 +26,7 @@ from struct import pack
 import numpy as np
 
 from . import chain_play as play
-from .base import NEWLINE, NO_STEP, Problem, Rows, Split, Task, TaskError, Verdict
+from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
 from .guessing import CommonestEnds, Guesser
 from .splits import check_fraction, check_int, draw_distinct, split_code, split_codes, unit_hashes
 
@@ -69,6 +69,7 @@ class ChainArithmetic(Task):
     name = "chain"
     kinds = ("compute",)
     self_verifying = True
+    end = "the last operation"
     reversible = False
     vocabulary = play.VOCABULARY
 
@@ -172,14 +173,6 @@ class ChainArithmetic(Task):
         if done < len(operations):
             return STEP_ON, (value, done)
         return (SOLVED if value == _true_value(problem, done) else WRONG_END), None
-
-    def verdict(self, problem: Problem, steps: Sequence[str]) -> Verdict:
-        state, verdict = self.initial_state(problem), NO_STEP
-        for step in steps:
-            if state is None:
-                return verdict if not verdict.legal else Verdict(0.0, True, False, "a step after the last operation")
-            verdict, state = self.advance(problem, state, step)
-        return verdict
 
     def _read(self, copy: str, step: str) -> tuple[str | None, int]:
         """(what is wrong or None, the result written) of a step that has to begin with `copy`."""

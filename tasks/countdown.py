@@ -19,7 +19,7 @@ from struct import pack
 import numpy as np
 
 from . import countdown_play as play
-from .base import NEWLINE, NO_STEP, Problem, Rows, Split, Task, TaskError, Verdict
+from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
 from .countdown_judge import CountdownJudge
 from .countdown_space import CountdownSpace, Ranges, build_space, identity, reachable, wide_ranges
 from .splits import check_fraction, check_int, draw_distinct, keyed_permutation, split_code
@@ -163,14 +163,6 @@ class Countdown(Task):
 
     def token_judge(self) -> CountdownJudge:
         return CountdownJudge(self.numbers)
-
-    def verdict(self, problem: Problem, steps: Sequence[str]) -> Verdict:
-        state, verdict = self.initial_state(problem), NO_STEP
-        for step in steps:
-            if state is None:
-                return verdict if not verdict.legal else _illegal("a step after the answer")
-            verdict, state = self.advance(problem, state, step)
-        return verdict
 
     def step_kind(self, problem: Problem, state: tuple, step: str) -> tuple[str, str]:
         kind, verdict, _ = self._judge(state, problem.data[1], step)

@@ -16,7 +16,7 @@ from struct import pack
 import numpy as np
 
 from . import planning_kernels as kernels
-from .base import NEWLINE, NO_STEP, Problem, Rows, Split, Task, TaskError, Verdict
+from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
 from .planning_kernels import BAR, NO_STATE, UNREACHABLE
 from .planning_space import Pairs, Space, distances, draw_stratified, problem_pairs, split_goals
 from .splits import check_fraction, check_int, split_code
@@ -43,6 +43,7 @@ class Planning(Task):
 
     kinds = ("propose",)
     self_verifying = True
+    end, never = "the goal was reached", "the goal is not reached"
     reversible = True
     example: str  # "goal | start" for a person who wrote something else
 
@@ -159,18 +160,6 @@ class Planning(Task):
         if self.space.goal_of_text[problem.data[1]] in self.space.tables.met[after].tolist():
             return SOLVED, None
         return STEP_ON, (after,)
-
-    def verdict(self, problem: Problem, steps: Sequence[str]) -> Verdict:
-        state, verdict = self.initial_state(problem), NO_STEP
-        for taken, step in enumerate(steps):
-            if state is None:
-                return verdict if not verdict.legal else Verdict(0.0, True, False, "a step after the goal was reached")
-            if taken >= self.max_steps:
-                break
-            verdict, state = self.advance(problem, state, step)
-        if state is not None and len(steps) >= self.max_steps:
-            return Verdict(0.0, True, True, f"the goal is not reached in {self.max_steps} steps")
-        return verdict
 
     def _judge(self, state: int, step: str) -> tuple[str | None, int]:
         """(what is wrong or None, next state)."""

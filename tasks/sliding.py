@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import sliding_kernels as kernels
-from .base import NEWLINE, NO_STEP, Problem, Rows, Split, Task, TaskError, Verdict
+from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
 from .sliding_space import Board, distance, distance_table, split_goals, start_board, starts_within
 from .splits import check_fraction, check_int, draw_distinct, split_code
 
@@ -41,6 +41,7 @@ class Sliding(Task):
     name = "sliding"
     kinds = ("propose",)
     self_verifying = True
+    end, never = "the goal was reached", "the goal is not reached"
     reversible = True
 
     def __init__(
@@ -148,18 +149,6 @@ class Sliding(Task):
         if after == problem.data[1]:
             return SOLVED, None
         return STEP_ON, after
-
-    def verdict(self, problem: Problem, steps: Sequence[str]) -> Verdict:
-        state, verdict = self.initial_state(problem), NO_STEP
-        for taken, step in enumerate(steps):
-            if state is None:
-                return verdict if not verdict.legal else Verdict(0.0, True, False, "a step after the goal was reached")
-            if taken >= self.max_steps:
-                break
-            verdict, state = self.advance(problem, state, step)
-        if state is not None and len(steps) >= self.max_steps:
-            return Verdict(0.0, True, True, f"the goal is not reached in {self.max_steps} steps")
-        return verdict
 
     def _judge(self, state: tuple, step: str) -> tuple[str | None, Board | None]:
         """(what is wrong or None, next state)."""
