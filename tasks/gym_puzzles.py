@@ -16,7 +16,6 @@ from string import ascii_uppercase
 from .gym_values import grid, numbers
 
 MOST_WORDS = 200  # of a ladder
-MOST_MOVES = 500  # with jugs
 DIRECTIONS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 
 
@@ -136,26 +135,6 @@ def coloring(answer: str, gold: dict) -> bool:
     if any(type(color) is not int or color not in puzzle["color_options"] for color in colors.values()):
         return False
     return all(colors[str(a)] != colors[str(b)] for a, b in puzzle["edges"])
-
-
-def jugs(answer: str, gold: dict) -> bool:
-    """Moves after which a jug of `puzzle` holds the target; the jugs are A, B, ..."""
-    moves, capacities = _loaded(answer), gold["puzzle"]["jug_capacities"]
-    if not isinstance(moves, list) or len(moves) > MOST_MOVES:
-        return False
-    names, filled = ascii_uppercase[: len(capacities)], [0] * len(capacities)
-    for move in moves:
-        verb, _, rest = move.partition(" ") if isinstance(move, str) else ("", "", "")
-        jugs = [names.find(name) if len(name) == 1 else -1 for name in rest.split("->")]
-        if -1 in jugs or len(jugs) != {"fill": 1, "empty": 1, "pour": 2}.get(verb) or len(set(jugs)) < len(jugs):
-            return False
-        first, last = jugs[0], jugs[-1]
-        if verb == "pour":
-            poured = min(filled[first], capacities[last] - filled[last])
-            filled[first], filled[last] = filled[first] - poured, filled[last] + poured
-        else:
-            filled[first] = capacities[first] if verb == "fill" else 0
-    return gold["puzzle"]["target"] in filled
 
 
 # ---- word ladders

@@ -7,7 +7,6 @@ LETTERS = {"words_letters": ["A", "B"], "result_letters": "C", "allow_leading_ze
 BOARD = {"matrix": [["*", "O"], ["O", "#"]], "answer": "down right"}
 SURVO = {"puzzle": [[0, 0, 3], [0, 4, 7], [4, 6, 10]], "candidate_numbers": [1, 2, 3]}
 SUMS = {"row_sums": [1, 2], "col_sums": [1, 2]}
-TWO_JUGS = {"puzzle": {"jug_capacities": [3, 5], "target": 4}}
 TRUTH = {"answer": "Ann is a knight, and Bob is a knave."}
 ANAGRAMS = {"answer": '[["eat", "tea"], ["on", "no"]]'}
 
@@ -46,8 +45,6 @@ CASES: list[tuple[str, dict, list[str], list[str]]] = [  # dataset, gold, right,
      ["Q _ _ _ / _ Q _ _ / _ _ Q _ / _ _ _ Q", "_ _ _ _ / _ _ _ _ / _ _ _ _ / _ _ _ _"]),
     ("kakurasu", SUMS, ["1 0 / 0 1"], ["0 1 / 1 0", "1 0", "1 0 / 0 x"]),
     ("survo", SURVO, ["1 2 3 / 3 4 7 / 4 6 10"], ["2 1 3 / 3 4 7 / 4 6 10", "0 3 3 / 4 4 7 / 4 6 10"]),
-    ("jugs", TWO_JUGS, ['["fill B", "pour B->A", "empty A", "pour B->A", "fill B", "pour B->A"]'],
-     ['["fill B"]', "[]", '["pour A->A"]', '["fill C"]', '["fill"]', '[["fill B"]]', '"fill B"']),
     ("graph_color", {"puzzle": GRAPH}, ['{"0": 1, "1": 2}', '{"1": 1, "0": 2}'],
      ['{"0": 1, "1": 1}', '{"0": 1}', '{"0": true, "1": 2}', '{"0": 1, "1": 3}', "[1, 2]"]),
     ("knights_knaves", TRUTH, ["Bob is a knave, Ann is a knight", "ann is a knight and bob is a knave"],
