@@ -43,6 +43,7 @@ def main(runs: str = "", against: str = "", picture: str = "curves.png", run_dir
     for folders, colour in zip(groups, COLOURS, strict=True):
         for k, folder in enumerate(folders):
             config, _ = finished_run(folder)
+            label = f"{config['selfplay']['mode']}, {len(folders)} {'seed' if len(folders) == 1 else 'seeds'}"
             curves[str(folder)] = points = measured(folder)
             tokens, rate, low, high = (list(column) for column in zip(*points, strict=True))
             axis.plot(
@@ -51,7 +52,7 @@ def main(runs: str = "", against: str = "", picture: str = "curves.png", run_dir
                 color=colour,
                 marker="o",
                 markersize=3,
-                label=f"{config['selfplay']['mode']}, {len(folders)} seeds" if k == 0 else None,
+                label=label if k == 0 else None,
             )
             axis.fill_between(
                 tokens,
