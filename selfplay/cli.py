@@ -84,11 +84,12 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from selfplay.report import job
     from selfplay.rundir import open_run_dir
     from selfplay.team import core_count, run_as_team
-    from tasks import make_task, task_report
+    from tasks import make_scorer, make_task, task_report
 
     task = make_task(**config.task)  # an impossible task is refused before anything is written
     check_task(config, task)
     if report := task_report(**config.task):
+        make_scorer(**config.task)  # answers that nobody here can judge are refused, too
         print(report)
     if config.checkpoint and not config.resume:
         check_start(Path(config.checkpoint), task)

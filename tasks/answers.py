@@ -128,6 +128,12 @@ def compare(gold: str, answer: str) -> Decision:
     return _expression(gold, answer)
 
 
+def is_plain(gold: str) -> bool:
+    """Whether a gold answer is a choice, a number or words, so that no answer to it is ever asked of a library."""
+    gold = _unwrapped(gold)
+    return bool(re.fullmatch("[A-J]", gold)) or quantity(gold) is not None or _is_words(gold)
+
+
 def _is_words(gold: str) -> bool:
     """Words, names, dates and times: what has no operator of mathematics, or is too much of a text for it."""
     runs = re.findall(r"[^\W\d_]+", gold)

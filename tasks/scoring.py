@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from .answer_task import answer_of
-from .base import AnswerKey, Problem, Task, Verdict
+from .answers import is_plain
+from .base import AnswerKey, Problem, Task, TaskError, Verdict
 from .grading import MATH, grade
 from .pool import JudgePool
 
@@ -24,9 +26,17 @@ class GoldScorer:
     """For tasks with gold answers: legal chains whose answer line equals the key's entry, by `grading.grade`.
 
     `pool`: of the scorers `grading.MATH`; made at the first question for it, if none is given.
+
+    Raises:
+        TaskError: some gold answers are formulas, and math-verify is not installed.
     """
 
     def __init__(self, task: Task, key: AnswerKey, pool: JudgePool | None = None):
+        formula = next((gold for gold in key.answers.values() if not is_plain(gold)), None)
+        if formula is not None and pool is None and find_spec("math_verify") is None:
+            raise TaskError(
+                f"answers such as {formula[:40]!a} need math-verify: pip install -c constraints.txt -e '.[math]'"
+            )
         self._task, self._key, self._pool = task, key, pool or JudgePool(MATH)
 
     def score(self, problems: Sequence[Problem], chains: Sequence[Sequence[str]]) -> list[Verdict]:

@@ -196,6 +196,13 @@ def test_own_field_names(write):
     assert sum(map(task.count, SPLITS)) == 40 - len(task.shown)
 
 
+def test_formulas_without_the_library_that_reads_them_are_refused_at_once(write, monkeypatch):
+    monkeypatch.setattr("tasks.scoring.find_spec", lambda name: None)
+    assert make_scorer("jsonl", path=write(sums()))
+    with pytest.raises(TaskError, match="need math-verify: pip install"):
+        make_scorer("jsonl", path=write([*sums(), {"question": "expand", "answer": "x^2+1"}]))
+
+
 def test_given_chains_are_of_train_and_right(write):
     path = write(sums())
     task, scorer = make_task("jsonl", path=path), make_scorer("jsonl", path=path)
