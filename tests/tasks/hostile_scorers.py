@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -16,23 +15,6 @@ import time
 
 def same(gold, answer):
     return gold == answer
-
-
-def swallow_alarms():
-    """Arms an alarm, as libraries do, and swallows whatever it raises."""
-
-    def ring(*_):
-        raise TimeoutError
-
-    signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
-    while True:
-        with contextlib.suppress(BaseException):
-            time.sleep(10)
-
-
-def loop_in_c():
-    return 9**9**9 > 0
 
 
 def take_memory(megabytes):

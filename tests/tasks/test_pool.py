@@ -22,10 +22,11 @@ from tasks.pool import Job, JudgePool, Limits, PoolError
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
-    "same swallow_alarms loop_in_c take_memory take_shared_memory fork_bomb leave abort raise_exit raise_unprintable not_json"
+    "same take_memory take_shared_memory fork_bomb leave abort raise_exit raise_unprintable not_json"
     " long_reply talk forge_a_second_reply environment nap attempts read_own_socket_back drip poison"
 )
-HOSTILE = {name: f"tests.tasks.hostile_scorers:{name}" for name in NAMES.split()}
+SHARED = {name: f"bench.hostile:{name}" for name in ("swallow_alarms", "loop_in_c")}
+HOSTILE = SHARED | {name: f"tests.tasks.hostile_scorers:{name}" for name in NAMES.split()}
 SECCOMP = sys.platform == "linux" and os.uname().machine == "x86_64"
 
 
@@ -150,7 +151,7 @@ def test_a_poisoned_worker_is_for_one_job_where_that_is_asked():
 
 def test_a_worker_sees_nothing_of_the_environment(pool, monkeypatch):
     monkeypatch.setenv("API_KEY", "secret")
-    with JudgePool(HOSTILE, workers=1) as fresh:
+    with JudgePool({"environment": HOSTILE["environment"]}, workers=1) as fresh:
         seen = fresh.judge([Job("environment", {})])[0].value
     assert set(seen) <= {"PYTHONPATH", "PYTHONHASHSEED", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LC_CTYPE"}
 
@@ -223,7 +224,7 @@ def test_workers_die_with_a_parent_that_is_killed():
     script = (
         "import sys\n"
         "from tasks.pool import Job, JudgePool, Limits\n"
-        "scorers = {n: f'tests.tasks.hostile_scorers:{n}' for n in ('same', 'loop_in_c')}\n"
+        "scorers = {n: f'bench.hostile:{n}' for n in ('same', 'loop_in_c')}\n"
         "pool = JudgePool(scorers, workers=1, limits=Limits(deadline_s=600))\n"
         "pool.judge([Job('same', {'gold': 1, 'answer': 1})])\n"
         "pool.submit(Job('loop_in_c', {}))\n"
