@@ -73,6 +73,7 @@ def commit(
     team: Team,
     iteration: int,
     *,
+    task: dict,
     model,
     tokenizer,
     optimizer_state: dict[str, torch.Tensor],
@@ -80,10 +81,13 @@ def commit(
     metrics: dict,
     state: dict,
 ) -> None:
-    """Make an iteration permanent. Collective; only rank 0 holds a ledger and writes besides its shards."""
+    """Make an iteration permanent. Collective; only rank 0 holds a ledger and writes besides its shards.
+
+    `task`: name and options, kept in the checkpoint so that a solver needs nothing but its folder.
+    """
     everywhere = [shard for part in team.gather(shards) for shard in part]
     if ledger is not None:
-        save_checkpoint(folders.checkpoint(iteration), model, tokenizer, {"iteration": iteration})
+        save_checkpoint(folders.checkpoint(iteration), model, tokenizer, {"iteration": iteration, "task": task})
         save_tensors(folders.optimizer(iteration), optimizer_state)
         ledger.commit_iteration(
             iteration, shards=everywhere, checkpoint=folders.checkpoint(iteration).name, metrics=metrics, state=state

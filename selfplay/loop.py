@@ -132,6 +132,7 @@ class Run:
             self.ledger,
             self.team,
             self.iteration,
+            task=self.config.task,
             model=self.learner.model,
             tokenizer=self.tokenizer,
             optimizer_state=self.learner.state(),
