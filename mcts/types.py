@@ -105,5 +105,5 @@ class Budget:
     """Limits of one search, per tree except `seconds`. None: no limit. The first one reached stops the tree."""
 
     simulations: int | np.ndarray | None = None  # of every tree, or int [T], one each: see `stops.playout_caps`
-    tokens: int | None = None  # generated tokens
+    tokens: int | np.ndarray | None = None  # generated tokens: of every tree, or int [T], one each
     seconds: float | None = None  # wall clock of the whole search

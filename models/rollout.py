@@ -9,7 +9,7 @@ Legend: C chains of one chunk, S tokens of the longest step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -76,12 +76,14 @@ def rollouts(
     no_reentry: bool = False,
     forward: TrieForward | None = None,
     kv_bytes: int | None = None,
+    on_prefill: Callable[[int], None] | None = None,
 ) -> list[list[Rollout]]:
     """`n` chains of each problem: independent samples at `temperature`, or greedy ones at 0.
 
     `no_reentry`: a step that leads back to a state of its own chain is rejected, and the next most probable one
     (temperature 0) or another sample without replacement is taken; the tokens of rejected steps are paid.
     `forward`: another way to compute trie nodes than the model's own. `kv_bytes`: budget of keys and values, see `models.trie`.
+    `on_prefill`: is told, at the end, how many prompt and context tokens were computed.
 
     Raises:
         ValueError: negative temperature, or n below 1.
@@ -101,6 +103,8 @@ def rollouts(
         chains = _open_chains(trie, task, codec, jobs[first : first + size], seed)
         play(trie, task, codec, chains, temperature)
         done += [chain.result() for chain in chains]
+    if on_prefill is not None:
+        on_prefill(trie.prefilled_tokens)
     return [done[i : i + n] for i in range(0, len(done), n)]
 
 

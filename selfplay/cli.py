@@ -6,75 +6,42 @@ that says why. 130: Ctrl-C before the run began.
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
 from pathlib import Path
 from typing import cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from selfplay.config import OURS, ConfigError, SelfplayConfig, check_config, register
+from selfplay.config import ConfigError, SelfplayConfig, check_config, register
+from solve.command import CONF, guarded, help_page, run
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("task", "selfplay", "model", "experiment")  # an override of a whole group may touch anything
 ALLOWED_ON_RESUME = ("resume", "run_dir", "plain", "tensorboard")  # may differ from the run that is resumed
-REFUSALS = (HydraException, OmegaConfBaseException, OSError)  # of others, that say what is wrong with the input
-HYDRA_ADVICE = ("To append", "See https", "full_key", "reference_type", "object_type")  # lines that help nobody here
-INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 register()
 
 
 @hydra.main(config_path=str(CONF), config_name="selfplay", version_base="1.3")
 def composed_main(composed: DictConfig) -> None:
-    try:
-        if composed.resume:
-            composed = resumed_config(composed, HydraConfig.get().overrides.task)
-        known = OmegaConf.merge(OmegaConf.structured(SelfplayConfig), OmegaConf.to_container(composed))
-        config = cast("SelfplayConfig", OmegaConf.to_object(known))
-        check_config(config)
-        code = play(config, cast("dict", OmegaConf.to_container(known, resolve=True)))
-    except Exception as error:
-        if not isinstance(error, REFUSALS) and not type(error).__module__.startswith(OURS):
-            raise
-        code = refused(error)
-    if code:
-        sys.exit(code)
+    guarded("selfplay", lambda: configured(composed))
+
+
+def configured(composed: DictConfig) -> int:
+    """Check what was composed and play it; returns the exit code."""
+    if composed.resume:
+        composed = resumed_config(composed, HydraConfig.get().overrides.task)
+    known = OmegaConf.merge(OmegaConf.structured(SelfplayConfig), OmegaConf.to_container(composed))
+    config = cast("SelfplayConfig", OmegaConf.to_object(known))
+    check_config(config)
+    return play(config, cast("dict", OmegaConf.to_container(known, resolve=True)))
 
 
 def hydra_main() -> None:
     """`python -m selfplay` with the command line of this process."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help_text())
-        return
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print over many lines
-    try:
-        composed_main()
-    except REFUSALS as error:
-        sys.exit(refused(error))
-    except ValueError as error:  # Hydra has some refusals of no type of its own
-        if not {"hydra", "omegaconf"} & set(Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts):
-            raise
-        sys.exit(refused(HydraException(str(error))))
-    except KeyboardInterrupt:
-        print("stopped before the run began; start it again", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-
-
-def refused(error: Exception) -> int:
-    """Say in one line why, and which mend helps; returns the exit code."""
-    said = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
-    lines = [line.strip() for part in said for line in str(part).partition("Config search path")[0].splitlines()]
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        lines = [line for line in lines if line and not line.startswith(HYDRA_ADVICE)]
-        lines[-1] += "; python -m selfplay --help shows every setting"
-    print(f"error: {' '.join(' '.join(lines).split())}", file=sys.stderr)
-    return 2
+    run("selfplay", composed_main, lambda: help_page("selfplay", "selfplay.yaml", GROUPS))
 
 
 def play(config: SelfplayConfig, plain_config: dict) -> int:
@@ -184,23 +151,3 @@ def unused(folder: Path) -> Path:
         k += 1
         tried = folder.with_name(f"{folder.name}-{k}")
     return tried
-
-
-def help_text() -> str:
-    """Every setting with its comment: the root of the configuration, then what its groups hold."""
-    parts = ["python -m selfplay [SETTING=VALUE ...]", (CONF / "selfplay.yaml").read_text().strip()]
-    for group in GROUPS:
-        pages = sorted((CONF / group).glob("*.yaml"))
-        parts.extend(f"## {group}={page.stem}\n{page.read_text().strip()}" for page in pages)
-    return "\n\n".join(parts)
-
-
-def main() -> None:
-    """Console script: `reverse-o1 selfplay ...`."""
-    verbs = {"selfplay": hydra_main}
-    verb = sys.argv[1] if len(sys.argv) > 1 else ""
-    if verb not in verbs:
-        print(f"usage: reverse-o1 VERB [overrides], VERB one of: {', '.join(verbs)}", file=sys.stderr)
-        sys.exit(2)
-    del sys.argv[1]
-    verbs[verb]()

@@ -14,7 +14,6 @@ from omegaconf import MISSING
 
 TEACHERS = ("random", "hindsight", "given", "star", "search")
 FILLS = ("random", "hindsight", "rules", "given")
-OURS = ("selfplay.", "tasks.", "models.")  # modules whose errors are one line that names the mend
 
 
 class ConfigError(ValueError):

@@ -27,7 +27,11 @@ from selfplay.rundir import write_durably
 from selfplay.scoring import scored
 from selfplay.statistics import wilson
 from selfplay.team import Team
-from solve.strategies import best_of_n, enumeration, solve_rate, tree_search
+from solve.enumeration import enumeration
+from solve.samples import Samples
+from solve.spending import solved_at
+from solve.tree import Tree
+from solve.types import Workbench
 from tasks import make_guesser
 from tasks.base import Problem, Task
 from tasks.guessing import guessed
@@ -71,17 +75,18 @@ def final_report(finished: Run) -> dict:
     seed = derived_seed(config.seed, "test")
     budgets = sorted(config.evaluation.search_tokens)
     most = budgets[-1]
-    net = finished.promoted
     trusted = finished.value_auc >= config.actor.value_auc  # on dev: no value is trusted before it is measured
     rule = mcts.BestFirst(rollout=follows_to_the_end(config.actor, task), value_weight=float(trusted))
+
+    bench = Workbench(finished.promoted, task, "task", trusted, seed)
 
     def shared(strategy: Callable[[list[Problem]], np.ndarray]) -> np.ndarray:
         return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)
 
     spent = (
         {
-            "search": shared(lambda mine: tree_search(net, task, mine, most, rule=rule, seed=seed)),
-            "best_of_n": shared(lambda mine: best_of_n(net, task, mine, most, seed=seed)),
+            "search": shared(lambda mine: solved_at(bench, Tree(rule), mine, most)),
+            "best_of_n": shared(lambda mine: solved_at(bench, Samples(), mine, most)),
             "enumeration": shared(lambda mine: enumeration(task, mine, most, seed=seed)),
         }
         if task.self_verifying
@@ -109,10 +114,7 @@ def final_report(finished: Run) -> dict:
             "sampled_ci95": after.to_dict()["sampled_ci95"],
             "judge": "verifier in the loop" if task.self_verifying else "gold, after the last token",
             "guess": {str(n): float(guesses[:, n - 1].mean()) for n in (1, GUESSES)},
-            **{
-                name: {str(budget): float(solve_rate(at, budget).mean()) for budget in budgets}
-                for name, at in spent.items()
-            },
+            **{name: {str(budget): float((at <= budget).mean()) for budget in budgets} for name, at in spent.items()},
         },
         "illegal_rate": after.illegal_rate,
         "illegal_steps": after.illegal_steps,

@@ -1,129 +1,114 @@
-"""Ways to spend generated tokens on a problem, all with the verifier in the loop.
+"""The ways to answer a problem, by name: how chains are searched for, and how one answer is chosen among them.
 
-A token is paid when the model samples it. Best-of-N therefore pays a prefix again in every sample; a tree search samples no
-token twice in one tree, which is what it is for. Enumeration, which asks no model, pays every step that it writes.
-Every strategy returns, for each problem, the tokens it had paid when the verifier first accepted a chain, so that one
-run gives the solve rate at every smaller budget. Only self-verifying tasks may be used:
-no gold answer is in reach here.
+A judge in the loop makes the choice; without one it is made by `choose`, see `solve.answers`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import mcts
-from models.evaluator import ModelEvaluator
-from models.rollout import rollouts
-from tasks.base import Problem, Task
-
-NEVER = np.iinfo(np.int64).max  # not solved within the budget
-ROUND = 16  # samples drawn at once by best-of-N
-
-
-def best_of_n(
-    model, task: Task, problems: Sequence[Problem], tokens: int, *, temperature: float = 1.0, seed: int = 0
-) -> np.ndarray:
-    """Independent samples until one is accepted or `tokens` are spent. int64 [P]; every token is paid."""
-    _require_self_verifying(task)
-    paid = np.zeros(len(problems), np.int64)
-    solved_at = np.full(len(problems), NEVER, np.int64)
-    active, round_ = np.arange(len(problems)), 0
-    while len(active):
-        batch = [problems[i] for i in active]
-        for i, chains in zip(
-            active, rollouts(model, task, batch, ROUND, temperature=temperature, seed=seed + 7919 * round_), strict=True
-        ):
-            for chain in chains:
-                paid[i] += chain.tokens
-                if chain.verdict.reward >= 1 and solved_at[i] == NEVER and paid[i] <= tokens:
-                    solved_at[i] = paid[i]
-        active = active[(paid[active] < tokens) & (solved_at[active] == NEVER)]
-        round_ += 1
-    return solved_at
+from solve.answers import Choose
+from solve.beam import Beam
+from solve.samples import Samples
+from solve.tree import Tree
+from solve.types import SolveError, Strategy
+from tasks.base import Task
 
 
-def tree_search(
-    model,
-    task: Task,
-    problems: Sequence[Problem],
-    tokens: int,
-    *,
-    rule: mcts.Rule,
-    wave_size: int = 1,
-    temperature: float = 1.0,
-    seed: int = 0,
-    trees: int = 256,
-) -> np.ndarray:
-    """Tree search under `rule`, stopped at the first accepted chain. int64 [P]; a token is paid once a tree."""
-    _require_self_verifying(task)
-    solved_at = np.full(len(problems), NEVER, np.int64)
-    evaluator = ModelEvaluator(model, task, temperature=temperature, seed=seed)
-    for start in range(0, len(problems), trees):
-        part = problems[start : start + trees]
-        result = mcts.search(
-            evaluator.begin(part),
-            evaluator,
-            rule,
-            mcts.Budget(tokens=tokens),
-            wave_size=wave_size,
-            seed=seed,
-            stop_on_solution=True,
-        )
-        first = result.tokens_at_first_solution
-        solved_at[start : start + len(part)] = np.where(result.solved & (first <= tokens), first, NEVER)
-    return solved_at
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A strategy under its name."""
+
+    search: Strategy
+    choose: Choose
+    about: str  # one line
 
 
-def enumeration(task: Task, problems: Sequence[Problem], tokens: int, *, seed: int = 0) -> np.ndarray:
-    """The policy-free control: legal steps in random order, equal states merged, each step's tokens paid. int64 [P].
+def ways(task: Task) -> dict[str, Way]:
+    """Every strategy, with settings that suit `task`."""
+    discount = getattr(task, "discount", 1.0) if task.reversible else 1.0
+    per_token = (discount if discount < 1.0 else PHS_DISCOUNT) ** (1.0 / task.max_step_tokens)
+    levin = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="tokens")
+    order = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="none", rollout=not task.reversible)
+    found = {
+        "greedy": Way(Samples(0.0), "votes", "the most probable token, again and again"),
+        "best_of_n": Way(
+            Samples(), "value", "independent samples; the one that the judge accepts, or of highest value"
+        ),
+        "self_consistency": Way(Samples(), "votes", "independent samples vote (Wang et al. 2022)"),
+        "weighted_vote": Way(Samples(), "product", "independent samples vote with their values"),
+        "unique": Way(
+            Tree(mcts.Proportional(), merge=False), "votes", "samples without replacement (UniqueRandomizer)"
+        ),
+        "unique_merged": Way(Tree(mcts.Proportional()), "votes", "the same over the graph of states"),
+        "beam": Way(Beam(), "product", "step-level beam search by value"),
+        "dvts": Way(Beam(subtrees=True), "product", "independent beams of one (diverse verifier tree search)"),
+        "puct": Way(Tree(mcts.PUCT(n_candidates=4, discount=discount), merge=False), "visits", "AlphaZero's search"),
+        "graph": Way(
+            Tree(mcts.PUCT(n_candidates=1, widen_c=1.0, discount=discount)), "visits", "PUCT over the graph of states"
+        ),
+        "gumbel": Way(Tree(mcts.Gumbel(n_candidates=4, discount=discount)), "visits", "sequential halving at the root"),
+        "levin": Way(Tree(levin), "votes", "Levin tree search, tokens as the cost"),
+        "phs": Way(
+            Tree(mcts.PHS(lam=1.0, cost="tokens", discount=per_token), blind=levin),
+            "product",
+            "PHS*, tokens as the cost",
+        ),
+        "best_first": Way(
+            Tree(mcts.BestFirst(value_weight=1.0, lam=1.0, cost="none"), blind=order),
+            "product",
+            "the most probable untried step first, by policy and value",
+        ),
+    }
+    if task.reversible:
+        found["best_of_n_fresh"] = Way(Samples(no_reentry=True), "value", "samples that never re-enter a state")
+    return found
 
-    Depth first where chains are short and end (so that answers come early), breadth first where steps can be undone.
+
+PHS_DISCOUNT = 0.5  # a step, where values are not discounted: PHS* then takes a value of 1/2 for one step to go
+
+
+def way(name: str, task: Task) -> Way:
+    """A strategy by its name, with settings of its search or rule behind a colon: "best_of_n:temperature=0.5".
+
+    Raises:
+        SolveError: there is none of this name for the task, or it has no such setting.
     """
-    _require_self_verifying(task)
-    return np.array(
-        [_enumerate(task, problem, tokens, np.random.default_rng([seed, i])) for i, problem in enumerate(problems)]
-    )
+    base, _, settings = name.partition(":")
+    known = ways(task)
+    if base not in known:
+        raise SolveError(f"unknown strategy {base!r}: use one of {', '.join(known)}")
+    found = known[base]
+    for setting in filter(None, settings.split(",")):
+        key, _, text = setting.partition("=")
+        found = replace(found, search=_with(found.search, base, key.strip(), text.strip()))
+    return found
 
 
-def solve_rate(solved_at: np.ndarray, tokens: int) -> np.ndarray:
-    """Which problems were solved within a budget. bool [P]."""
-    return solved_at <= tokens
-
-
-def _enumerate(task: Task, problem: Problem, tokens: int, rng: np.random.Generator) -> int:
-    start = task.initial_state(problem)
-    seen, paid = {task.state_key(problem, start)}, 0
-    open_ = deque([(0, _shuffled_steps(task, problem, start, rng))])
-    while open_:
-        depth, steps = open_[0] if task.reversible else open_[-1]
-        step = next(steps, None)
-        if step is None:
-            open_.popleft() if task.reversible else open_.pop()
+def _with(search: Any, name: str, key: str, text: str) -> Any:
+    """`search` with one of its own settings, or one of its rule's, changed."""
+    owners = {"": search, **({"rule": search.rule} if isinstance(search, Tree) else {})}
+    for attribute, owner in owners.items():
+        if key not in {field.name for field in fields(owner)}:
             continue
-        text, state = step
-        paid += len(task.encode(text))
-        if paid > tokens:
-            return NEVER
-        verdict, child = task.advance(problem, state, text)
-        if verdict.reward >= 1:
-            return paid
-        if child is None or depth + 1 >= task.max_steps or (key := task.state_key(problem, child)) in seen:
-            continue
-        seen.add(key)
-        open_.append((depth + 1, _shuffled_steps(task, problem, child, rng)))
-    return NEVER
+        before = getattr(owner, key)
+        try:
+            changed = replace(owner, **{key: _typed(text, before)})
+        except (ValueError, KeyError) as error:
+            raise SolveError(f"strategy {name}: {key}={text!r} cannot be ({error})") from None
+        return replace(search, rule=changed) if attribute else changed
+    settings = ", ".join(field.name for owner in owners.values() for field in fields(owner))
+    raise SolveError(f"strategy {name} has no setting {key!r}: use one of {settings}")
 
 
-def _shuffled_steps(
-    task: Task, problem: Problem, state: tuple, rng: np.random.Generator
-) -> Iterator[tuple[str, tuple]]:
-    steps = task.legal_steps(problem, state)
-    return ((steps[k], state) for k in rng.permutation(len(steps)))
-
-
-def _require_self_verifying(task: Task) -> None:
-    if not task.self_verifying:
-        raise ValueError(f"task {task.name} needs gold answers to be judged: no strategy may see them during a search")
+def _typed(text: str, before: Any) -> Any:
+    """`text` as a value of the type that a setting has."""
+    if isinstance(before, bool):
+        return {"true": True, "false": False}[text.lower()]
+    if isinstance(before, int | float):
+        return type(before)(text)
+    if before is None:
+        return None if text == "null" else int(text)
+    return text

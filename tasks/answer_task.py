@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from string import ascii_uppercase
 from typing import NoReturn
 
 import numpy as np
 
+from .answers import final_answer
 from .base import NEWLINE, SPECIAL_TOKENS, Problem, Rows, Split, Task, TaskError, Verdict, split_words
+from .quantities import quantity
 from .splits import draw_distinct, split_code
 
 ANSWER = "answer:"
@@ -88,6 +91,30 @@ class AnswerTask(Task):
     def count(self, split: Split) -> int:
         split_code(split)
         return len(self._questions[split])
+
+    def parse_problem(self, text: str) -> Problem:
+        """A question on one line. Its choices, if it has any, stand in the line.
+
+        Raises:
+            TaskError: nothing is asked, or too much.
+        """
+        line = " ".join(text.split())
+        if not line or len(line) > MOST_LINE:
+            raise TaskError(f"a question is a line of 1 to {MOST_LINE} characters, not {len(line)}")
+        return Problem(f"{self.name}:{blake2b(line.encode(), digest_size=8).hexdigest()}", self.name, (line, ()))
+
+    def answer(self, problem: Problem, steps: Sequence[str]) -> str | None:
+        """The answer line without its lead: a number in lowest terms, words without regard to case and blanks."""
+        given = answer_of(steps)
+        if not given:
+            return None
+        final, _ = final_answer(given)
+        number = quantity(final) if final else None
+        if number is not None:
+            return " ".join(
+                str(part) for part in (number.value, number.unit, "%" if number.percent else "") if part != ""
+            )
+        return " ".join((final or given).casefold().split())
 
     def prompt(self, problem: Problem) -> str:
         return _prompt(Question(problem.id, *problem.data))

@@ -148,6 +148,18 @@ class Task(ABC):
         and test."""
         return self.problems("train", min(n, self.count("train")), seed=int(rng.integers(2**63)))
 
+    def parse_problem(self, text: str) -> Problem:
+        """The problem that a person's text asks, in the form of a prompt.
+
+        Raises:
+            TaskError: not a problem of this task.
+        """
+        raise TaskError(f"task {self.name} reads no problems from text: ask for problems of a split")
+
+    def answer(self, problem: Problem, steps: Sequence[str]) -> str | None:
+        """What a finished chain answers: equal for chains that agree, for votes. Here the last step's text."""
+        return steps[-1].strip() if steps else None
+
     @abstractmethod
     def prompt(self, problem: Problem) -> str:
         """The text that opens a context, ending in a newline token."""

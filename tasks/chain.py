@@ -149,6 +149,10 @@ class ChainArithmetic(Task):
         texts = [self._operation_text(step, operation) for step, operation in enumerate(operations)]
         return f"{' '.join(texts)} {play.BAR} {_spaced(start, self.digits)}\n"
 
+    def answer(self, problem: Problem, steps: Sequence[str]) -> str | None:
+        """The last number."""
+        return "".join(steps[-1].rpartition(play.EQUALS)[2].split()) if steps else None
+
     def context(self, problem: Problem, steps: Sequence[str]) -> str:
         """Prompt and all steps: the history is kept."""
         return self.prompt(problem) + "".join(steps)

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from models.checkpoint import load_checkpoint
-from selfplay.cli import main as console
 from selfplay.ledger import Ledger
+from solve.command import main as console
 from tests.models.test_pretrained import write_folder
 from tests.selfplay.tiny import run
 

@@ -1,0 +1,261 @@
+"""The report of `bench.budget`: rows, tables, pictures and one page, from the cells that were measured.
+
+Intervals are 95 %: Wilson for a rate of one seed, normal over problems for a mean over seeds, paired bootstrap over problems
+for a difference. The two modes never share a table or a picture's panel.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfplay.evaluate import mean_interval
+from selfplay.statistics import bootstrap_difference, wilson
+
+MODES = {"task": "verifier in the loop", "none": "no verifier"}
+AXES = {"tokens": "generated tokens a problem", "simulations": "simulations", "seconds": "seconds", "flops": "FLOPs"}
+CONTROLS = ("guess", "enumeration")
+RESAMPLES = 4000
+FIELDS = (
+    "task", "model", "strategy", "mode", "budget_tokens", "n", "solved", "ci_low", "ci_high", "tokens", "simulations",
+    "seconds", "flops", "seed", "rung", "prefilled", "value_auc",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """One strategy of one panel: R rungs, P problems; means over seeds."""
+
+    strategy: str
+    rungs: np.ndarray  # int [R]
+    budgets: np.ndarray  # int [R], tokens
+    solved: np.ndarray  # float [R, P]
+    seeds: int
+    spent: dict[str, np.ndarray]  # float [R] by name of AXES, means over problems
+    prefilled: np.ndarray  # float [R]
+    value_auc: float | None
+
+    @property
+    def rate(self) -> np.ndarray:
+        return self.solved.mean(1)
+
+    def interval(self, rung: int) -> tuple[float, float]:
+        """Of the rate at one rung."""
+        outcomes = self.solved[rung]
+        if self.seeds == 1:
+            return wilson(round(float(outcomes.sum())), len(outcomes))
+        low, high = mean_interval(outcomes)
+        return low, high
+
+
+Panel = tuple[str, str, str]  # task, model, mode
+
+
+def write_report(root: Path, cells: pa.Table, baselines: dict[str, str]) -> None:
+    """rows.parquet, table.md, budget.png, budget.svg and index.html under `root`; each whole or not at all."""
+    panels = panels_of(cells)
+    new = root / ".rows.parquet.new"
+    pq.write_table(pa.Table.from_pylist(list(rows_of(cells))), new)
+    new.replace(root / "rows.parquet")
+    text = "\n".join(table(panel, lines, baselines[panel[2]]) for panel, lines in panels.items())
+    (root / "table.md").write_text(text)
+    figure = picture(panels)
+    figure.savefig(root / "budget.png", dpi=110)
+    figure.savefig(root / "budget.svg", metadata={"Date": None})
+    drawn = StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    (root / "index.html").write_text(page(drawn.getvalue(), text))
+
+
+def rows_of(cells: pa.Table) -> Iterator[dict]:
+    """One row a (task, model, strategy, mode, budget, seed), rates in [0, 1], costs as means over problems."""
+    for key, part in _groups(cells, ("task", "model", "mode", "strategy", "seed", "rung")):
+        solved = np.array(part["solved"], float)
+        low, high = wilson(int(solved.sum()), len(solved))
+        means = {name: float(np.mean(part[name])) for name in (*AXES, "prefilled")}
+        row = key | means | {"n": len(solved), "solved": float(solved.mean()), "ci_low": low, "ci_high": high}
+        row |= {"budget_tokens": int(part["budget_tokens"][0]), "value_auc": part["value_auc"][0]}
+        yield {name: row[name] for name in FIELDS}
+
+
+def panels_of(cells: pa.Table) -> dict[Panel, list[Line]]:
+    """Lines by (task, model, mode), in the order measured."""
+    panels: dict[Panel, list[Line]] = {}
+    for key, part in _groups(cells, ("task", "model", "mode", "strategy")):
+        panels.setdefault((key["task"], key["model"], key["mode"]), []).append(_line(key["strategy"], part))
+    return panels
+
+
+def _line(strategy: str, part: dict[str, np.ndarray]) -> Line:
+    rungs, problems = (
+        np.unique(part["rung"]),
+        {name: k for k, name in enumerate(dict.fromkeys(part["problem"].tolist()))},
+    )
+    seeds = len(set(part["seed"].tolist()))
+    solved = np.zeros((len(rungs), len(problems)))
+    rows = np.searchsorted(rungs, part["rung"])
+    np.add.at(
+        solved, (rows, np.array([problems[name] for name in part["problem"].tolist()])), part["solved"].astype(float)
+    )
+    mean = {name: np.array([part[name][rows == k].mean() for k in range(len(rungs))]) for name in (*AXES, "prefilled")}
+    budgets = np.array([part["budget_tokens"][rows == k][0] for k in range(len(rungs))])
+    prefilled, auc = mean.pop("prefilled"), part["value_auc"][0]
+    return Line(strategy, rungs, budgets, solved / seeds, seeds, mean, prefilled, None if auc is None else float(auc))
+
+
+def _groups(cells: pa.Table, keys: tuple[str, ...]) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
+    """(values of `keys`, columns of the rows that share them), in order of first appearance."""
+    columns = {name: np.array(cells[name].to_pylist(), object) for name in cells.column_names}
+    for name in ("rung", "budget_tokens", "seed"):
+        columns[name] = columns[name].astype(np.int64)
+    for name in (*AXES, "prefilled"):
+        columns[name] = columns[name].astype(np.float64)
+    columns["solved"] = columns["solved"].astype(bool)
+    positions: dict[tuple, list[int]] = {}
+    for i, key in enumerate(zip(*(columns[name].tolist() for name in keys), strict=True)):
+        positions.setdefault(key, []).append(i)
+    for key, rows in positions.items():
+        yield dict(zip(keys, key, strict=True)), {name: column[rows] for name, column in columns.items()}
+
+
+def table(panel: Panel, lines: list[Line], baseline: str) -> str:
+    """Markdown of one panel: rates, paired differences from the baseline, and what was spent at the largest budget."""
+    task, model, mode = panel
+    first = lines[0]
+    heads = [f"{rung}x ({tokens})" for rung, tokens in zip(first.rungs, first.budgets, strict=True)]
+    auc = next((line.value_auc for line in lines if line.value_auc is not None), None)
+    value = "value off" if auc is None else f"value on, its AUC on dev {auc:.3f}"
+    seeds = max(line.seeds for line in lines)
+    out = [
+        f"## {task}, {model}: {MODES[mode]}",
+        "",
+        f"n = {first.solved.shape[1]} problems, the same for all; {seeds} {'seed' if seeds == 1 else 'seeds'}; {value}. "
+        "Solved in %, 95 % interval; budgets in multiples of a greedy chain (generated tokens a problem).",
+        "",
+        _row(["strategy", *heads]),
+        _row(["---"] * (len(heads) + 1)),
+    ]
+    for line in lines:
+        cells = []
+        for k, rate in enumerate(line.rate):
+            low, high = line.interval(k)
+            cells.append(f"{100 * rate:.1f} ({100 * low:.0f}-{100 * high:.0f})")
+        out.append(_row([_named(line.strategy), *cells]))
+    base = next((line for line in lines if line.strategy == baseline), None)
+    others = [line for line in lines if line.strategy not in (baseline, *CONTROLS)]
+    if base is not None and others:
+        out += ["", f"Minus {baseline}, points, paired bootstrap over problems:", ""]
+        out += [_row(["strategy", *heads]), _row(["---"] * (len(heads) + 1))]
+        rng = np.random.default_rng(0)
+        for line in others:
+            cells = []
+            for k in range(len(line.rungs)):
+                found = bootstrap_difference(line.solved[k], base.solved[k], rng, resamples=RESAMPLES)
+                cells.append(f"{100 * found.estimate:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})")
+            out.append(_row([line.strategy, *cells]))
+    out += ["", "Spent at the largest budget, means a problem:", ""]
+    names = ["generated tokens", "prefilled tokens", "simulations", "seconds", "FLOPs"]
+    out += [_row(["strategy", *names]), _row(["---"] * (len(names) + 1))]
+    for line in lines:
+        spent = {name: values[-1] for name, values in line.spent.items()}
+        out.append(
+            _row(
+                [
+                    _named(line.strategy),
+                    f"{spent['tokens']:.0f}",
+                    f"{line.prefilled[-1]:.0f}",
+                    f"{spent['simulations']:.0f}",
+                    f"{spent['seconds']:.3f}",
+                    f"{spent['flops']:.2e}",
+                ]
+            )
+        )
+    return "\n".join([*out, ""])
+
+
+def _named(strategy: str) -> str:
+    return f"{strategy} (control)" if strategy in CONTROLS else strategy
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def picture(panels: dict[Panel, list[Line]]):
+    """One row a panel, one column an axis of cost; bands are 95 % intervals."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "budget"  # the same picture, the same bytes
+    rows = len(panels)
+    figure = Figure(figsize=(5 * len(AXES), 3.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(AXES), squeeze=False)
+    names = list(dict.fromkeys(line.strategy for lines in panels.values() for line in lines))
+    colours = {name: mpl.colormaps["tab20"](k % 20) for k, name in enumerate(names)}
+    for axis_row, ((task, model, mode), lines) in zip(axes, panels.items(), strict=True):
+        for axis, (name, label) in zip(axis_row, AXES.items(), strict=True):
+            for line in lines:
+                x = line.budgets.astype(float) if name == "tokens" else line.spent[name]
+                if not (x > 0).all():
+                    continue  # a control that has no such cost
+                bounds = np.array([line.interval(k) for k in range(len(line.rungs))]) * 100
+                style = "--" if line.strategy in CONTROLS else "-"
+                axis.plot(
+                    x,
+                    100 * line.rate,
+                    style,
+                    color=colours[line.strategy],
+                    marker="o",
+                    markersize=3,
+                    label=line.strategy,
+                )
+                axis.fill_between(x, bounds[:, 0], bounds[:, 1], color=colours[line.strategy], alpha=0.1, linewidth=0)
+            axis.set_xscale("log", base=2 if name == "tokens" else 10)
+            axis.set_xlabel(label)
+            axis.set_ylim(0, 101)
+            axis.grid(alpha=0.3)
+        axis_row[0].set_ylabel("solved, %")
+        axis_row[0].set_title(f"{task}, {model}: {MODES[mode]}", loc="left")
+        axis_row[0].legend(fontsize=7, loc="lower right")
+    return figure
+
+
+def page(svg: str, markdown: str) -> str:
+    """One HTML page that needs nothing else."""
+    body: list[str] = []
+    in_table = False
+    for line in markdown.splitlines():
+        if line.startswith("|"):
+            cells = [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
+            if set(cells) == {"---"}:
+                continue
+            tag = "td" if in_table else "th"
+            body.append(
+                ("" if in_table else "<table>") + "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
+            )
+            in_table = True
+            continue
+        if in_table:
+            body.append("</table>")
+            in_table = False
+        if line.startswith("## "):
+            body.append(f"<h2>{html.escape(line[3:])}</h2>")
+        elif line:
+            body.append(f"<p>{html.escape(line)}</p>")
+    body.append("</table>" if in_table else "")
+    style = (
+        "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1400px;padding:0 1em;color:#222}"
+        "table{border-collapse:collapse;font-size:13px}td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:right}"
+        "td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}"
+    )
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>What a token of search buys</title>"
+        f"<style>{style}</style><h1>What a token of search buys</h1>{svg[svg.index('<svg') :]}{''.join(body)}</html>\n"
+    )

@@ -1,0 +1,81 @@
+"""What the Hydra command lines of all verbs share: composing, a help page, and one line for a mistake."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+REFUSALS = (HydraException, OmegaConfBaseException, OSError)  # of others, that say what is wrong with the input
+HYDRA_ADVICE = ("To append", "See https", "full_key", "reference_type", "object_type")  # lines that help nobody here
+OURS = ("selfplay.", "solve.", "bench.", "tasks.", "models.")  # modules whose errors are one line that names the mend
+VERBS = ("selfplay", "solve", "bench")
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+
+def run(verb: str, composed_main: Callable[[], None], help_text: Callable[[], str]) -> None:
+    """`python -m VERB` with the command line of this process."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text())
+        return
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print over many lines
+    try:
+        composed_main()
+    except REFUSALS as error:
+        sys.exit(refused(error, verb))
+    except ValueError as error:  # Hydra has some refusals of no type of its own
+        if not {"hydra", "omegaconf"} & set(Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts):
+            raise
+        sys.exit(refused(HydraException(str(error)), verb))
+    except KeyboardInterrupt:
+        print("stopped before the run began; start it again", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def guarded(verb: str, play: Callable[[], int]) -> None:
+    """Exit with what `play` returns, or with 2 and one line where it refuses; other errors are raised."""
+    try:
+        code = play()
+    except Exception as error:
+        if not isinstance(error, REFUSALS) and not type(error).__module__.startswith(OURS):
+            raise
+        code = refused(error, verb)
+    if code:
+        sys.exit(code)
+
+
+def refused(error: Exception, verb: str) -> int:
+    """Say in one line why, and which mend helps; returns the exit code."""
+    said = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
+    lines = [line.strip() for part in said for line in str(part).partition("Config search path")[0].splitlines()]
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        lines = [line for line in lines if line and not line.startswith(HYDRA_ADVICE)]
+        lines[-1] += f"; python -m {verb} --help shows every setting"
+    print(f"error: {' '.join(' '.join(lines).split())}", file=sys.stderr)
+    return 2
+
+
+def help_page(verb: str, root: str, groups: Sequence[str]) -> str:
+    """Every setting with its comment: the root of the configuration, then what its groups hold."""
+    parts = [f"python -m {verb} [SETTING=VALUE ...]", (CONF / root).read_text().strip()]
+    for group in groups:
+        pages = sorted((CONF / group).glob("*.yaml"))
+        parts.extend(f"## {group}={page.stem}\n{page.read_text().strip()}" for page in pages)
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Console script: `reverse-o1 VERB ...` is `python -m VERB ...`."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb not in VERBS:
+        print(f"usage: reverse-o1 VERB [overrides], VERB one of: {', '.join(VERBS)}", file=sys.stderr)
+        sys.exit(2)
+    del sys.argv[1]
+    runpy.run_module(verb, run_name="__main__", alter_sys=True)

@@ -1,0 +1,110 @@
+"""Independent chains: greedy decoding, and sampling again and again.
+
+Every token of every chain is paid, as by a sampler that knows of no tree. A round draws as many chains as the limit still
+pays for at the mean price of those before, so that little is drawn past a limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.rollout import Rollout, rollouts
+from solve.types import NEVER, Chain, Workbench
+from tasks.base import Problem
+
+LARGEST_ROUND = 16  # chains of one problem drawn at once
+ROUND_SEEDS = 7919
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Chains at `temperature` (0: the greedy chain alone, once). `no_reentry`: a step into a state of its chain is redrawn."""
+
+    temperature: float = 1.0
+    no_reentry: bool = False
+    sized: bool = False
+
+    def start(self, bench: Workbench, problems: Sequence[Problem], limit: int | None = None) -> SampleSearch:
+        return SampleSearch(self, bench, problems)
+
+
+class SampleSearch:
+    """See `solve.types.Search`."""
+
+    def __init__(self, settings: Samples, bench: Workbench, problems: Sequence[Problem]):
+        self._settings, self._bench, self._problems = settings, bench, problems
+        count = len(problems)
+        self.tokens = np.zeros(count, np.int64)
+        self.simulations = np.zeros(count, np.int64)
+        self.solved_at = np.full(count, NEVER, np.int64)
+        self.exhausted = np.zeros(count, np.bool_)
+        self.prefilled_tokens = 0
+        self._found: list[list[tuple[int, Rollout]]] = [[] for _ in problems]  # (tokens paid when it ended, chain)
+        self._round = 0
+
+    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
+        start = time.monotonic()
+        most = NEVER if simulations is None else simulations
+        while not self._bench.interrupted() and (seconds is None or time.monotonic() - start < seconds):
+            open_ = (self.tokens < limits) & (self.solved_at == NEVER) & ~self.exhausted & (self.simulations < most)
+            active = np.flatnonzero(open_)
+            if not len(active):
+                return
+            self._draw(active, self._chains_wanted(active, limits, most))
+
+    def chains(self, problem: int, within: int | None = None) -> list[Chain]:
+        return [
+            Chain(
+                chain.steps,
+                self._answer(problem, chain),
+                paid,
+                votes=1.0,
+                visits=1,
+                value=chain.values[-1] if self._bench.trust_value else 0.5,
+                reward=chain.verdict.reward if chain.verdict.scored else None,
+            )
+            for paid, chain in self._found[problem]
+            if within is None or paid <= within
+        ]
+
+    def _answer(self, problem: int, chain: Rollout) -> str | None:
+        answered = chain.verdict.legal and (self._bench.verify == "task" or not chain.verdict.scored)
+        return self._bench.task.answer(self._problems[problem], chain.steps) if answered else None
+
+    def _chains_wanted(self, active: np.ndarray, limits: np.ndarray, most: int) -> int:
+        if self._settings.temperature == 0 or not self._round:
+            return 1
+        price = self.tokens[active] / np.maximum(self.simulations[active], 1)
+        left = np.median((limits[active] - self.tokens[active]) / np.maximum(price, 1.0))
+        return int(np.clip(min(left, most - self.simulations[active].max()), 1, LARGEST_ROUND))
+
+    def _draw(self, active: np.ndarray, chains: int) -> None:
+        bench = self._bench
+        drawn = rollouts(
+            bench.model,
+            bench.task,
+            [self._problems[i] for i in active],
+            chains,
+            temperature=self._settings.temperature,
+            seed=bench.seed + ROUND_SEEDS * self._round,
+            no_reentry=self._settings.no_reentry,
+            forward=bench.forward,
+            on_prefill=self._prefilled,
+        )
+        self._round += 1
+        for i, batch in zip(active.tolist(), drawn, strict=True):
+            for chain in batch:
+                self.tokens[i] += chain.tokens
+                self.simulations[i] += 1
+                self._found[i].append((int(self.tokens[i]), chain))
+                if bench.verify == "task" and chain.verdict.reward >= 1:
+                    self.solved_at[i] = min(self.solved_at[i], self.tokens[i])
+        if self._settings.temperature == 0:
+            self.exhausted[active] = True
+
+    def _prefilled(self, tokens: int) -> None:
+        self.prefilled_tokens += tokens

@@ -1,0 +1,132 @@
+"""Which model answers: a checkpoint with what it says of itself, one of those shipped with the repository, or any causal LM.
+
+A checkpoint knows its task, how well its value head was measured, and how its confidence was calibrated (`bench calibration`
+writes both). No value is trusted before it is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import EXTRA, MANIFEST, CheckpointError, load_checkpoint
+from models.pretrained import load_pretrained, smollm2
+from solve.answers import Calibration
+from solve.types import SolveError
+from tasks import TASKS, Problem, Task, TaskError, make_task
+
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "shipped"
+FEW_SHOT = 3  # solved examples that a pretrained model sees before a question
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A model with its task. `value_auc`: of its value head on dev problems, None: never measured."""
+
+    name: str
+    model: Any
+    task: Task
+    options: dict[str, Any]  # of the task, its name included
+    value_auc: float | None = None
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # by name of the strategy, without a judge
+
+
+def take(
+    checkpoint: str | None = None,
+    *,
+    task: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    problem: str | None = None,
+) -> Shelved:
+    """The model to answer with.
+
+    Args:
+        checkpoint: a folder, a folder or GGUF file of any causal LM, "smollm2", or None for one of the shipped ones.
+        task, options: of the task; what is not given comes from the checkpoint.
+        problem: a text that the task has to be able to read, where one is to be found among the shipped ones.
+
+    Raises:
+        SolveError: no model fits. One line that names the mend.
+        CheckpointError, TaskError: what was named cannot be read.
+    """
+    given = dict(options or {})
+    if task is not None and task not in TASKS:
+        raise SolveError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
+    if checkpoint is None:
+        return _shipped(task, given, problem)
+    folder = Path(checkpoint)
+    if checkpoint == "smollm2" or (folder.exists() and not (folder / MANIFEST).exists()):
+        return _pretrained(checkpoint, task, given)
+    return _checkpoint(folder, task, given)
+
+
+def shipped() -> dict[str, dict[str, Any]]:
+    """Task options of every shipped checkpoint, by folder name."""
+    return {folder.name: _told(folder)["task"] for folder in sorted(SHIPPED.iterdir()) if (folder / MANIFEST).exists()}
+
+
+def _shipped(task: str | None, given: dict[str, Any], problem: str | None) -> Shelved:
+    """The first shipped checkpoint that reads the problem."""
+    refused = ""
+    for name, options in shipped().items():
+        if (task and options["name"] != task) or any(options.get(key) != value for key, value in given.items()):
+            continue
+        try:
+            if problem is not None:
+                make_task(**options).parse_problem(problem)
+        except TaskError as error:
+            refused = f": {error}"
+            continue
+        return _checkpoint(SHIPPED / name, task, given)
+    wanted = f"task={task}" + "".join(f" task.{key}={value}" for key, value in given.items()) if task else "this"
+    names = ", ".join(shipped())
+    raise SolveError(
+        f"none of the shipped checkpoints ({names}) answers {wanted}{refused}; train one with make selfplay "
+        "and give checkpoint=FOLDER"
+    )
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    import json
+
+    return json.loads((folder / EXTRA).read_text())
+
+
+def _checkpoint(folder: Path, task: str | None, given: dict[str, Any]) -> Shelved:
+    model, tokenizer, extra = load_checkpoint(folder)
+    saved = extra.get("task") or {}
+    if not saved and not task:
+        raise SolveError(f"{folder} does not say which task it is for: give task=NAME and its options")
+    if saved and task and saved["name"] != task:
+        raise SolveError(f"{folder} is a checkpoint of task {saved['name']}, not {task}: give one of task {task}")
+    options = {**(saved or {"name": task}), **given}
+    made = make_task(**options)
+    if model.tokenizer is None and tokenizer.get_vocab() != made.token_ids:
+        raise CheckpointError(
+            f"{folder}: its tokens are not those of task {made.name} with these options; leave them out"
+        )
+    measured = extra.get("value") or {}
+    calibrations = {name: Calibration(**fit) for name, fit in (extra.get("confidence") or {}).items()}
+    return Shelved(folder.name, model, made, options, measured.get("auc"), calibrations)
+
+
+def _pretrained(path: str, task: str | None, given: dict[str, Any]) -> Shelved:
+    if task is None:
+        raise SolveError("a language model reads many tasks: give task=NAME")
+    made = make_task(name=task, **given)
+    model, _ = load_pretrained(smollm2() if path == "smollm2" else Path(path), few_shot=FEW_SHOT)
+    return Shelved(Path(path).name, model, made, {"name": task, **given})
+
+
+def read_problem(task: Task, text: str) -> Problem:
+    """The problem that a text asks.
+
+    Raises:
+        SolveError: none of this task.
+    """
+    try:
+        return task.parse_problem(text)
+    except TaskError as error:
+        raise SolveError(str(error)) from None

@@ -1,0 +1,112 @@
+"""What crosses the seams of this room: chains that a search has found, what they cost, and the two contracts of a strategy.
+
+Legend: P problems of one search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from models.trie_forward import TrieForward
+from tasks.base import Problem, Task
+
+NEVER = np.iinfo(np.int64).max  # tokens at the first solution of a problem that has none
+
+Verify = Literal["task", "none"]
+Interrupted = Callable[[], bool]
+
+
+class SolveError(ValueError):
+    """A request that cannot be met. The message is one line and names the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain of steps that has come to its end."""
+
+    steps: tuple[str, ...]
+    answer: str | None  # what chains that agree have in common; None: it ended without an answer
+    tokens: int  # generated tokens paid on its problem when it ended
+    votes: float  # 1 for an independent sample; the policy's mass that is known to lead to it where chains are distinct
+    visits: int
+    value: float  # P(solved), by the value head; 0.5 where the value is not trusted
+    reward: float | None  # in [0, 1]; None: no judge has seen it
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """What a search works with. `task` is what a search may know: see `blinds.wall`."""
+
+    model: object  # a `models.policy_value.PolicyValueLM`
+    task: Task
+    verify: Verify
+    trust_value: bool  # False: the value head is not looked at
+    seed: int = 0
+    chain_tokens: int = 0  # of a greedy chain on average, for searches that are sized by their limit; 0: not known
+    forward: TrieForward | None = None  # another way to compute trie nodes
+    interrupted: Interrupted = lambda: False  # asked between waves; True: stop with what there is
+
+    def __post_init__(self) -> None:
+        if (self.verify == "task") != self.task.self_verifying:
+            raise SolveError(
+                f"task {self.task.name} needs gold answers to be judged, which no search may see: use verify=none"
+                if self.verify == "task"
+                else f"task {self.task.name} judges itself: put it behind blinds.wall for verify=none"
+            )
+
+
+class Search(Protocol):
+    """A search over P problems that goes on where it stopped.
+
+    A token is paid on its problem when it is sampled. `limits` of `advance` are inclusive of what was paid before.
+    """
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """int64 [P]: generated tokens paid so far."""
+        ...
+
+    @property
+    def simulations(self) -> np.ndarray:
+        """int64 [P]: leaves expanded, or chains sampled."""
+        ...
+
+    @property
+    def solved_at(self) -> np.ndarray:
+        """int64 [P]: tokens paid when the judge first accepted a chain; NEVER. Only with verify="task"."""
+        ...
+
+    @property
+    def prefilled_tokens(self) -> int:
+        """Prompt and context tokens computed, over all problems."""
+        ...
+
+    @property
+    def exhausted(self) -> np.ndarray:
+        """bool [P]: nothing is left to find, more tokens change nothing."""
+        ...
+
+    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
+        """Go on until each problem has paid its limit (int64 [P], tokens), is solved or exhausted, or `seconds` are over."""
+        ...
+
+    def chains(self, problem: int, within: int | None = None) -> list[Chain]:
+        """Chains of one problem that ended within so many tokens (None: all), in order of appearance."""
+        ...
+
+
+class Strategy(Protocol):
+    """Settings of a search; holds no state."""
+
+    @property
+    def sized(self) -> bool:
+        """Its shape depends on the limit that it is started for: another limit is another search."""
+        ...
+
+    def start(self, bench: Workbench, problems: Sequence[Problem], limit: int | None) -> Search:
+        """A search that has spent nothing yet; `limit`: tokens a problem that it will be given, where known."""
+        ...
