@@ -2,7 +2,8 @@
 
     python -m bench [run_dir=DIR]             every bench at short settings, a minute or two each
     python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate, store, merging, engine,
-                                              acting, judges
+                                              acting, judges, calibration
+    python -m bench budget [SETTING=VALUE ...]    strategies against budgets of search, see bench/budget.py
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/compare.py
     python -m bench curves runs=... against=...   their learning curves in one picture
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import acting, command, compare, curves, engine, generate, judges, merging, store, train
+from bench import acting, budget, calibration, command, compare, curves, engine, generate, judges, merging, store, train
 
 BENCHES: dict[str, command.Bench] = {
     "train": train.main,
@@ -24,11 +25,13 @@ BENCHES: dict[str, command.Bench] = {
     "engine": engine.main,
     "acting": acting.main,
     "judges": judges.main,
+    "calibration": calibration.main,
 }
 ON_DEMAND: dict[str, command.Bench] = {
     "compare": compare.main,
     "curves": curves.main,
 }  # these need to be told what to measure
+BUDGET = "budget"  # a Hydra application of its own, for its sweeps
 SHORT = {
     "train": ("seconds=10",),
     "generate": ("leaves=128", "rounds=2"),
@@ -36,6 +39,7 @@ SHORT = {
     "merging": ("problems=60", "nodes=100"),
     "engine": ("leaves=16", "depths=8", "steps=20", "methods=ours,batched,slab", "rounds=1"),
     "acting": ("turns=2",),
+    "calibration": ("problems=100", "chains=8"),
     "judges": ("own=50000", "foreign=500", "kills=20", "seconds=2"),
 }
 
@@ -44,9 +48,12 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code."""
     if arguments and "=" not in arguments[0]:
         name, *rest = arguments
+        if name == BUDGET:
+            sys.argv[1:] = rest
+            return budget.run()
         named = BENCHES | ON_DEMAND
         if name not in named:
-            print(f"error: no bench is named {name!r}: choose one of {', '.join(named)}", file=sys.stderr)
+            print(f"error: no bench is named {name!r}: choose one of {', '.join([*named, BUDGET])}", file=sys.stderr)
             return 2
         return command.run(named[name], rest)
     for name, bench in BENCHES.items():

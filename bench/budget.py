@@ -17,6 +17,7 @@ stopped goes on with the cells that lack. Exit code 2: refused, with one line th
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -94,9 +95,10 @@ def composed_main(composed: DictConfig) -> None:
     guarded("bench.budget", lambda: measure(cast("BudgetBenchConfig", OmegaConf.to_object(known))))
 
 
-def hydra_main() -> None:
-    """`python -m bench.budget` with the command line of this process."""
+def run() -> int:
+    """`python -m bench.budget` with the command line of this process; returns the exit code, or exits with it."""
     run_command("bench.budget", composed_main, lambda: help_page("bench.budget", "budget.yaml", ("task",)))
+    return 0
 
 
 def measure(config: BudgetBenchConfig) -> int:
@@ -270,4 +272,4 @@ def _controls(setting: Setting, solved: np.ndarray, seconds: float) -> dict[str,
 
 
 if __name__ == "__main__":
-    hydra_main()
+    sys.exit(run())

@@ -25,7 +25,7 @@ RUNNING, ALL_CLOSED = 0, 1
 COUNT_NODES, COUNT_EDGES, COUNT_RAISED, COUNT_KEYED = range(4)
 
 H_CHILD, H_NEXT, H_PREV, H_PRIORITY = range(4)  # links of the pairing heap; H_PREV is the parent for a first child
-VALUE_WEIGHT, LAM, COST_KIND, LOG_DISCOUNT = range(4)
+VALUE_WEIGHT, LAM, COST_KIND, LOG_DISCOUNT, PARK = range(5)
 NEXT = np.float32(1e30)  # priority of a state in which a rollout goes on
 COST_DEPTH, COST_TOKENS, COST_NONE = range(3)
 VALUE_FLOOR = 1e-6  # log V of a state that the head calls hopeless
@@ -242,9 +242,10 @@ def best_first_backup(nodes, edges, heap, trees, counters, raised, leaves, first
         enqueue(nodes, edges, heap, trees, child, priority_of(nodes, edges, child, prm))
     for i in range(counters[COUNT_RAISED]):
         enqueue(nodes, edges, heap, trees, raised[i], priority_of(nodes, edges, raised[i], prm))
+    values = nodes.view(np.float32)
     for row in range(leaves.shape[0] if rollout else 0):
         child = goes_on_at(nodes, edges, leaves[row], first_new_edges[row], EXPANDED | PENDING)
-        if child != NONE:
+        if child != NONE and values[child, RAW_VALUE] >= prm[PARK] * values[leaves[row], RAW_VALUE]:
             enqueue(nodes, edges, heap, trees, child, NEXT)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mcts.rules import Rule
+from mcts.rules.base import joined
 from mcts.store import Flag, Leaves, Status, Store
 
 
@@ -47,18 +48,4 @@ class Turns:
             room -= len(parts[-1])
             self._next = int(served[-1]) + 1
         status[running[status[running] == Status.WAITING]] = Status.RUNNING
-        return _joined(parts)
-
-
-def _joined(parts: list[Leaves]) -> Leaves:
-    if len(parts) == 1:
-        return parts[0]
-    none = np.zeros(0, np.int32)
-    starts = np.cumsum([0, *(len(part.path) for part in parts)])
-    offsets = [part.offsets[1:] + start for part, start in zip(parts, starts[:-1], strict=True)]
-    return Leaves(
-        np.concatenate([none, *(part.nodes for part in parts)]),
-        np.concatenate([none.astype(np.int64), *(part.handles for part in parts)]),
-        np.concatenate([np.zeros(1, np.int64), *offsets]),
-        np.concatenate([none, *(part.path for part in parts)]),
-    )
+        return joined(parts)

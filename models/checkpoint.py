@@ -68,14 +68,7 @@ def save_checkpoint(
         files = {file.name: _fingerprint(file) for file in sorted(new.iterdir())}
         manifest = {"format": "reverse-o1 checkpoint", "version": FORMAT_VERSION, "files": files}
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for file in new.iterdir():
-            _sync(file)
-        _sync(new)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+        _put_in_place(new, folder, old)
 
 
 def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokenizerBase, dict]:
@@ -114,6 +107,27 @@ def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokeni
     if isinstance(few_shot := extra.get(FEW_SHOT), int):
         model.adopt(tokenizer, few_shot)
     return model.eval(), tokenizer, extra
+
+
+def annotate_checkpoint(folder: Path | str, facts: dict) -> None:
+    """Add `facts` (JSON data) to what a checkpoint says of itself; weights stay as they are.
+
+    Raises:
+        CheckpointError: it is damaged, or the disk is full or not writable.
+    """
+    folder = Path(folder)
+    verify_checkpoint(folder)
+    new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
+    with _writing(folder):
+        for stale in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(stale)
+        shutil.copytree(folder, new)
+        told = json.loads((new / EXTRA).read_text()) | facts
+        (new / EXTRA).write_text(json.dumps(told, indent=1, sort_keys=True, allow_nan=False))
+        manifest = json.loads((new / MANIFEST).read_text())
+        manifest["files"][EXTRA] = _fingerprint(new / EXTRA)
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        _put_in_place(new, folder, old)
 
 
 def load_latest(parent: Path | str) -> tuple[Path, PolicyValueLM, PreTrainedTokenizerBase, dict]:
@@ -240,6 +254,18 @@ def _keys(value: object) -> Iterator[str]:
         yield from value
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from _keys(item)
+
+
+def _put_in_place(new: Path, folder: Path, old: Path) -> None:
+    """`new` takes the name of `folder` once every byte of it is on disk."""
+    for file in new.iterdir():
+        _sync(file)
+    _sync(new)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

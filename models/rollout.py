@@ -76,6 +76,7 @@ def rollouts(
     no_reentry: bool = False,
     forward: TrieForward | None = None,
     kv_bytes: int | None = None,
+    first: Sequence[int] | None = None,
     on_prefill: Callable[[int], None] | None = None,
 ) -> list[list[Rollout]]:
     """`n` chains of each problem: independent samples at `temperature`, or greedy ones at 0.
@@ -83,6 +84,7 @@ def rollouts(
     `no_reentry`: a step that leads back to a state of its own chain is rejected, and the next most probable one
     (temperature 0) or another sample without replacement is taken; the tokens of rejected steps are paid.
     `forward`: another way to compute trie nodes than the model's own. `kv_bytes`: budget of keys and values, see `models.trie`.
+    `first`: number of each problem's first sample, 0 if None: samples k to k + n - 1 of one call are those of another.
     `on_prefill`: is told, at the end, how many prompt and context tokens were computed.
 
     Raises:
@@ -96,11 +98,12 @@ def rollouts(
     play = _play_without_reentry if no_reentry else _play
     longest = codec.max_context_tokens + task.max_steps * codec.max_step_tokens
     size = max(1, min(CHAINS_PER_CHUNK, NODES_PER_CHUNK // longest))
-    jobs = [(problem, sample) for problem in problems for sample in range(n)]
+    starts = [0] * len(problems) if first is None else first
+    jobs = [(problem, at + k) for problem, at in zip(problems, starts, strict=True) for k in range(n)]
     done: list[Rollout] = []
-    for first in range(0, len(jobs), size):
+    for start in range(0, len(jobs), size):
         trie.clear()
-        chains = _open_chains(trie, task, codec, jobs[first : first + size], seed)
+        chains = _open_chains(trie, task, codec, jobs[start : start + size], seed)
         play(trie, task, codec, chains, temperature)
         done += [chain.result() for chain in chains]
     if on_prefill is not None:

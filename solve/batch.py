@@ -12,6 +12,7 @@ from typing import Any
 from solve.types import SolveError
 
 MOST_LINE = 100_000  # characters
+OPENING = '{"id": "'  # of every record
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +81,29 @@ class Answers:
             new.write_text("".join(_line(record) for record in kept))
             new.replace(path)
             self._file = path.open("a")
+        except UnicodeDecodeError:
+            raise self._foreign("its content") from None
         except OSError as error:
             raise SolveError(f"out={path} cannot be written ({error.strerror}): choose another place") from None
 
     def _records(self, text: str) -> list[dict[str, Any]]:
-        lines = text.split("\n")
+        *lines, torn = text.split("\n")
         records = []
-        for number, line in enumerate(lines[:-1], start=1):
+        for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-                records.append({**record, "id": record["id"], "asked": record["asked"]})
-            except (ValueError, KeyError, TypeError):
-                raise SolveError(
-                    f"out={self.path}: line {number} is no answer of an earlier run: name another file"
-                ) from None
+                whole = isinstance(record["id"], str) and isinstance(record["asked"], str)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                whole = False
+            if not whole:
+                raise self._foreign(f"line {number}")
+            records.append(record)
+        if torn[: len(OPENING)] != OPENING[: len(torn)]:  # the last words of somebody else's file
+            raise self._foreign(f"line {len(lines) + 1}")
         return records
+
+    def _foreign(self, what: str) -> SolveError:
+        return SolveError(f"out={self.path}: {what} is no answer of an earlier run: name another file")
 
     def answered(self, asked: Asked) -> bool:
         """Whether this very problem was answered under this id."""

@@ -9,6 +9,7 @@ Both are sized by their limit: N = limit / tokens of a chain states are drawn a 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,12 @@ class Beam:
     subtrees: bool = False
     temperature: float = 1.0
     sized: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError("a temperature to draw distinct steps at is above 0")
+        if self.candidates < 1 or (self.width is not None and self.width < 1):
+            raise ValueError("at least 1")
 
     def start(self, bench: Workbench, problems: Sequence[Problem], limit: int | None = None) -> BeamSearch:
         return BeamSearch(self, bench, problems, limit)
@@ -71,7 +78,8 @@ class BeamSearch:
         count = len(problems)
         self.tokens, self.simulations = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.solved_at = np.full(count, NEVER, np.int64)
-        chains = 1 if limit is None else max(1, limit // max(bench.chain_tokens, 1))
+        each = bench.chain_tokens or bench.task.max_steps * bench.task.max_step_tokens  # not known: as long as can be
+        chains = 1 if limit is None else max(1, limit // each)
         candidates = min(settings.candidates, chains)
         width = settings.width or max(1, chains // candidates)
         self._beams = [

@@ -137,4 +137,7 @@ class Curtained:
         if self._values:
             return found
         known = np.where((found.rewards == 0) | (found.rewards == 1), found.rewards, BLIND).astype(np.float32)
+        if not self._evaluator.task.self_verifying:  # a value head that is sure of failure is no verdict
+            zero = np.flatnonzero(found.terminal & found.legal & (known == 0))
+            known[zero] = [0.0 if self._evaluator.verdict(h).scored else BLIND for h in found.handles[zero].tolist()]
         return replace(found, rewards=known, raw_values=np.where(found.terminal, known, BLIND).astype(np.float32))

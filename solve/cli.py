@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -87,13 +88,13 @@ def _batch(config: SolveConfig, task: str | None, options: dict[str, Any], inter
     """Problems in parts; a bad line harms no other."""
     from solve.solver import Solver
 
-    lines = sys.stdin if config.file is None else Path(config.file).open(errors="replace")  # noqa: SIM115
-    asked = list(read_lines(lines, plain=config.file is None))
+    with nullcontext(sys.stdin) if config.file is None else Path(config.file).open(errors="replace") as lines:
+        asked = list(read_lines(lines, plain=config.file is None))
     first = next((line.text for line in asked if line.error is None), None)
     solver = _solver_for(Solver, config, task, options, [line.text for line in asked if line.error is None], first)
     answers = Answers(Path(config.out)) if config.out else None
     todo = [line for line in asked if answers is None or not answers.answered(line)]
-    bad, tree = 0, config.tree
+    bad, told, tree = 0, 0, config.tree
     with _Bar(len(asked), len(asked) - len(todo), quiet=not sys.stderr.isatty()) as bar:
         rest = iter(todo)
         size = len(todo) if config.share != "none" else config.batch
@@ -114,13 +115,13 @@ def _batch(config: SolveConfig, task: str | None, options: dict[str, Any], inter
             found = _answers(config, solver, problems, interrupted, tree=tree) if problems else []
             tree = None if problems else tree
             for line, solution in zip(good, found, strict=True):
-                _tell(config, answers, line, solution.to_dict(), solution)
+                if answers is None or solution.stopped != "interrupted":  # a cut search is gone on with, not filed
+                    _tell(config, answers, line, solution.to_dict(), solution)
+                    told += 1
             bar.advance(len(part))
     if answers is not None:
         answers.close()
-        print(
-            f"{len(todo) - bad} answered, {len(asked) - len(todo)} were before, {bad} could not be asked: {config.out}"
-        )
+        print(f"{told} answered, {len(asked) - len(todo)} were before, {bad} could not be asked: {config.out}")
     return 1 if bad else 0
 
 

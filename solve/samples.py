@@ -1,11 +1,13 @@
 """Independent chains: greedy decoding, and sampling again and again.
 
 Every token of every chain is paid, as by a sampler that knows of no tree. A round draws as many chains as the limit still
-pays for at the mean price of those before, so that little is drawn past a limit.
+pays for at the mean price of those before, so that little is drawn past a limit. Which chain is a problem's k-th depends on
+neither rounds nor limits nor other problems.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +19,6 @@ from solve.types import NEVER, Chain, Workbench
 from tasks.base import Problem
 
 LARGEST_ROUND = 16  # chains of one problem drawn at once
-ROUND_SEEDS = 7919
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,10 @@ class Samples:
     temperature: float = 1.0
     no_reentry: bool = False
     sized: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError("a temperature is 0 or more")
 
     def start(self, bench: Workbench, problems: Sequence[Problem], limit: int | None = None) -> SampleSearch:
         return SampleSearch(self, bench, problems)
@@ -44,7 +49,6 @@ class SampleSearch:
         self.exhausted = np.zeros(count, np.bool_)
         self.prefilled_tokens = 0
         self._found: list[list[tuple[int, Rollout]]] = [[] for _ in problems]  # (tokens paid when it ended, chain)
-        self._round = 0
 
     def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
         start = time.monotonic()
@@ -76,7 +80,7 @@ class SampleSearch:
         return self._bench.task.answer(self._problems[problem], chain.steps) if answered else None
 
     def _chains_wanted(self, active: np.ndarray, limits: np.ndarray, most: int) -> int:
-        if self._settings.temperature == 0 or not self._round:
+        if self._settings.temperature == 0 or not self.simulations[active].all():
             return 1
         price = self.tokens[active] / np.maximum(self.simulations[active], 1)
         left = np.median((limits[active] - self.tokens[active]) / np.maximum(price, 1.0))
@@ -90,12 +94,12 @@ class SampleSearch:
             [self._problems[i] for i in active],
             chains,
             temperature=self._settings.temperature,
-            seed=bench.seed + ROUND_SEEDS * self._round,
+            seed=bench.seed,
+            first=self.simulations[active].tolist(),
             no_reentry=self._settings.no_reentry,
             forward=bench.forward,
             on_prefill=self._prefilled,
         )
-        self._round += 1
         for i, batch in zip(active.tolist(), drawn, strict=True):
             for chain in batch:
                 self.tokens[i] += chain.tokens

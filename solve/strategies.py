@@ -32,6 +32,10 @@ def ways(task: Task) -> dict[str, Way]:
     per_token = (discount if discount < 1.0 else PHS_DISCOUNT) ** (1.0 / task.max_step_tokens)
     levin = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="tokens")
     order = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="none", rollout=not task.reversible)
+    if task.reversible:  # a value that falls with distance tells how far it is; see docs/results/budget.md
+        led: mcts.Rule = mcts.PHS(lam=1.0, cost="depth", discount=discount)
+    else:
+        led = mcts.BestFirst(value_weight=1.0, lam=1.0, cost="none", rollout=True, park=0.5)
     found = {
         "greedy": Way(Samples(0.0), "votes", "the most probable token, again and again"),
         "best_of_n": Way(
@@ -49,6 +53,11 @@ def ways(task: Task) -> dict[str, Way]:
         "graph": Way(
             Tree(mcts.PUCT(n_candidates=1, widen_c=1.0, discount=discount)), "visits", "PUCT over the graph of states"
         ),
+        "puct_rollout": Way(
+            Tree(mcts.PUCT(n_candidates=1, widen_c=1.0, discount=discount, rollout=True)),
+            "visits",
+            "PUCT over the graph, every new step played out to the end",
+        ),
         "gumbel": Way(Tree(mcts.Gumbel(n_candidates=4, discount=discount)), "visits", "sequential halving at the root"),
         "levin": Way(Tree(levin), "votes", "Levin tree search, tokens as the cost"),
         "phs": Way(
@@ -57,7 +66,7 @@ def ways(task: Task) -> dict[str, Way]:
             "PHS*, tokens as the cost",
         ),
         "best_first": Way(
-            Tree(mcts.BestFirst(value_weight=1.0, lam=1.0, cost="none"), blind=order),
+            Tree(led, blind=order),
             "product",
             "the most probable untried step first, by policy and value",
         ),
@@ -67,6 +76,7 @@ def ways(task: Task) -> dict[str, Way]:
     return found
 
 
+FIXED = ("rule", "blind", "sized")  # what makes a strategy, not to be set
 PHS_DISCOUNT = 0.5  # a step, where values are not discounted: PHS* then takes a value of 1/2 for one step to go
 
 
@@ -90,16 +100,20 @@ def way(name: str, task: Task) -> Way:
 def _with(search: Any, name: str, key: str, text: str) -> Any:
     """`search` with one of its own settings, or one of its rule's, changed."""
     owners = {"": search, **({"rule": search.rule} if isinstance(search, Tree) else {})}
+    named = {attribute: [f.name for f in fields(owner) if f.name not in FIXED] for attribute, owner in owners.items()}
     for attribute, owner in owners.items():
-        if key not in {field.name for field in fields(owner)}:
+        if key not in named[attribute]:
             continue
         before = getattr(owner, key)
         try:
-            changed = replace(owner, **{key: _typed(text, before)})
+            value = _typed(text, before)
+            if value != value or (key.endswith("candidates") and value is not None and value < 1):
+                raise ValueError("a number, of candidates at least 1")
+            changed = replace(owner, **{key: value})
         except (ValueError, KeyError) as error:
             raise SolveError(f"strategy {name}: {key}={text!r} cannot be ({error})") from None
         return replace(search, rule=changed) if attribute else changed
-    settings = ", ".join(field.name for owner in owners.values() for field in fields(owner))
+    settings = ", ".join(name for names in named.values() for name in names)
     raise SolveError(f"strategy {name} has no setting {key!r}: use one of {settings}")
 
 

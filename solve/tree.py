@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,12 @@ class Tree:
     merge: bool = True
     wave: int = 1
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError("a temperature to draw distinct steps at is above 0")
+        if self.wave < 1:
+            raise ValueError("at least 1")
 
     @property
     def sized(self) -> bool:
@@ -93,6 +100,10 @@ class TreeSearch:
         self.seconds = time.monotonic() - start
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
+        return [chain for _, chain in self.ended(problem, within)]
+
+    def ended(self, problem: int, within: int | None = None) -> list[tuple[int, Chain]]:
+        """As `chains`, each with the edge that ends it."""
         edges, nodes = self.store.edges, self.store.nodes
         mine = nodes["tree"][edges["parent"][self._ends]] == problem
         if within is not None:
@@ -106,7 +117,7 @@ class TreeSearch:
             votes = float(mass[parent] * np.exp(np.float64(edges["logprob"][edge])))
             visits = max(int(edges["visits"][edge]), 1)
             value = float(nodes["raw_value"][parent])
-            found.append(Chain(steps, answer, tokens, votes, visits, value, reward))
+            found.append((edge, Chain(steps, answer, tokens, votes, visits, value, reward)))
         return found
 
     def best_path(self, problem: int) -> list[int]:

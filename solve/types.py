@@ -95,7 +95,10 @@ class Search(Protocol):
         ...
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
-        """Chains of one problem that ended within so many tokens (None: all), in order of appearance."""
+        """Chains of one problem that ended within so many tokens (None: all), in order of appearance.
+
+        Votes and visits are those of the whole search so far, not of the moment when a chain ended.
+        """
         ...
 
 

@@ -75,6 +75,21 @@ def cancel_wave(store: Store, leaves: Leaves) -> None:
     kernels_frontier.cancel(store.node_planes, store.edge_planes, leaves.nodes, leaves.offsets, leaves.path)
 
 
+def joined(parts: list[Leaves]) -> Leaves:
+    """Waves of different trees as one."""
+    if len(parts) == 1:
+        return parts[0]
+    none = np.zeros(0, np.int32)
+    starts = np.cumsum([0, *(len(part.path) for part in parts)])
+    offsets = [part.offsets[1:] + start for part, start in zip(parts, starts[:-1], strict=True)]
+    return Leaves(
+        np.concatenate([none, *(part.nodes for part in parts)]),
+        np.concatenate([none.astype(np.int64), *(part.handles for part in parts)]),
+        np.concatenate([np.zeros(1, np.int64), *offsets]),
+        np.concatenate([none, *(part.path for part in parts)]),
+    )
+
+
 def first_new_edges(expansion: Expansion, first: int) -> np.ndarray:
     """int64 [L + 1]: each leaf's first new edge, NONE if it has none; then `first`, that of the wave."""
     starts = np.where(np.diff(expansion.offsets) > 0, first + np.asarray(expansion.offsets[:-1]), NONE)

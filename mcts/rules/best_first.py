@@ -35,6 +35,9 @@ class BestFirst:
     decides again. Levin's bound then holds up to a factor of the longest chain. It pays where many chains are solutions: under
     a flat policy, order alone tries every first step before any second one.
 
+    park: a rollout does not go on where the raw value falls below `park` times that of the state before; the state waits for
+    its turn in the order. A likelihood ratio: it takes a value head that ranks well.
+
     The value is the node's raw value, not its Q: the order is by what is known of the state. One pairing heap a tree.
     A state reached again on a more probable path takes that path's probability, and so do its descendants, eagerly; its
     depth stays that of the path that reached it first. Every state is expanded at most as often as it has unseen steps.
@@ -48,13 +51,16 @@ class BestFirst:
     lam: float = 0.3
     cost: Literal["depth", "tokens", "none"] = "depth"
     rollout: bool = False
+    park: float = 0.0
 
     def __post_init__(self) -> None:
         if self.cost not in COSTS:
             raise ValueError(f"cost={self.cost!r}: use one of {', '.join(COSTS)}")
+        if not self.park >= 0:
+            raise ValueError(f"park={self.park}: at least 0, which parks nothing")
 
     def _parameters(self) -> np.ndarray:
-        return np.array([self.value_weight, self.lam, COSTS[self.cost], 0.0], np.float64)
+        return np.array([self.value_weight, self.lam, COSTS[self.cost], 0.0, self.park], np.float64)
 
     def select(self, store: Store, wave_size: int) -> Leaves:
         nodes, offsets = wave_buffers(store, wave_size)

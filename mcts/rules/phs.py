@@ -30,4 +30,4 @@ class PHS(BestFirst):
             )
 
     def _parameters(self) -> np.ndarray:
-        return np.array([0.0, 1.0, COSTS[self.cost], math.log(self.discount)], np.float64)
+        return np.array([0.0, 1.0, COSTS[self.cost], math.log(self.discount), self.park], np.float64)

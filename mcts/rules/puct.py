@@ -6,10 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcts import kernels
+from mcts import kernels, kernels_rollout
 from mcts.graph import visit_policy
-from mcts.rules.base import backup_wave, cancel_wave, descend, most_visited
-from mcts.store import Flag, Leaves, Store
+from mcts.rules.base import (
+    backup_wave,
+    cancel_wave,
+    descend,
+    first_new_edges,
+    joined,
+    most_visited,
+    wave_buffers,
+)
+from mcts.store import NONE, Flag, Leaves, Status, Store
 from mcts.types import Draw, Expansion
 
 NO_TABLE = np.zeros((1, 1), np.int32)
@@ -46,6 +54,9 @@ class PUCT:
     `policy` takes these visits back out of the target.
 
     `max_share`: share of the best visited candidate's Q in a node's value, the mean has the rest (0: AlphaZero's mean, 1: max).
+    `rollout`: after an expansion the same tree goes on at the first new state, a simulation a step, until a terminal or a state
+    that it knows; then it descends again (the original playout, by the policy itself, every token of which lands in the tree).
+
     `solve`: a node with a solved candidate is won and has that Q, its parents likewise (MCTS-Solver: Winands, Bjornsson, Saito
     2008, for one player).
     """
@@ -68,6 +79,7 @@ class PUCT:
     stdev_weight: float = 2.0
     max_share: float = 0.0
     solve: bool = False
+    rollout: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (("stdev_scale", 0.0, 1.0), ("max_share", 0.0, 1.0), ("noise_fraction", 0.0, 1.0)):
@@ -89,17 +101,42 @@ class PUCT:
         )  # fmt: skip
 
     def select(self, store: Store, wave_size: int) -> Leaves:
+        if not self.rollout:
+            return self._descend(store, wave_size)
+        nodes, offsets = wave_buffers(store, wave_size)
+        found, store.path_buffer = kernels_rollout.rollout_select(
+            store.node_planes, store.edge_planes, store.heap, store.tree_planes, wave_size,
+            nodes, offsets, store.path_buffer,
+        )  # fmt: skip
+        going_on = store.leaves(nodes, offsets, store.path_buffer, found)
+        status, busy = store.trees["status"], np.unique(store.nodes["tree"][going_on.nodes])
+        status[busy] = Status.WAITING
+        fresh = self._descend(store, wave_size)
+        status[busy] = Status.RUNNING
+        return joined([part for part in (going_on, fresh) if len(part)] or [fresh])
+
+    def _descend(self, store: Store, wave_size: int) -> Leaves:
         return descend(store, wave_size, kernels.KIND_PUCT, self._parameters(), NO_TABLE, NO_NOISE)
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
-        store.insert(leaves, expansion)
+        first = store.insert(leaves, expansion)
         backup_wave(store, leaves, self.discount, max_share=self.max_share, how=self._how)
+        if self.rollout:
+            kernels_rollout.rollout_push(
+                store.node_planes, store.edge_planes, store.heap, store.tree_planes,
+                leaves.nodes, first_new_edges(expansion, first),
+            )  # fmt: skip
 
     def cancel(self, store: Store, leaves: Leaves) -> None:
         cancel_wave(store, leaves)
+        if self.rollout:
+            kernels_rollout.rollout_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
 
     def adopt(self, store: Store) -> None:
-        """Nothing: a descent needs no frontier."""
+        """A descent needs no frontier; rollouts under way are not gone on with."""
+        if self.rollout:
+            store.trees["queue"] = NONE
+            store.nodes["flags"] &= ~Flag.QUEUED
 
     def action(self, store: Store, tree: int) -> int:
         """The most visited edge of the root."""

@@ -17,6 +17,8 @@ RULES = {
     "best-first": BestFirst(n_candidates=2),
     "best-first-sampled": BestFirst(n_candidates=2, draw="sample"),
     "proportional": Proportional(),
+    "puct-rollout": PUCT(n_candidates=1, widen_c=1.0, rollout=True),
+    "best-first-parked": BestFirst(n_candidates=1, rollout=True, park=0.9),
 }
 BIG = {"merged": True, "n_states": 3000, "min_steps": 2, "max_steps": 5, "p_terminal": 0.1}
 each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())

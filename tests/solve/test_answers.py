@@ -1,0 +1,143 @@
+"""One answer out of many chains: hand-made chains, and what must hold for all of them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solve.answers import CHOICES, NOTHING, Calibration, chosen
+from solve.types import Chain
+
+
+def chain(
+    answer: str | None, *, votes: float = 1.0, visits: int = 1, value: float = 0.5, reward: float | None = None
+) -> Chain:
+    return Chain((f"{answer}\n",), answer, tokens=0, votes=votes, visits=visits, value=value, reward=reward)
+
+
+# "a" has most chains, "b" the best value, "c" most visits, "d" the largest sum of votes x value
+MIXED = [
+    chain("a", votes=0.30, visits=2, value=0.1),
+    chain("b", votes=0.01, visits=1, value=0.9),
+    chain("a", votes=0.30, visits=2, value=0.2),
+    chain("c", votes=0.10, visits=9, value=0.3),
+    chain("d", votes=0.25, visits=1, value=0.8),
+    chain(None, votes=9.0, visits=99, value=1.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("choose", "answer", "share"),
+    [
+        ("votes", "a", 0.60 / 0.96),
+        ("value", "b", 0.9 / (0.2 + 0.9 + 0.3 + 0.8)),
+        ("visits", "c", 9 / 15),
+        ("product", "d", 0.2 / (0.09 + 0.009 + 0.03 + 0.2)),
+    ],
+)
+def test_each_way_to_choose_takes_the_answer_of_its_own_highest_score(choose, answer, share):
+    found = chosen(MIXED, choose)
+    assert found.answer == answer
+    assert found.share == pytest.approx(share)
+    assert not found.judged
+
+
+def test_the_chain_that_is_told_is_the_best_of_those_that_agree():
+    assert chosen(MIXED, "votes").agreeing == 2
+    assert chosen(MIXED, "value").chain == MIXED[1]
+    better = chain("a", votes=0.4)
+    assert chosen([*MIXED, better], "votes").chain == better
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_a_chain_that_a_judge_accepted_wins_whatever_the_scores(choose):
+    accepted = chain("right", votes=1e-9, visits=1, value=0.0, reward=1.0)
+    found = chosen([*MIXED, accepted, chain("right too", reward=1.0)], choose)
+    assert found.chain == accepted
+    assert (found.share, found.judged) == (1.0, True)
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+@pytest.mark.parametrize("reward", [0.0, 0.5, 0.999])
+def test_a_refused_chain_never_wins(choose, reward):
+    refused = chain("wrong", votes=1e9, visits=10**9, value=1.0, reward=reward)
+    assert chosen([refused], choose) == NOTHING
+    assert chosen([refused, *MIXED], choose) == chosen(MIXED, choose)
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_ties_go_to_the_answer_that_was_found_first(choose):
+    assert chosen([chain("x"), chain("y"), chain("z")], choose).answer == "x"
+    assert chosen([chain("y"), chain("x"), chain("x", votes=0.0, visits=0, value=0.0)], choose).answer == "y"
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_no_chain_with_an_answer_gives_no_answer(choose):
+    assert chosen([], choose) == NOTHING
+    assert chosen([chain(None)], choose).answer is None
+
+
+def test_an_answer_whose_scores_are_all_zero_has_no_share():
+    assert chosen([chain("x", value=0.0)], "value").share == 0.0
+
+
+# ---------------------------------------------------------------------------------------------- properties
+
+PORTIONS = st.floats(0.0, 1.0)
+CHAINS = st.lists(
+    st.builds(
+        lambda answer, votes, visits, value: chain(answer, votes=votes, visits=visits, value=value),
+        st.sampled_from(["a", "b", "c", None]),
+        PORTIONS,
+        st.integers(1, 1000),
+        PORTIONS,
+    ),
+    max_size=12,
+)
+
+
+@given(CHAINS, st.sampled_from(CHOICES))
+def test_the_share_is_a_probability_and_the_chain_is_one_of_those_found(chains, choose):
+    found = chosen(chains, choose)
+    assert 0.0 <= found.share <= 1.0
+    assert found.chain is None or found.chain in chains
+    assert (found.chain is None) == all(one.answer is None for one in chains)
+
+
+@given(CHAINS, PORTIONS)
+def test_a_chain_that_agrees_never_lowers_the_share_of_votes(chains, votes):
+    before = chosen(chains, "votes")
+    after = chosen([*chains, chain(before.answer, votes=votes)], "votes")
+    assert after.answer == before.answer
+    assert after.share >= before.share - 1e-12
+    assert after.agreeing == before.agreeing + (before.answer is not None)
+
+
+# ---------------------------------------------------------------------------------------------- calibration
+
+INNER = st.floats(1e-4, 1.0 - 1e-4)
+
+
+@given(INNER, st.floats(-5.0, 5.0), st.floats(-5.0, 5.0))
+def test_confidence_is_the_formula_of_platt(share, slope, offset):
+    expected = 1.0 / (1.0 + ((1.0 - share) / share) ** slope * math.exp(-offset))
+    assert Calibration(slope, offset).confidence(share) == pytest.approx(expected, rel=1e-9)
+
+
+@given(PORTIONS, PORTIONS, st.floats(0.0, 50.0), st.floats(-50.0, 50.0))
+def test_confidence_never_falls_as_the_share_rises(one, other, slope, offset):
+    fit = Calibration(slope, offset)
+    low, high = fit.confidence(min(one, other)), fit.confidence(max(one, other))
+    assert 0.0 <= low <= high <= 1.0
+
+
+def test_no_fit_leaves_the_share_as_it_is():
+    assert Calibration().confidence(0.3) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_confidence_at_the_ends_is_a_number(share):
+    assert Calibration(1e6, 0.0).confidence(share) == pytest.approx(share)

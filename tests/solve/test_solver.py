@@ -1,0 +1,240 @@
+"""`solve` and `Solver`: an answer with what it cost, by every strategy, within limits that hold, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from solve import Solution, SolveError, Solver, solve
+from solve.answers import Calibration
+from solve.budgets import EFFORTS, budget_of
+from solve.cost import flops_per_token
+from solve.strategies import way, ways
+from tests.solve.shipped import FOLDER, problems, solver, task
+
+NAMES = [
+    "greedy", "best_of_n", "self_consistency", "weighted_vote", "unique", "unique_merged", "beam", "dvts", "puct", "graph",
+    "puct_rollout",
+    "gumbel", "levin", "phs", "best_first",
+]  # fmt: skip
+EASY, HARD = "3 7 12 = 15", "1 1 1 = 50"  # the second has no solution
+
+
+def asked_for(**settings) -> Solution:
+    return solver().solve([EASY], **settings)[0]
+
+
+# ---------------------------------------------------------------------------------------------- an answer and its cost
+
+
+def test_a_problem_is_answered_with_the_steps_that_lead_there():
+    found = solve(EASY)
+    assert found.solved is True
+    assert found.stopped == "solved"
+    assert found.verify == "task"
+    problem = task().parse_problem(EASY)
+    assert found.problem == task().prompt(problem).strip()
+    assert task().verdict(problem, found.steps).reward == 1.0
+    assert found.answer == found.steps[-1].strip()
+    assert (found.confidence, found.calibrated) == (1.0, True)
+
+
+def test_a_problem_without_a_solution_has_no_answer_that_a_judge_accepts():
+    found = solver().solve([HARD])[0]
+    assert (found.solved, found.answer, found.steps, found.confidence) == (False, None, (), 0.0)
+
+
+def test_every_strategy_is_tested_here():
+    assert list(ways(task())) == NAMES
+
+
+@pytest.mark.parametrize("verify", ["task", "none"])
+@pytest.mark.parametrize("strategy", NAMES)
+def test_every_strategy_gives_solutions_whose_figures_agree(strategy, verify):
+    limit = 400
+    each = flops_per_token(solver().shelved.model)
+    for found in solver().solve(problems(4), strategy=strategy, verify=verify, tokens=limit):
+        cost = found.cost
+        assert 0 < cost.generated_tokens <= limit + 16 * task().max_step_tokens
+        assert cost.simulations > 0
+        assert cost.prefilled_tokens > 0
+        assert cost.flops == pytest.approx(each * (cost.generated_tokens + cost.prefilled_tokens))
+        assert (found.strategy, found.verify) == (strategy, verify)
+        assert (found.solved is None) == (verify == "none")
+        assert (found.stopped == "solved") == (found.solved is True)
+        assert found.agreeing <= found.chains
+        assert (found.answer is None) == (found.steps == ())
+        assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["cost"]["flops"] == cost.flops
+
+
+def test_a_token_costs_two_products_of_every_weight_but_the_embedding():
+    model = solver().shelved.model
+    sizes = [p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name]
+    assert flops_per_token(model) == 2 * sum(sizes)
+
+
+def test_equal_seeds_give_equal_answers_and_other_seeds_other_samples():
+    def samples(seed: int) -> list[tuple]:
+        found = solver().solve(problems(6), strategy="self_consistency", verify="none", tokens=64, seed=seed)
+        return [(one.steps, one.confidence, one.agreeing) for one in found]
+
+    assert samples(0) == samples(0)
+    assert samples(0) != samples(1)
+
+
+# ---------------------------------------------------------------------------------------------- without a judge
+
+
+def test_without_a_judge_confidence_is_the_share_of_the_votes_until_it_is_calibrated():
+    plain, fitted = Solver(str(FOLDER), trust_value=False), Solver(str(FOLDER), trust_value=False)
+    fit = Calibration(2.0, -1.0)
+    plain.shelved = replace(plain.shelved, calibrations={})
+    fitted.shelved = replace(fitted.shelved, calibrations={"best_first": fit})
+    settings = {"strategy": "best_first", "verify": "none", "tokens": 100}
+    shares = []
+    for one, other in zip(plain.solve(problems(6), **settings), fitted.solve(problems(6), **settings), strict=True):
+        assert (one.calibrated, other.calibrated) == (False, True)
+        assert 0.0 < one.confidence <= 1.0
+        assert other.confidence == fit.confidence(one.confidence)
+        assert one.answer == other.answer
+        shares.append(one.confidence)
+    assert min(shares) < 1.0
+
+
+def test_a_fit_of_one_strategy_is_not_used_for_another():
+    fitted = Solver(str(FOLDER), trust_value=False)
+    fitted.shelved = replace(fitted.shelved, calibrations={"levin": Calibration()})
+    assert not fitted.solve([EASY], strategy="best_first", verify="none", tokens=60)[0].calibrated
+
+
+def test_a_value_head_is_trusted_only_where_it_was_measured_unless_told():
+    measured = Solver(str(FOLDER))
+    assert measured.trust_value == ((measured.shelved.value_auc or 0.0) >= 0.75)
+    assert solver(True).solve([EASY], tokens=60)[0].value_trusted
+    assert not solver(False).solve([EASY], tokens=60)[0].value_trusted
+
+
+# ---------------------------------------------------------------------------------------------- limits
+
+
+def test_efforts_rise_and_a_given_limit_takes_their_place():
+    tokens = [budget_of(task(), effort).tokens for effort in EFFORTS]
+    assert tokens == sorted(set(tokens))
+    assert budget_of(task(), "low", tokens=40).tokens == 40
+    assert budget_of(task(), "low", tokens=40).seconds is None
+    assert budget_of(task(), "low").seconds is not None
+
+
+def test_the_first_limit_that_is_reached_stops():
+    least = task().max_step_tokens
+    settings = {"strategy": "unique", "verify": "none"}
+    by_simulations = solver().solve([EASY], simulations=3, tokens=10_000, **settings)[0]
+    assert by_simulations.cost.simulations == 3
+    by_tokens = solver().solve([EASY], simulations=10_000, tokens=least, **settings)[0]
+    assert least <= by_tokens.cost.generated_tokens < 2 * least
+    by_time = solver().solve([EASY], simulations=10_000, tokens=10_000, seconds=1e-9, **settings)[0]
+    assert (by_time.cost.generated_tokens, by_time.stopped) == (0, "budget")
+
+
+def test_more_effort_looks_longer_at_what_cannot_be_solved():
+    low, medium = (solver().solve([HARD], strategy="unique", effort=effort)[0].cost for effort in ("low", "medium"))
+    assert low.generated_tokens < medium.generated_tokens
+
+
+def test_an_interrupted_search_says_so_and_answers_with_what_it_has():
+    calls = count()
+    found = asked_for(strategy="unique", verify="none", effort="high", interrupted=lambda: next(calls) > 40)
+    assert found.stopped == "interrupted"
+    assert found.answer is not None
+
+
+@pytest.mark.parametrize("share", ["uniform", "uncertain"])
+@pytest.mark.parametrize("verify", ["task", "none"])
+def test_a_shared_budget_is_kept_to_and_buys_no_less(share, verify):
+    asked, tokens = problems(24), 24
+    shared = solver().solve(asked, tokens=tokens, share=share, verify=verify)
+    alone = solver().solve(asked, tokens=tokens, share="none", verify=verify)
+    wave = task().max_step_tokens
+    assert sum(found.cost.generated_tokens for found in shared) <= (tokens + wave) * len(asked)
+    if verify == "task":
+        assert sum(found.solved for found in shared) >= sum(found.solved for found in alone)
+        assert 0 < sum(found.solved for found in alone) < len(asked)
+
+
+def test_what_solved_problems_leave_goes_to_the_others():
+    shared = solver().solve([EASY] * 4 + [HARD], strategy="unique", tokens=60, share="uniform")
+    assert [found.solved for found in shared] == [True] * 4 + [False]
+    assert shared[-1].cost.generated_tokens > 2 * 60
+
+
+# ---------------------------------------------------------------------------------------------- settings and mistakes
+
+
+def test_a_strategy_takes_settings_behind_a_colon():
+    assert way("best_of_n:temperature=0.5", task()).search.temperature == 0.5
+    assert way("puct:n_candidates=2,wave=3", task()).search.rule.n_candidates == 2
+    assert way("puct:n_candidates=2,wave=3", task()).search.wave == 3
+    assert way("unique:merge=true", task()).search == way("unique_merged", task()).search
+    assert way("beam:width=2", task()).search.width == 2
+    assert asked_for(strategy="best_of_n:temperature=0.5").strategy == "best_of_n:temperature=0.5"
+    assert way("best_of_n", task()).search.temperature == 1.0  # nothing stays changed
+
+
+WRONG_STRATEGIES = {
+    "nothing": "unknown strategy 'nothing': use one of greedy",
+    "": "unknown strategy ''",
+    "best_of_n_fresh": "unknown strategy",  # for tasks whose steps can be undone
+    "best_of_n:heat=1": "no setting 'heat': use one of temperature",
+    "best_of_n:temperature": "temperature='' cannot be",
+    "best_of_n:temperature=warm": "temperature='warm' cannot be",
+    "best_of_n:temperature=-1": "temperature='-1' cannot be",
+    "best_of_n:temperature=nan": "temperature='nan' cannot be",
+    "best_of_n:no_reentry=maybe": "no_reentry='maybe' cannot be",
+    "unique:temperature=0": "temperature='0' cannot be",
+    "unique:wave=0": "wave='0' cannot be",
+    "beam:candidates=0": "candidates='0' cannot be",
+    "beam:width=0": "width='0' cannot be",
+    "puct:n_candidates=0": "n_candidates='0' cannot be",
+    "best_first:lam=nan": "lam='nan' cannot be",
+    "best_first:cost=money": "cost='money' cannot be",
+    "best_first:rule=puct": "no setting 'rule'",
+    "best_first:blind=1": "no setting 'blind'",
+    "beam:sized=false": "no setting 'sized'",
+}
+
+
+@pytest.mark.parametrize("strategy", WRONG_STRATEGIES)
+def test_a_strategy_that_cannot_be_is_refused_in_one_line(strategy):
+    with pytest.raises(SolveError) as refused:
+        way(strategy, task())
+    assert WRONG_STRATEGIES[strategy] in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "mend"),
+    [
+        ({"verify": "gold"}, "use task or none"),
+        ({"choose": "luck"}, "use one of votes, value, visits, product"),
+        ({"share": "fair"}, "use one of none, uniform, uncertain"),
+        ({"effort": "heroic"}, "use one of low, medium, high"),
+        ({"tokens": 0}, "give more than 0"),
+        ({"tokens": 1}, "does not pay for one step"),
+        ({"simulations": -1}, "give more than 0"),
+        ({"seconds": float("nan")}, "give more than 0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_setting_that_cannot_be_is_refused_in_one_line(settings, mend):
+    with pytest.raises(SolveError, match=mend) as refused:
+        asked_for(**settings)
+    assert "\n" not in str(refused.value)
+
+
+def test_no_problems_have_no_solutions_but_their_settings_are_checked():
+    assert solver().solve([]) == []
+    with pytest.raises(SolveError, match="unknown effort"):
+        solver().solve([], effort="heroic")
