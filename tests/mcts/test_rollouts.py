@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def test_a_rollout_of_puct_goes_on_until_its_chain_ends():
     result, seen = waves_of(PLAYED_OUT, TableEvaluator(4, **WIDE))
     flags = result.store.nodes["flags"]
     went_on = 0
-    for (_, child), (leaf, _) in zip(seen, seen[1:], strict=False):
+    for (_, child), (leaf, _) in itertools.pairwise(seen):
         if child is not None and not flags[child] & Flag.TERMINAL:
             assert leaf == child
             went_on += 1
@@ -37,7 +39,7 @@ def test_a_rollout_of_puct_goes_on_until_its_chain_ends():
 
 def test_without_rollouts_the_next_leaf_is_where_the_descent_ends():
     _, seen = waves_of(PUCT(n_candidates=1, widen_c=1.0), TableEvaluator(4, **WIDE))
-    assert any(child is not None and leaf != child for (_, child), (leaf, _) in zip(seen, seen[1:], strict=False))
+    assert any(child is not None and leaf != child for (_, child), (leaf, _) in itertools.pairwise(seen))
 
 
 @pytest.mark.parametrize("wave_size", [1, 4])
@@ -78,7 +80,7 @@ def test_a_parked_state_is_not_gone_on_with_at_once():
     result, seen = waves_of(parked, TableEvaluator(7, **WIDE))
     values, flags = result.store.nodes["raw_value"], result.store.nodes["flags"]
     followed = waited = 0
-    for (before, child), (leaf, _) in zip(seen, seen[1:], strict=False):
+    for (before, child), (leaf, _) in itertools.pairwise(seen):
         if child is None or flags[child] & Flag.TERMINAL:
             continue
         if values[child] >= np.float32(0.8) * values[before]:
