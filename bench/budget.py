@@ -20,8 +20,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +38,7 @@ from omegaconf import DictConfig, OmegaConf
 from bench import command
 from bench.budget_report import write_report
 from models.rollout import rollouts
+from selfplay.team import core_count
 from solve.answers import chosen
 from solve.blinds import wall
 from solve.command import CONF, guarded, help_page
@@ -68,6 +71,7 @@ class BudgetBenchConfig:
     rungs: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32, 64])
     problems: int = 300
     split: str = "test"
+    workers: int = 0
     trust_value: bool | None = None
     seed: int = 0
     run_dir: str = "runs/budget"
@@ -108,23 +112,33 @@ def measure(config: BudgetBenchConfig) -> int:
         command.UsageError: nothing to measure. One line.
     """
     check(config)
-    torch.set_num_threads(1)
     root = Path(config.run_dir)
     (root / "cells").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    for name in config.models or list(shipped()):
-        setting = prepared(config, name)
-        for mode in config.modes:
-            if mode == "task" and not setting.shelved.task.self_verifying:
-                continue
-            if mode == "none" and setting.shelved.task.reversible:
-                continue  # a chain ends where its goal is reached: its end is the verdict
-            for strategy in config.strategies if mode == "task" else config.blind_strategies:
-                _cell(root, config, setting, strategy, cast("Verify", mode))
+    jobs = [
+        (config, name, mode, strategy)
+        for name in config.models or list(shipped())
+        for mode in config.modes
+        for strategy in (config.strategies if mode == "task" else config.blind_strategies)
+    ]
+    with ProcessPoolExecutor(config.workers or core_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        for line in pool.map(_job, jobs):
+            if line:
+                print(line, flush=True)
     rows = pa.concat_tables([pq.read_table(file) for file in sorted((root / "cells").glob("*.parquet"))])
     write_report(root, rows, {"task": config.baseline, "none": config.blind_baseline})
     print(f"{time.monotonic() - started:.0f} s; {root / 'index.html'}, table.md, rows.parquet, budget.png, budget.svg")
     return 0
+
+
+def _job(job: tuple[BudgetBenchConfig, str, str, str]) -> str:
+    """One cell in a process of its own; what to print of it, "" where it was there or cannot be."""
+    config, name, mode, strategy = job
+    setting = prepared(config, name)
+    task = setting.shelved.task
+    if (mode == "task" and not task.self_verifying) or (mode == "none" and task.reversible):
+        return ""  # no judge; or a chain ends where its goal is reached, and its end is the verdict
+    return _cell(Path(config.run_dir), config, setting, strategy, cast("Verify", mode))
 
 
 def check(config: BudgetBenchConfig) -> None:
@@ -145,6 +159,17 @@ def check(config: BudgetBenchConfig) -> None:
 
 def prepared(config: BudgetBenchConfig, name: str) -> Setting:
     """A model with its problems and its ladder of budgets."""
+    key = repr((config.task, config.split, config.problems, config.rungs, config.trust_value, config.seed, name))
+    if key not in _PREPARED:
+        _PREPARED.clear()
+        _PREPARED[key] = _prepared(config, name)
+    return _PREPARED[key]
+
+
+_PREPARED: dict[str, Setting] = {}  # the last one of this process: its cells come one after the other
+
+
+def _prepared(config: BudgetBenchConfig, name: str) -> Setting:
     options = {key: value for key, value in config.task.items() if key != "name"}
     path = name if name not in shipped() else str(Path(__file__).parents[1] / "models" / "shipped" / name)
     shelved = take(path, task=config.task.get("name"), options=options)
@@ -158,17 +183,17 @@ def prepared(config: BudgetBenchConfig, name: str) -> Setting:
     return Setting(shelved, make_scorer(**shelved.options), problems, cost, budgets, trusted, config.seed)
 
 
-def _cell(root: Path, config: BudgetBenchConfig, setting: Setting, strategy: str, mode: Verify) -> None:
-    """One model under one strategy: its file, unless it is there."""
+def _cell(root: Path, config: BudgetBenchConfig, setting: Setting, strategy: str, mode: Verify) -> str:
+    """One model under one strategy: its file, unless it is there. A line to print."""
     if strategy == ENUMERATION and (mode != "task" or not setting.shelved.task.exact):
-        return
+        return ""
     told = repr(
         (setting.shelved.options, [p.id for p in setting.problems], setting.budgets, config.split, setting.trust_value)
     )
     name = f"{setting.shelved.name}-{strategy}-{mode}-{config.seed}".replace("/", "_").replace(":", "_")
     path = root / "cells" / f"{name}-{blake2b(told.encode(), digest_size=6).hexdigest()}.parquet"
     if path.exists():
-        return
+        return ""
     columns = _measured(setting, strategy, mode)
     n, count = len(setting.problems), len(setting.budgets)
     columns |= {
@@ -186,10 +211,7 @@ def _cell(root: Path, config: BudgetBenchConfig, setting: Setting, strategy: str
     pq.write_table(pa.table(columns), new)
     new.replace(path)
     rates = columns["solved"].reshape(count, n).mean(1)
-    print(
-        f"{setting.shelved.name:14} {mode:5} {strategy:32}" + "".join(f"{100 * rate:6.1f}" for rate in rates),
-        flush=True,
-    )
+    return f"{setting.shelved.name:14} {mode:5} {strategy:32}" + "".join(f"{100 * rate:6.1f}" for rate in rates)
 
 
 def _measured(setting: Setting, strategy: str, mode: Verify) -> dict[str, Any]:
@@ -229,7 +251,9 @@ def _searched(setting: Setting, bench: Workbench, strategy: str, problems: Seque
         if bench.verify == "task":
             out["solved"].append(search.solved_at <= budget)
         else:
-            picks = [chosen(search.chains(i, budget), chosen_way.choose).chain for i in range(count)]
+            picks = [
+                chosen(search.chains(i, budget), chosen_way.chooses(bench.trust_value)).chain for i in range(count)
+            ]
             out["solved"].append(_right(setting.scorer, problems, [pick.steps if pick else () for pick in picks]))
         prefilled = np.full(count, search.prefilled_tokens / count)
         tokens = np.minimum(search.tokens, np.where(search.solved_at <= budget, search.solved_at, search.tokens))

@@ -162,7 +162,7 @@ def confidences(setting: Setting, strategy: str, chains: int) -> dict[str, Any]:
         )
         search = chosen_way.search.start(bench, part, limit)
         search.advance(np.full(len(part), limit))
-        picks = [chosen(search.chains(i), chosen_way.choose) for i in range(len(part))]
+        picks = [chosen(search.chains(i), chosen_way.chooses(setting.trust_value)) for i in range(len(part))]
         given = [i for i, pick in enumerate(picks) if pick.chain is not None]
         steps = [cast("Any", picks[i].chain).steps for i in given]
         verdicts = setting.scorer.score([part[i] for i in given], steps)

@@ -16,7 +16,7 @@ LEAST = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The answer of a problem. `share`: of all scores, in [0, 1]; 1 where a judge accepted it."""
+    """The answer of a problem. `share`: of all scores, in [0, 1]; where values choose, the value; 1 where a judge accepted."""
 
     chain: Chain | None  # the best chain with this answer; None: no chain has ended with one
     share: float
@@ -55,7 +55,7 @@ def chosen(chains: Sequence[Chain], choose: Choose) -> Chosen:
     if not scores:
         return NOTHING
     winner = max(scores, key=scores.__getitem__)
-    total = sum(scores.values())
+    total = 1.0 if choose == "value" else sum(scores.values())
     return Chosen(best[winner], scores[winner] / total if total > 0 else 0.0, counts[winner], False)
 
 

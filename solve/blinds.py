@@ -38,7 +38,7 @@ class Unjudged(Task):
                 f"a chain of task {task.name} ends when its goal is reached, so it cannot be searched unjudged: use verify=task"
             )
         self._task = task
-        for name in ("name", "vocabulary", "kinds", "exact", "reversible", "end", "never", "max_steps"):
+        for name in ("name", "vocabulary", "kinds", "exact", "reversible", "one_answer", "end", "never", "max_steps"):
             setattr(self, name, getattr(task, name))
         self.self_verifying = False
         self.max_step_tokens, self.max_context_tokens = task.max_step_tokens, task.max_context_tokens

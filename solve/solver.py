@@ -129,14 +129,15 @@ class Solver:
         bench = Workbench(self.shelved.model, task, verify, self.trust_value, seed, interrupted=interrupted)
         if not asked:
             return []
+        choose = choose or chosen_way.chooses(self.trust_value)
         started = time.monotonic()
         search = chosen_way.search.start(bench, asked, budget.tokens)
-        allocated(search, share, budget, len(asked), choose or chosen_way.choose, on_progress)
+        allocated(search, share, budget, len(asked), choose, on_progress)
         spent = time.monotonic() - started
         if on_search is not None:
             on_search(search, bench)
         return [
-            self._solution(i, problem, search, bench, strategy, choose or chosen_way.choose, budget, spent / len(asked))
+            self._solution(i, problem, search, bench, strategy, choose, budget, spent / len(asked))
             for i, problem in enumerate(asked)
         ]
 

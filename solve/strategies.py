@@ -25,6 +25,10 @@ class Way:
     choose: Choose
     about: str  # one line
 
+    def chooses(self, trust_value: bool) -> Choose:
+        """How an answer is chosen: a value that is not trusted chooses nothing, votes do."""
+        return self.choose if trust_value or self.choose != "value" else "votes"
+
 
 def ways(task: Task) -> dict[str, Way]:
     """Every strategy, with settings that suit `task`."""
@@ -36,6 +40,7 @@ def ways(task: Task) -> dict[str, Way]:
         led: mcts.Rule = mcts.PHS(lam=1.0, cost="depth", discount=discount)
     else:
         led = mcts.BestFirst(value_weight=1.0, lam=1.0, cost="none", rollout=True, park=0.5)
+    together: Choose = "product" if task.one_answer else "value"  # where many answers are right, agreeing proves little
     found = {
         "greedy": Way(Samples(0.0), "votes", "the most probable token, again and again"),
         "best_of_n": Way(
@@ -47,8 +52,8 @@ def ways(task: Task) -> dict[str, Way]:
             Tree(mcts.Proportional(), merge=False), "votes", "samples without replacement (UniqueRandomizer)"
         ),
         "unique_merged": Way(Tree(mcts.Proportional()), "votes", "the same over the graph of states"),
-        "beam": Way(Beam(), "product", "step-level beam search by value"),
-        "dvts": Way(Beam(subtrees=True), "product", "independent beams of one (diverse verifier tree search)"),
+        "beam": Way(Beam(), together, "step-level beam search by value"),
+        "dvts": Way(Beam(subtrees=True), together, "independent beams of one (diverse verifier tree search)"),
         "puct": Way(Tree(mcts.PUCT(n_candidates=4, discount=discount), merge=False), "visits", "AlphaZero's search"),
         "graph": Way(
             Tree(mcts.PUCT(n_candidates=1, widen_c=1.0, discount=discount)), "visits", "PUCT over the graph of states"
@@ -62,12 +67,12 @@ def ways(task: Task) -> dict[str, Way]:
         "levin": Way(Tree(levin), "votes", "Levin tree search, tokens as the cost"),
         "phs": Way(
             Tree(mcts.PHS(lam=1.0, cost="tokens", discount=per_token), blind=levin),
-            "product",
+            together,
             "PHS*, tokens as the cost",
         ),
         "best_first": Way(
             Tree(led, blind=order),
-            "product",
+            together,
             "the most probable untried step first, by policy and value",
         ),
     }

@@ -121,6 +121,7 @@ class Task(ABC):
         True  # `solvable` and `distance` are known; False: they raise, and so do `legal_steps` and the free rows
     )
     reversible: bool  # True: every state can still be solved, so values must be discounted by distance
+    one_answer: bool = True  # of a problem is right; False: chains with other answers can be right beside each other
     end: str = "the answer"  # of a chain, and what is missing where it has none, for reasons that people read
     never: str = "no answer"
     max_steps: int  # a chain of this many steps without an answer is over, reward 0

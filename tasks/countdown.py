@@ -52,6 +52,7 @@ class Countdown(Task):
     name = "countdown"
     kinds = ("propose", "answer")
     self_verifying = True
+    one_answer = False
     reversible = False
 
     def __init__(

@@ -43,6 +43,7 @@ class Planning(Task):
 
     kinds = ("propose",)
     self_verifying = True
+    one_answer = False
     end, never = "the goal was reached", "the goal is not reached"
     reversible = True
     example: str  # "goal | start" for a person who wrote something else

@@ -41,6 +41,7 @@ class Sliding(Task):
     name = "sliding"
     kinds = ("propose",)
     self_verifying = True
+    one_answer = False
     end, never = "the goal was reached", "the goal is not reached"
     reversible = True
 

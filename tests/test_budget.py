@@ -1,0 +1,191 @@
+"""The bench of search budgets: rows, report, resume, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from bench import budget, budget_report, calibration
+from bench.__main__ import main
+from bench.budget import BudgetBenchConfig, measure, prepared
+from models.checkpoint import load_checkpoint
+from solve.shelf import SHIPPED
+
+SMALL = BudgetBenchConfig(
+    models=["countdown3"],
+    strategies=["best_of_n", "best_first", "beam", "enumeration", "guess"],
+    blind_strategies=["self_consistency", "best_first"],
+    rungs=[1, 2, 4],
+    problems=20,
+    split="dev",
+    workers=1,
+)
+COLUMNS = [
+    "task",
+    "model",
+    "strategy",
+    "mode",
+    "budget_tokens",
+    "n",
+    "solved",
+    "ci_low",
+    "ci_high",
+    "tokens",
+    "simulations",
+    "seconds",
+    "flops",
+    "seed",
+]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    root = tmp_path_factory.mktemp("budget")
+    assert measure(dataclasses.replace(SMALL, run_dir=str(root))) == 0
+    return root
+
+
+def rows(root):
+    return pq.read_table(root / "rows.parquet").to_pylist()
+
+
+def test_a_row_holds_what_was_spent_and_what_it_bought(measured):
+    assert pq.read_table(measured / "rows.parquet").column_names[: len(COLUMNS)] == COLUMNS
+    found = rows(measured)
+    assert len(found) == 7 * 3
+    for row in found:
+        assert row["n"] == 20
+        assert 0 <= row["ci_low"] <= row["solved"] <= row["ci_high"] <= 1
+        if row["strategy"] not in ("guess", "enumeration"):
+            assert row["tokens"] > 0 < row["flops"]
+            assert row["seconds"] > 0 < row["simulations"]
+
+
+def test_budgets_are_multiples_of_a_greedy_chain_and_are_kept_to(measured):
+    cost = prepared(SMALL, "countdown3").greedy_tokens
+    for row in rows(measured):
+        assert row["budget_tokens"] == round(cost * row["rung"])
+        if row["strategy"] == "best_first":  # a step may end past it
+            assert row["tokens"] <= row["budget_tokens"] + 10
+
+
+def test_with_a_judge_more_budget_never_solves_less(measured):
+    by_strategy: dict[str, list[float]] = {}
+    for row in rows(measured):
+        if row["mode"] == "task" and row["strategy"] != "beam":
+            by_strategy.setdefault(row["strategy"], []).append(row["solved"])
+    assert all(rates == sorted(rates) for rates in by_strategy.values())
+    assert len(by_strategy) == 4
+
+
+def test_the_two_modes_share_no_table_and_controls_are_named(measured):
+    text = (measured / "table.md").read_text()
+    judged, blind = text.split("## ")[1:]
+    assert "verifier in the loop" in judged.splitlines()[0]
+    assert "no verifier" in blind.splitlines()[0]
+    assert "self_consistency" not in judged
+    assert "guess (control)" in judged
+    assert re.search(r"\| best_first \| [+-]\d", judged)  # the paired difference
+
+
+def test_the_page_needs_nothing_else_and_pictures_are_drawn(measured):
+    page = (measured / "index.html").read_text()
+    assert "<svg" in page
+    assert not re.search(r"(src|href)=\"(?!#)", page)
+    assert (measured / "budget.png").stat().st_size > 10_000
+    assert (measured / "budget.svg").stat().st_size > 10_000
+
+
+def test_a_cell_that_is_there_is_not_measured_again(measured, monkeypatch):
+    before = rows(measured)
+    monkeypatch.setattr(budget, "_measured", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    assert measure(dataclasses.replace(SMALL, run_dir=str(measured))) == 0
+    assert rows(measured) == before
+
+
+class _Inline:
+    """A pool of this process."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def map(self, function, jobs):
+        return map(function, jobs)
+
+
+def test_seeds_are_pooled_in_tables_and_kept_apart_in_rows(measured, tmp_path):
+    config = dataclasses.replace(SMALL, strategies=["best_of_n"], modes=["task"], run_dir=str(tmp_path))
+    for seed in (0, 1):
+        assert measure(dataclasses.replace(config, seed=seed)) == 0
+    assert {row["seed"] for row in rows(tmp_path)} == {0, 1}
+    assert "2 seeds" in (tmp_path / "table.md").read_text()
+    (line,) = next(
+        iter(
+            budget_report.panels_of(
+                budget.pa.concat_tables(map(pq.read_table, (tmp_path / "cells").iterdir()))
+            ).values()
+        )
+    )
+    mean = np.mean([row["solved"] for row in rows(tmp_path) if row["rung"] == 4])
+    assert line.rate[-1] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"rungs": [0]}, "rungs"),
+        ({"problems": 1}, "problems=1"),
+        ({"modes": ["oracle"]}, "oracle"),
+        ({"split": "train"}, "split=train"),
+        ({"models": ["nowhere"]}, "nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(changes, word, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    with pytest.raises((ValueError, RuntimeError), match=word):
+        measure(dataclasses.replace(SMALL, run_dir=str(tmp_path), **changes))
+
+
+# ---------------------------------------------------------------------------------------------- calibration
+
+
+def test_a_checkpoint_learns_how_far_its_value_can_be_trusted(tmp_path):
+    import shutil
+
+    folder = tmp_path / "net"
+    shutil.copytree(SHIPPED / "countdown3", folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    settings = [f"models={folder}", "problems=40", "chains=4", "write=yes", f"run_dir={tmp_path / 'out'}"]
+    assert main(["calibration", *settings]) == 0
+    told = load_checkpoint(folder)[2]
+    figures = json.loads((tmp_path / "out" / "calibration.json").read_text())["models"][0]
+    assert told["value"]["auc"] == figures["value"]["auc"] > 0.9
+    assert told["value"]["auc_ci95"][0] <= told["value"]["auc"] <= told["value"]["auc_ci95"][1]
+    assert set(told["confidence"]) == set(calibration.CALIBRATED)
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert "| steps done |" in (tmp_path / "out" / "calibration.md").read_text()
+    assert (tmp_path / "out" / "calibration.png").stat().st_size > 5_000
+
+
+def test_a_fit_gives_back_the_law_that_made_the_outcomes():
+    rng = np.random.default_rng(0)
+    share = rng.uniform(0.02, 0.98, 20_000)
+    law = calibration.Calibration(0.5, 0.7)
+    right = rng.random(20_000) < [law.confidence(value) for value in share]
+    found = calibration.fitted(share, right)
+    assert found.slope == pytest.approx(0.5, abs=0.05)
+    assert found.offset == pytest.approx(0.7, abs=0.05)
+
+
+def test_a_fit_to_one_class_only_stays_finite():
+    found = calibration.fitted(np.array([0.2, 0.5, 0.9]), np.ones(3, bool))
+    assert 0.5 < found.confidence(0.5) <= 1.0
