@@ -26,21 +26,9 @@ SMALL = BudgetBenchConfig(
     workers=1,
 )
 COLUMNS = [
-    "task",
-    "model",
-    "strategy",
-    "mode",
-    "budget_tokens",
-    "n",
-    "solved",
-    "ci_low",
-    "ci_high",
-    "tokens",
-    "simulations",
-    "seconds",
-    "flops",
-    "seed",
-]
+    "task", "model", "strategy", "mode", "budget_tokens", "n", "solved", "ci_low", "ci_high", "tokens", "simulations",
+    "seconds", "flops", "seed",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
