@@ -2,7 +2,7 @@
 
     python -m bench [run_dir=DIR]             every bench at short settings, a minute or two each
     python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate, store, merging, engine,
-                                              acting, judges, calibration
+                                              acting, judges, calibration, anatomy, sharing
     python -m bench budget [SETTING=VALUE ...]    strategies against budgets of search, see bench/budget.py
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/compare.py
     python -m bench curves runs=... against=...   their learning curves in one picture
@@ -15,7 +15,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import acting, budget, calibration, command, compare, curves, engine, generate, judges, merging, store, train
+from bench import (
+    acting,
+    anatomy,
+    budget,
+    calibration,
+    command,
+    compare,
+    curves,
+    engine,
+    generate,
+    judges,
+    merging,
+    sharing,
+    store,
+    train,
+)
 
 BENCHES: dict[str, command.Bench] = {
     "train": train.main,
@@ -26,6 +41,8 @@ BENCHES: dict[str, command.Bench] = {
     "acting": acting.main,
     "judges": judges.main,
     "calibration": calibration.main,
+    "anatomy": anatomy.main,
+    "sharing": sharing.main,
 }
 ON_DEMAND: dict[str, command.Bench] = {
     "compare": compare.main,
@@ -40,6 +57,8 @@ SHORT = {
     "engine": ("leaves=16", "depths=8", "steps=20", "methods=ours,batched,slab", "rounds=1"),
     "acting": ("turns=2",),
     "calibration": ("problems=100", "chains=8"),
+    "anatomy": ("problems=60", "rung=8"),
+    "sharing": ("problems=60", "rungs=4"),
     "judges": ("own=50000", "foreign=500", "kills=20", "seconds=2"),
 }
 

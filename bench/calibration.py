@@ -42,6 +42,7 @@ from solve.types import Workbench
 PART = 100
 RESAMPLES = 200
 BINS = 10
+TOLERANCE = 1e-7
 CALIBRATED = (
     "best_first",
     "self_consistency",
@@ -135,18 +136,29 @@ def _earned(setting: Setting, search: TreeSearch, part: Sequence) -> dict[int, f
 
 
 def fitted(shares: np.ndarray, right: np.ndarray) -> Calibration:
-    """Logistic regression of `right` bool [P] on logit(share), by Newton's method with a little ridge. One class: its rate."""
+    """Logistic regression of `right` bool [P] on logit(share): Newton steps, halved until the loss falls, a little ridge.
+
+    The slope is not let below 0: a larger share never means less.
+    """
     clipped = np.clip(shares, LEAST, 1 - LEAST)
     x = np.stack([np.log(clipped / (1 - clipped)), np.ones(len(clipped))], axis=1)
-    weights, ridge = np.array([1.0, 0.0]), 1e-2
-    for _ in range(50):
+    prior, ridge = np.array([1.0, 0.0]), 1e-2
+
+    def loss(weights: np.ndarray) -> float:
+        z = x @ weights
+        return float(np.logaddexp(0.0, z).sum() - z @ right + 0.5 * ridge * ((weights - prior) ** 2).sum())
+
+    weights = prior
+    for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
-        gradient = x.T @ (p - right) + ridge * (weights - [1.0, 0.0])
+        gradient = x.T @ (p - right) + ridge * (weights - prior)
         hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        weights = weights - step
-        if np.abs(step).max() < 1e-8:
+        step, before = np.linalg.solve(hessian, gradient), loss(weights)
+        while np.abs(step).max() > TOLERANCE and not loss(weights - step) < before:
+            step = step / 2
+        if np.abs(step).max() <= TOLERANCE:
             break
+        weights = weights - step
     return Calibration(max(float(weights[0]), 0.0), float(weights[1]))
 
 

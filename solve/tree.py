@@ -22,12 +22,14 @@ class Tree:
     """A search under `rule`.
 
     `blind`: the rule where the value head is not trusted; None: `rule`, to which every state then looks alike.
-    `merge`: equal states are one node. `wave`: leaves of one tree in flight. `temperature`: of drawing steps by `sample`.
+    `merge`: equal states are one node. `go_on`: after the first accepted chain, too. `wave`: leaves of one tree in flight.
+    `temperature`: of drawing steps by `sample`.
     """
 
     rule: mcts.Rule
     blind: mcts.Rule | None = None
     merge: bool = True
+    go_on: bool = False
     wave: int = 1
     temperature: float = 1.0
 
@@ -93,7 +95,7 @@ class TreeSearch:
             self.rule,
             mcts.Budget(self._halved if simulations is None else simulations, np.asarray(limits, np.int64), seconds),
             wave_size=self._settings.wave,
-            stop_on_solution=self._bench.verify == "task",
+            stop_on_solution=self._bench.verify == "task" and not self._settings.go_on,
             stops=(_Interrupt(self._bench),),
             on_wave=self._note,
         )

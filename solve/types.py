@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from models.trie_forward import TrieForward
 from tasks.base import Problem, Task
+
+if TYPE_CHECKING:
+    from models.trie_forward import TrieForward
 
 NEVER = np.iinfo(np.int64).max  # tokens at the first solution of a problem that has none
 

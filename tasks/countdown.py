@@ -144,6 +144,10 @@ class Countdown(Task):
         numbers, target = problem.data
         return f"{' '.join(map(str, numbers))} = {target}\n"
 
+    def answer(self, problem: Problem, steps: Sequence[str]) -> str | None:
+        """The last equation."""
+        return steps[-1].removeprefix(f"{play.ANSWER} ").strip() if steps else None
+
     def context(self, problem: Problem, steps: Sequence[str]) -> str:
         """Prompt and all steps: the history is kept."""
         return self.prompt(problem) + "".join(steps)
