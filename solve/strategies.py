@@ -76,6 +76,9 @@ def ways(task: Task) -> dict[str, Way]:
             "the most probable untried step first, by policy and value",
         ),
     }
+    found["best_first_blind"] = Way(
+        Tree(order), "votes", "the same by the policy alone, whatever is known of the value"
+    )
     if task.reversible:
         found["best_of_n_fresh"] = Way(Samples(no_reentry=True), "value", "samples that never re-enter a state")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,8 +14,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from bench.budget import BudgetBenchConfig
+from bench.budget import check as check_budget
 from selfplay.cli import CONF, default_run_dir
 from selfplay.config import SelfplayConfig, check_config
+from solve.cli import hydra_main
+from solve.shelf import shipped
 from tasks import make_task
 
 ROOT = Path(__file__).parents[1]
@@ -98,3 +103,38 @@ def test_every_top_level_package_named_is_a_folder_here():
     listed = re.search(r"top-level packages are named (.+?)\.\s", README, re.DOTALL)
     assert listed is not None
     assert all((ROOT / name).is_dir() for name in re.findall(r"`([a-z]+)`", listed[1]))
+
+
+SOLVE_COMMANDS = [line.partition("  #")[0].strip() for line in code_lines(README) if line.startswith("python -m solve")]
+BENCH_COMMANDS = [
+    line.partition("  #")[0].strip() for line in code_lines(README) if line.startswith("python -m bench.")
+]
+
+
+@pytest.mark.parametrize("line", SOLVE_COMMANDS)
+def test_every_solve_command_answers(line, tmp_path, monkeypatch, capsys):
+    (tmp_path / "problems.jsonl").write_text('{"problem": "3 7 8 8 = 24"}\n{"problem": "1 1 1 8 = 11", "id": "mine"}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", shlex.split(line)[2:])
+    hydra_main()
+    said = capsys.readouterr().out
+    assert "answer " in said or "2 answered" in said
+    assert "out=" not in line or len((tmp_path / "answers.jsonl").read_text().splitlines()) == 2
+    assert "tree=" not in line or json.loads((tmp_path / "tree.json").read_text())["nodes"]
+
+
+@pytest.mark.parametrize("line", BENCH_COMMANDS)
+def test_every_budget_command_composes(line):
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = OmegaConf.to_object(compose(config_name="budget", overrides=shlex.split(line)[3:]))
+    assert isinstance(config, BudgetBenchConfig)
+    check_budget(config)
+    assert set(config.models) <= set(shipped())
+
+
+def test_the_example_of_the_library_runs_as_it_stands():
+    block = next(block for block in README.split("```")[1::2] if "from solve import" in block).removeprefix("python\n")
+    ran = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "= 24 True 1.0" in ran.stdout
+    assert "solved" in ran.stdout
+    assert ran.stdout.splitlines()[-1].split()[-3] == "None"  # nobody judged

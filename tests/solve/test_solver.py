@@ -18,7 +18,7 @@ from tests.solve.shipped import FOLDER, problems, solver, task
 NAMES = [
     "greedy", "best_of_n", "self_consistency", "weighted_vote", "unique", "unique_merged", "beam", "dvts", "puct", "graph",
     "puct_rollout",
-    "gumbel", "levin", "phs", "best_first",
+    "gumbel", "levin", "phs", "best_first", "best_first_blind",
 ]  # fmt: skip
 EASY, HARD = "3 7 12 = 15", "1 1 1 = 50"  # the second has no solution
 
