@@ -65,8 +65,8 @@ class BudgetBenchConfig:
     task: dict[str, Any] = field(default_factory=dict)
     strategies: list[str] = field(default_factory=list)
     blind_strategies: list[str] = field(default_factory=list)
-    baseline: str = "best_of_n"
-    blind_baseline: str = "self_consistency"
+    baselines: list[str] = field(default_factory=lambda: ["best_of_n"])
+    blind_baselines: list[str] = field(default_factory=lambda: ["self_consistency"])
     modes: list[str] = field(default_factory=lambda: ["task", "none"])
     rungs: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32, 64])
     problems: int = 300
@@ -126,7 +126,7 @@ def measure(config: BudgetBenchConfig) -> int:
             if line:
                 print(line, flush=True)
     rows = pa.concat_tables([pq.read_table(file) for file in sorted((root / "cells").glob("*.parquet"))])
-    write_report(root, rows, {"task": config.baseline, "none": config.blind_baseline})
+    write_report(root, rows, {"task": config.baselines, "none": config.blind_baselines})
     print(f"{time.monotonic() - started:.0f} s; {root / 'index.html'}, table.md, rows.parquet, budget.png, budget.svg")
     return 0
 

@@ -58,7 +58,7 @@ class Line:
 Panel = tuple[str, str, str]  # task, model, mode
 
 
-def write_report(root: Path, cells: pa.Table, baselines: dict[str, str]) -> None:
+def write_report(root: Path, cells: pa.Table, baselines: dict[str, list[str]]) -> None:
     """rows.parquet, table.md, budget.png, budget.svg and index.html under `root`; each whole or not at all."""
     panels = panels_of(cells)
     new = root / ".rows.parquet.new"
@@ -125,8 +125,8 @@ def _groups(cells: pa.Table, keys: tuple[str, ...]) -> Iterator[tuple[dict, dict
         yield dict(zip(keys, key, strict=True)), {name: column[rows] for name, column in columns.items()}
 
 
-def table(panel: Panel, lines: list[Line], baseline: str) -> str:
-    """Markdown of one panel: rates, paired differences from the baseline, and what was spent at the largest budget."""
+def table(panel: Panel, lines: list[Line], baselines: list[str]) -> str:
+    """Markdown of one panel: rates, paired differences from each baseline, and what was spent at the largest budget."""
     task, model, mode = panel
     first = lines[0]
     heads = [f"{rung}x ({tokens})" for rung, tokens in zip(first.rungs, first.budgets, strict=True)]
@@ -148,18 +148,8 @@ def table(panel: Panel, lines: list[Line], baseline: str) -> str:
             low, high = line.interval(k)
             cells.append(f"{100 * rate:.1f} ({100 * low:.0f}-{100 * high:.0f})")
         out.append(_row([_named(line.strategy), *cells]))
-    base = next((line for line in lines if line.strategy == baseline), None)
-    others = [line for line in lines if line.strategy not in (baseline, *CONTROLS)]
-    if base is not None and others:
-        out += ["", f"Minus {baseline}, points, paired bootstrap over problems:", ""]
-        out += [_row(["strategy", *heads]), _row(["---"] * (len(heads) + 1))]
-        rng = np.random.default_rng(0)
-        for line in others:
-            cells = []
-            for k in range(len(line.rungs)):
-                found = bootstrap_difference(line.solved[k], base.solved[k], rng, resamples=RESAMPLES)
-                cells.append(f"{100 * found.estimate:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})")
-            out.append(_row([line.strategy, *cells]))
+    for baseline in baselines:
+        out += _differences(lines, baseline, heads)
     out += ["", "Spent at the largest budget, means a problem:", ""]
     names = ["generated tokens", "prefilled tokens", "simulations", "seconds", "FLOPs"]
     out += [_row(["strategy", *names]), _row(["---"] * (len(names) + 1))]
@@ -178,6 +168,24 @@ def table(panel: Panel, lines: list[Line], baseline: str) -> str:
             )
         )
     return "\n".join([*out, ""])
+
+
+def _differences(lines: list[Line], baseline: str, heads: list[str]) -> list[str]:
+    """Rows of every other line minus the baseline; none where it was not measured."""
+    base = next((line for line in lines if line.strategy == baseline), None)
+    others = [line for line in lines if line.strategy != baseline and line.strategy not in CONTROLS]
+    if base is None or not others:
+        return []
+    out = ["", f"Minus {_named(baseline)}, points, paired bootstrap over problems:", ""]
+    out += [_row(["strategy", *heads]), _row(["---"] * (len(heads) + 1))]
+    rng = np.random.default_rng(0)
+    for line in others:
+        cells = []
+        for k in range(len(line.rungs)):
+            found = bootstrap_difference(line.solved[k], base.solved[k], rng, resamples=RESAMPLES)
+            cells.append(f"{100 * found.estimate:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})")
+        out.append(_row([line.strategy, *cells]))
+    return out
 
 
 def _named(strategy: str) -> str:
