@@ -36,7 +36,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from bench import command
-from bench.budget_report import write_report
+from bench.budget_report import AXES, write_report
 from models.rollout import rollouts
 from selfplay.team import core_count
 from solve.answers import chosen
@@ -69,6 +69,7 @@ class BudgetBenchConfig:
     blind_baselines: list[str] = field(default_factory=lambda: ["self_consistency"])
     modes: list[str] = field(default_factory=lambda: ["task", "none"])
     rungs: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32, 64])
+    axes: list[str] = field(default_factory=lambda: list(AXES))
     problems: int = 300
     split: str = "test"
     workers: int = 0
@@ -125,8 +126,12 @@ def measure(config: BudgetBenchConfig) -> int:
         for line in pool.map(_job, jobs):
             if line:
                 print(line, flush=True)
-    rows = pa.concat_tables([pq.read_table(file) for file in sorted((root / "cells").glob("*.parquet"))])
-    write_report(root, rows, {"task": config.baselines, "none": config.blind_baselines})
+    asked = {"task": config.strategies, "none": config.blind_strategies}
+    cells = [pq.read_table(file) for file in sorted((root / "cells").glob("*.parquet"))]
+    rows = pa.concat_tables(
+        [cell for cell in cells if cell["strategy"][0].as_py() in asked.get(cell["mode"][0].as_py(), [])]
+    )
+    write_report(root, rows, {"task": config.baselines, "none": config.blind_baselines}, asked, config.axes)
     print(f"{time.monotonic() - started:.0f} s; {root / 'index.html'}, table.md, rows.parquet, budget.png, budget.svg")
     return 0
 
@@ -149,6 +154,8 @@ def check(config: BudgetBenchConfig) -> None:
     """
     if not config.rungs or min(config.rungs) < 1:
         raise command.UsageError("rungs are multiples of the greedy cost: give numbers from 1 up")
+    if not config.axes or (unknown := set(config.axes) - set(AXES)):
+        raise command.UsageError(f"axes={config.axes}: use some of {', '.join(AXES)}")
     if config.problems < 2:
         raise command.UsageError(f"problems={config.problems}: an interval needs two or more")
     if unknown := set(config.modes) - {"task", "none"}:

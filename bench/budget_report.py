@@ -58,15 +58,22 @@ class Line:
 Panel = tuple[str, str, str]  # task, model, mode
 
 
-def write_report(root: Path, cells: pa.Table, baselines: dict[str, list[str]]) -> None:
-    """rows.parquet, table.md, budget.png, budget.svg and index.html under `root`; each whole or not at all."""
+def write_report(
+    root: Path, cells: pa.Table, baselines: dict[str, list[str]], order: dict[str, list[str]], names: list[str]
+) -> None:
+    """rows.parquet, table.md, budget.png, budget.svg and index.html under `root`.
+
+    `baselines` and `order` (of lines): strategies by mode. `names`: of the axes to draw.
+    """
     panels = panels_of(cells)
+    for (_, _, mode), lines in panels.items():
+        lines.sort(key=lambda line: order[mode].index(line.strategy))
     new = root / ".rows.parquet.new"
     pq.write_table(pa.Table.from_pylist(list(rows_of(cells))), new)
     new.replace(root / "rows.parquet")
     text = "\n".join(table(panel, lines, baselines[panel[2]]) for panel, lines in panels.items())
     (root / "table.md").write_text(text)
-    figure = picture(panels)
+    figure = picture(panels, names)
     figure.savefig(root / "budget.png", dpi=110)
     figure.savefig(root / "budget.svg", metadata={"Date": None})
     drawn = StringIO()
@@ -196,43 +203,41 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def picture(panels: dict[Panel, list[Line]]):
-    """One row a panel, one column an axis of cost; bands are 95 % intervals."""
+def picture(panels: dict[Panel, list[Line]], names: list[str]):
+    """One row a panel, one column an axis of cost, or panels side by side where there is one; bands are 95 % intervals."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams["svg.hashsalt"] = "budget"  # the same picture, the same bytes
-    rows = len(panels)
-    figure = Figure(figsize=(5 * len(AXES), 3.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, len(AXES), squeeze=False)
-    names = list(dict.fromkeys(line.strategy for lines in panels.values() for line in lines))
-    colours = {name: mpl.colormaps["tab20"](k % 20) for k, name in enumerate(names)}
+    shape = (len(panels), len(names)) if len(names) > 1 else (1, len(panels))
+    figure = Figure(figsize=(5 * shape[1], 3.6 * shape[0]), layout="constrained")
+    axes = figure.subplots(*shape, squeeze=False).reshape(len(panels), len(names))
+    strategies = list(dict.fromkeys(line.strategy for lines in panels.values() for line in lines))
+    colours = {
+        name: mpl.colormaps["tab10" if len(strategies) <= 10 else "tab20"](k) for k, name in enumerate(strategies)
+    }
     for axis_row, ((task, model, mode), lines) in zip(axes, panels.items(), strict=True):
-        for axis, (name, label) in zip(axis_row, AXES.items(), strict=True):
+        for axis, name in zip(axis_row, names, strict=True):
             for line in lines:
-                x = line.budgets.astype(float) if name == "tokens" else line.spent[name]
-                if not (x > 0).all():
-                    continue  # a control that has no such cost
-                bounds = np.array([line.interval(k) for k in range(len(line.rungs))]) * 100
-                style = "--" if line.strategy in CONTROLS else "-"
-                axis.plot(
-                    x,
-                    100 * line.rate,
-                    style,
-                    color=colours[line.strategy],
-                    marker="o",
-                    markersize=3,
-                    label=line.strategy,
-                )
-                axis.fill_between(x, bounds[:, 0], bounds[:, 1], color=colours[line.strategy], alpha=0.1, linewidth=0)
+                _drawn(axis, line, name, colours[line.strategy])
             axis.set_xscale("log", base=2 if name == "tokens" else 10)
-            axis.set_xlabel(label)
+            axis.set_xlabel(AXES[name])
             axis.set_ylim(0, 101)
             axis.grid(alpha=0.3)
         axis_row[0].set_ylabel("solved, %")
-        axis_row[0].set_title(f"{task}, {model}: {MODES[mode]}", loc="left")
-        axis_row[0].legend(fontsize=7, loc="lower right")
+        axis_row[0].set_title(f"{task}, {model}: {MODES[mode]}", loc="left", fontsize=10)
+        axis_row[0].legend(fontsize=7, loc="upper left")
     return figure
+
+
+def _drawn(axis, line: Line, name: str, colour) -> None:
+    x = line.budgets.astype(float) if name == "tokens" else line.spent[name]
+    if not (x > 0).all():
+        return  # a control that has no such cost
+    bounds = np.array([line.interval(k) for k in range(len(line.rungs))]) * 100
+    style = "--" if line.strategy in CONTROLS else "-"
+    axis.plot(x, 100 * line.rate, style, color=colour, marker="o", markersize=3, label=line.strategy)
+    axis.fill_between(x, bounds[:, 0], bounds[:, 1], color=colour, alpha=0.1, linewidth=0)
 
 
 def page(svg: str, markdown: str) -> str:
