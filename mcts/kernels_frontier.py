@@ -161,6 +161,19 @@ def path_to(nodes, edges, n, path, end):
 
 
 @njit(**JIT)
+def take(nodes, edges, n, leaves, offsets, path, found, end):
+    """Make `n` the next leaf of a wave: it waits for the model, its path is in flight. Returns (leaves, path's end, buffer)."""
+    nodes[n, FLAGS] |= PENDING
+    start = end
+    end, path = path_to(nodes, edges, n, path, end)
+    for i in range(start, end):
+        edges[path[i], E_IN_FLIGHT] += 1
+    leaves[found] = n
+    offsets[found + 1] = end
+    return found + 1, end, path
+
+
+@njit(**JIT)
 def best_first_select(nodes, edges, heap, trees, wave_size, leaves, offsets, path):
     """Pop up to `wave_size` nodes off each running tree's heap. Returns (number of leaves, path buffer)."""
     found, end = 0, 0
@@ -176,14 +189,8 @@ def best_first_select(nodes, edges, heap, trees, wave_size, leaves, offsets, pat
             trees[t, STATUS] = ALL_CLOSED
         while room > 0 and trees[t, QUEUE] != NONE:
             n = pop(heap, trees, t)
-            nodes[n, FLAGS] = (nodes[n, FLAGS] & ~QUEUED) | PENDING
-            start = end
-            end, path = path_to(nodes, edges, n, path, end)
-            for i in range(start, end):
-                edges[path[i], E_IN_FLIGHT] += 1
-            leaves[found] = n
-            found += 1
-            offsets[found] = end
+            nodes[n, FLAGS] &= ~QUEUED
+            found, end, path = take(nodes, edges, n, leaves, offsets, path, found, end)
             room -= 1
     return found, path
 
@@ -325,14 +332,7 @@ def proportional_select(nodes, edges, heap, trees, wave_size, leaves, offsets, p
                 n = edges[chosen, E_CHILD]
             if nodes[n, FLAGS] & (PENDING | CLOSED | EXHAUSTED):
                 break  # all that is left of this tree waits for the model
-            nodes[n, FLAGS] |= PENDING
-            start = end
-            end, path = path_to(nodes, edges, n, path, end)
-            for i in range(start, end):
-                edges[path[i], E_IN_FLIGHT] += 1
-            leaves[found] = n
-            found += 1
-            offsets[found] = end
+            found, end, path = take(nodes, edges, n, leaves, offsets, path, found, end)
             room -= 1
     return found, path
 

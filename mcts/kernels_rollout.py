@@ -10,7 +10,6 @@ from numba import njit
 
 from mcts.kernels_frontier import (
     CLOSED,
-    E_IN_FLIGHT,
     EXPANDED,
     FLAGS,
     H_NEXT,
@@ -25,7 +24,7 @@ from mcts.kernels_frontier import (
     STATUS,
     TREE_ID,
     goes_on_at,
-    path_to,
+    take,
 )
 
 
@@ -43,14 +42,7 @@ def rollout_select(nodes, edges, heap, trees, wave_size, leaves, offsets, path):
             nodes[n, FLAGS] &= ~QUEUED
             if nodes[n, FLAGS] & (CLOSED | PENDING | EXPANDED):
                 continue
-            nodes[n, FLAGS] |= PENDING
-            start = end
-            end, path = path_to(nodes, edges, n, path, end)
-            for i in range(start, end):
-                edges[path[i], E_IN_FLIGHT] += 1
-            leaves[found] = n
-            found += 1
-            offsets[found] = end
+            found, end, path = take(nodes, edges, n, leaves, offsets, path, found, end)
             room -= 1
     return found, path
 
