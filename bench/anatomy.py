@@ -9,7 +9,8 @@ Per model and strategy, within `rung` greedy chains' tokens a problem and the ve
   cost less the distinct prefixes among them.
 * in full: of samples without replacement, solved if every chain were paid from its first token; beside it, paid as a tree does.
 * choice: of problems with a right leaf somewhere, the share whose path of most visits ends in one. The search goes on after its
-  first solution and the choice looks at visits alone.
+  first solution and the choice looks at visits alone. Where a task can be searched unjudged, also: of problems to which such a
+  search has found a right answer, the share in which its own choice (by value, or by votes) is right.
 
 Intervals are 95 %, Wilson. With run_dir: anatomy.json and anatomy.md.
 """
@@ -29,6 +30,8 @@ import mcts
 from bench import command
 from bench.budget import BudgetBenchConfig, Setting, prepared
 from selfplay.statistics import wilson
+from solve.answers import chosen
+from solve.blinds import wall
 from solve.strategies import way
 from solve.tree import Tree, TreeSearch
 from solve.types import Search, Workbench
@@ -36,6 +39,8 @@ from solve.types import Search, Workbench
 PART = 100
 TREES = ("unique", "unique_merged", "levin", "best_first", "puct", "puct_rollout")
 CHOOSERS = ("puct", "puct:max_share=1.0", "puct_rollout", "graph")
+
+BLIND_CHOOSERS = ("best_first", "best_of_n", "self_consistency")
 
 
 def searches(setting: Setting, strategy: str, *, go_on: bool) -> list[tuple[Sequence, Search, Workbench]]:
@@ -96,15 +101,36 @@ def solved_in_full(search: TreeSearch, setting: Setting, problems: int) -> int:
 
 def choices(search: TreeSearch, problems: int) -> tuple[int, int]:
     """(problems with a right leaf, of them those whose most visited path ends in one)."""
-    store, anywhere, chosen = search.store, 0, 0
+    store, anywhere, picked = search.store, 0, 0
     solved = (store.nodes["flags"] & mcts.Flag.SOLVED) != 0
     for i in range(problems):
         if not (solved & (store.nodes["tree"] == i)).any():
             continue
         anywhere += 1
         path = search.best_path(i)
-        chosen += bool(path) and bool(solved[store.edges["child"][path[-1]]])
-    return anywhere, chosen
+        picked += bool(path) and bool(solved[store.edges["child"][path[-1]]])
+    return anywhere, picked
+
+
+def blind_choices(setting: Setting, strategy: str) -> tuple[int, int]:
+    """(problems to which a search without a verifier has found a right answer, of them those where it chose one)."""
+    chosen_way, limit = way(strategy, setting.shelved.task), setting.budgets[-1]
+    anywhere = right = 0
+    for start in range(0, len(setting.problems), PART):
+        part = setting.problems[start : start + PART]
+        bench = Workbench(
+            setting.shelved.model, wall(setting.shelved.task, "none"), "none", setting.trust_value, setting.seed
+        )
+        search = chosen_way.search.start(bench, part, limit)
+        search.advance(np.full(len(part), limit))
+        for i, problem in enumerate(part):
+            chains = [chain for chain in search.chains(i, limit) if chain.answer is not None]
+            verdicts = setting.scorer.score([problem] * len(chains), [chain.steps for chain in chains])
+            good = {chain.steps for chain, verdict in zip(chains, verdicts, strict=True) if verdict.reward >= 1}
+            pick = chosen(chains, chosen_way.chooses(setting.trust_value)).chain
+            anywhere += bool(good)
+            right += pick is not None and pick.steps in good
+    return anywhere, right
 
 
 def measured(setting: Setting) -> dict[str, Any]:
@@ -134,6 +160,9 @@ def measured(setting: Setting) -> dict[str, Any]:
             counts += choices(search, len(part))
         anywhere, right = counts.tolist()
         picked[strategy] = {"any": anywhere, "chosen": right, "ci95": wilson(right, anywhere)}
+    for strategy in () if setting.shelved.task.reversible else BLIND_CHOOSERS:
+        anywhere, right = blind_choices(setting, strategy)
+        picked[f"{strategy}, no verifier"] = {"any": anywhere, "chosen": right, "ci95": wilson(right, anywhere)}
     return {
         "model": setting.shelved.name,
         "n": n,
@@ -156,7 +185,7 @@ def page(figures: dict[str, Any]) -> str:
         f"Samples without replacement: {100 * full[0]:.1f} % ({100 * full[1]:.0f}-{100 * full[2]:.0f}) solved if each is ",
     ]
     lines[-1] += f"paid in full, {100 * tree[0]:.1f} % ({100 * tree[1]:.0f}-{100 * tree[2]:.0f}) as a tree pays."
-    lines += ["", "| most visited path right / any leaf right | share | 95 % |", "| --- | --- | --- |"]
+    lines += ["", "| own choice right / any leaf right | share | 95 % |", "| --- | --- | --- |"]
     for name, found in figures["choice"].items():
         low, high = found["ci95"]
         share = found["chosen"] / max(found["any"], 1)

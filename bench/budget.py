@@ -1,6 +1,6 @@
 """What does each token of search buy? Strategies x budgets x models on the same problems, with intervals and controls.
 
-    python -m bench.budget                                        the shipped checkpoints, about ten minutes on two cores
+    python -m bench.budget                                        two of the shipped checkpoints, under ten minutes on two cores
     python -m bench.budget models=[FOLDER] strategies=[best_first,best_of_n] rungs=[1,4,16] problems=300
     python -m bench.budget -m seed=0,1,2                          Hydra's multirun: a seed a job
 

@@ -31,7 +31,7 @@ from solve.enumeration import enumeration
 from solve.samples import Samples
 from solve.spending import solved_at
 from solve.tree import Tree
-from solve.types import Workbench
+from solve.types import Strategy, Workbench
 from tasks import make_guesser
 from tasks.base import Problem, Task
 from tasks.guessing import guessed
@@ -78,15 +78,17 @@ def final_report(finished: Run) -> dict:
     trusted = finished.value_auc >= config.actor.value_auc  # on dev: no value is trusted before it is measured
     rule = mcts.BestFirst(rollout=follows_to_the_end(config.actor, task), value_weight=float(trusted))
 
-    bench = Workbench(finished.promoted, task, "task", trusted, seed)
+    def searched(search: Strategy) -> np.ndarray:
+        bench = Workbench(finished.promoted, task, "task", trusted, seed)
+        return shared(lambda mine: solved_at(bench, search, mine, most))
 
     def shared(strategy: Callable[[list[Problem]], np.ndarray]) -> np.ndarray:
         return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)
 
     spent = (
         {
-            "search": shared(lambda mine: solved_at(bench, Tree(rule), mine, most)),
-            "best_of_n": shared(lambda mine: solved_at(bench, Samples(), mine, most)),
+            "search": searched(Tree(rule)),
+            "best_of_n": searched(Samples()),
             "enumeration": shared(lambda mine: enumeration(task, mine, most, seed=seed)),
         }
         if task.self_verifying

@@ -69,7 +69,7 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 def _shipped(task: str | None, given: dict[str, Any], problem: str | None) -> Shelved:
     """The first shipped checkpoint that reads the problem."""
-    refused = ""
+    refused: list[str] = []
     for name, options in shipped().items():
         if (task and options["name"] != task) or any(options.get(key) != value for key, value in given.items()):
             continue
@@ -77,14 +77,14 @@ def _shipped(task: str | None, given: dict[str, Any], problem: str | None) -> Sh
             if problem is not None:
                 make_task(**options).parse_problem(problem)
         except TaskError as error:
-            refused = f": {error}"
+            refused.append(f"{name}: {error}")
             continue
         return _checkpoint(SHIPPED / name, task, given)
     wanted = f"task={task}" + "".join(f" task.{key}={value}" for key, value in given.items()) if task else "this"
     names = ", ".join(shipped())
     raise SolveError(
-        f"none of the shipped checkpoints ({names}) answers {wanted}{refused}; train one with make selfplay "
-        "and give checkpoint=FOLDER"
+        f"none of the shipped checkpoints ({names}) answers {wanted}; {'; '.join([*refused, ''])}"
+        "or train one with make selfplay and give checkpoint=FOLDER"
     )
 
 

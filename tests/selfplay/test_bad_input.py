@@ -23,6 +23,7 @@ from models.checkpoint import MANIFEST
 from selfplay import cli
 from selfplay.ledger import Ledger
 from selfplay.rundir import LOCK_NAME, open_run_dir
+from solve.command import INTERRUPTED
 from tests.selfplay.tiny import QUICK, run
 
 LAST = 5  # iteration that the tiny schedule ends with
@@ -363,7 +364,7 @@ def test_ctrl_c_stops_with_a_line_and_the_resumed_run_ends_as_if_nothing_had_bee
 
 def test_ctrl_c_before_the_run_begins_is_one_line(tmp_path):
     code, said = in_child(tmp_path, *NEW, f"run_dir={tmp_path / 'run'}", since="check_config", stop_at=1)
-    assert (code, said) == (cli.INTERRUPTED, "stopped before the run began; start it again\n")
+    assert (code, said) == (INTERRUPTED, "stopped before the run began; start it again\n")
     assert not (tmp_path / "run").exists()
 
 

@@ -67,7 +67,7 @@ def records(text: str) -> list[dict]:
 def test_a_problem_is_answered_for_a_person(command):
     code, out, said = command(*ASK)
     assert (code, said) == (0, "")
-    assert "answer  answer " in out
+    assert "answer  5 * 3 = 15" in out
     assert "= 15  (accepted by the verifier)" in out
     assert "generated" in out
 

@@ -38,7 +38,7 @@ def test_a_problem_is_answered_with_the_steps_that_lead_there():
     problem = task().parse_problem(EASY)
     assert found.problem == task().prompt(problem).strip()
     assert task().verdict(problem, found.steps).reward == 1.0
-    assert found.answer == found.steps[-1].strip()
+    assert found.answer == found.steps[-1].removeprefix("answer ").strip()
     assert (found.confidence, found.calibrated) == (1.0, True)
 
 
