@@ -90,8 +90,7 @@ def _batch(config: SolveConfig, task: str | None, options: dict[str, Any], inter
 
     with nullcontext(sys.stdin) if config.file is None else Path(config.file).open(errors="replace") as lines:
         asked = list(read_lines(lines, plain=config.file is None))
-    first = next((line.text for line in asked if line.error is None), None)
-    solver = _solver_for(Solver, config, task, options, [line.text for line in asked if line.error is None], first)
+    solver = _solver_for(Solver, config, task, options, [line.text for line in asked if line.error is None])
     answers = Answers(Path(config.out)) if config.out else None
     todo = [line for line in asked if answers is None or not answers.answered(line)]
     bad, told, tree = 0, 0, config.tree
@@ -125,9 +124,7 @@ def _batch(config: SolveConfig, task: str | None, options: dict[str, Any], inter
     return 1 if bad else 0
 
 
-def _solver_for(
-    kind, config: SolveConfig, task: str | None, options: dict, texts: list[str], first: str | None
-) -> Solver:
+def _solver_for(kind: type[Solver], config: SolveConfig, task: str | None, options: dict, texts: list[str]) -> Solver:
     """The solver that the first readable problem asks for."""
     refused: SolveError | None = None
     for text in texts[:20] or [None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,7 +87,6 @@ class TreeSearch:
 
     def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
         """See `Search.advance`. A tree that has paid its limit is not looked at: nothing starts once a limit is reached."""
-        start = time.monotonic()
         mcts.resume(
             self.store,
             self._seen,
@@ -99,7 +97,6 @@ class TreeSearch:
             stops=(_Interrupt(self._bench),),
             on_wave=self._note,
         )
-        self.seconds = time.monotonic() - start
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
         return [chain for _, chain in self.ended(problem, within)]
