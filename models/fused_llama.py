@@ -9,18 +9,15 @@ Legend: N nodes of one batch, D hidden size, H query heads, G key-value heads, E
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaAttention
 
-from models.attention_kernels import put, to_float
-from models.kernels import FAST, fast_exp
+from models.layer_kernels import add_and_normalise, gate
 from models.packed_linear import DTYPES, PackedLinear, seen
 from models.short_attention import turn_and_store
 from models.tree_attention import Wave, compiled_attention
@@ -127,38 +124,3 @@ def _joined(layers: tuple[nn.Linear, ...], dtype: torch.dtype) -> PackedLinear:
 
 def _gain(norm: Any) -> np.ndarray:
     return norm.weight.detach().float().clone().numpy()
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def add_and_normalise(stream, delta, gain, epsilon, out):
-    """stream [N, D] += delta [N, D or more], unless that is empty; out = stream / rms(stream) * gain, row by row."""
-    for b in range(stream.shape[0]):
-        row = stream[b]
-        if delta.shape[0]:
-            change = delta[b]
-            for j in range(row.size):
-                row[j] += to_float(change[j])
-        total = np.float32(0.0)
-        for j in range(row.size):
-            total += row[j] * row[j]
-        scale = np.float32(1.0 / math.sqrt(total / row.size + epsilon))
-        target = out[b]
-        for j in range(row.size):
-            put(target, j, row[j] * scale * gain[j])
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def gate(gate_up, out):
-    """out [N, F] = silu(gate) * up, for gate_up [N, 2F] = (gate, up)."""
-    width = out.shape[1]
-    line = np.empty(width, np.float32)
-    for b in range(out.shape[0]):
-        gates, ups, target = gate_up[b, :width], gate_up[b, width:], out[b]
-        for j in range(width):  # three short loops vectorise, one long one does not
-            line[j] = to_float(gates[j])
-        for j in range(width):
-            g = line[j]
-            e = fast_exp(-abs(g))
-            line[j] = g * max(e, np.float32(1.0) if g >= np.float32(0.0) else e) / (np.float32(1.0) + e)
-        for j in range(width):
-            put(target, j, line[j] * to_float(ups[j]))

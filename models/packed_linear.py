@@ -2,7 +2,8 @@
 
 torch packs the weights of a bfloat16 or float32 product anew in every call, which costs more than the product itself where a
 batch has few rows. On one thread of a CPU with 512-bit vectors products are those of `models.block_kernels`, at the core's peak
-for few rows too (docs/results/engine.md); elsewhere oneDNN's, packed ahead. The result of a row does not depend on how many
+for few rows too (docs/results/engine.md); elsewhere oneDNN's, packed ahead, in float32 of rounded numbers where a CPU has no
+instructions for bfloat16. The result of a row does not depend on how many
 rows are computed beside it, bit for bit, which a test holds.
 """
 
@@ -14,7 +15,6 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from models import block_kernels
 
@@ -51,18 +51,17 @@ class PackedLinear(nn.Module):
             if self.bias is not None:
                 self._addend[: len(weight)] = self.bias.float().numpy()
         else:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(rounded.contiguous(), ROWS)
+            emulated = pairs and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            self._inside = torch.float32 if emulated else self.dtype
+            self.bias = None if self.bias is None else self.bias.to(self._inside)
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(rounded.to(self._inside).contiguous(), ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
         x = x.to(self.dtype)
         if self._own:
             return self._by_blocks(x)
-        if x.numel() > x.shape[-1] or x.shape[-1] <= SPLIT:
-            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
-        pair = x.expand(*x.shape[:-2], 2, x.shape[-1]) if x.ndim > 1 else x.expand(2, -1)
-        two = torch.ops.mkldnn._linear_pointwise(pair.contiguous(), self._packed, self.bias, "none", [], "")
-        return two[..., :1, :] if x.ndim > 1 else two[0]
+        return self._by_onednn(x.to(self._inside)).to(self.dtype)
 
     def into(self, x: np.ndarray, out: np.ndarray) -> None:
         """out [N, `columns`] = x [N, in], both as memory that numpy sees (`seen`); columns beyond out are filled."""
@@ -82,6 +81,13 @@ class PackedLinear(nn.Module):
         block_kernels.product(seen(rows), len(rows), self._blocks, 0, self._addend, seen(out))
         return out[:, : len(self.weight)].contiguous().view(*x.shape[:-1], len(self.weight))
 
+    def _by_onednn(self, x: Tensor) -> Tensor:
+        if x.numel() > x.shape[-1] or x.shape[-1] <= SPLIT:
+            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        pair = x.expand(*x.shape[:-2], 2, x.shape[-1]) if x.ndim > 1 else x.expand(2, -1)
+        two = torch.ops.mkldnn._linear_pointwise(pair.contiguous(), self._packed, self.bias, "none", [], "")
+        return two[..., :1, :] if x.ndim > 1 else two[0]
+
 
 def seen(tensor: Tensor) -> np.ndarray:
     """The same memory; bfloat16 as the bits that the kernels read."""
@@ -98,6 +104,8 @@ def packed_copy(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module
 
     `dtype`: of the products, as under autocast; None: each weight's own.
     """
+    from transformers.pytorch_utils import Conv1D
+
     linear = {id(module): module for module in model.modules() if type(module) in (nn.Linear, Conv1D)}
     matrices = {id(module.weight): module.weight for module in linear.values()}
     twin = copy.deepcopy(model, memo=dict(matrices))  # matrices are shared: packing copies them

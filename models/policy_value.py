@@ -3,8 +3,7 @@
 Legend: B rows, L tokens, D hidden size, V vocabulary.
 
 The trunk is any transformers causal LM, held as it is, so that it can be saved and loaded by programs that know nothing of
-the value head (`models.checkpoint`). The head is AlphaZero's (Silver et al. 2018, Methods, "Architecture": hidden layer, then
-a scalar), read off the last token of a step; deviations: GELU, and a sigmoid in place of tanh, as values here are P(solved).
+the value head (`models.checkpoint`). The head (`models.value_head`) is read off the last token of a step.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from models.value_head import ValueHead
 from tasks.base import BOS_ID, PAD_ID
 
 
@@ -41,19 +41,6 @@ class PolicyValueConfig(PretrainedConfig):
 
     def get_text_config(self, *args, **kwargs) -> PretrainedConfig:
         return self.trunk.get_text_config(*args, **kwargs)
-
-
-class ValueHead(nn.Module):
-    """Linear(D, D) - GELU - Linear(D, 1). The logit of P(solved)."""
-
-    def __init__(self, hidden_size: int):
-        super().__init__()
-        self.inner = nn.Linear(hidden_size, hidden_size)
-        self.outer = nn.Linear(hidden_size, 1)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """hidden [..., D] -> value logits [...]."""
-        return self.outer(nn.functional.gelu(self.inner(hidden))).squeeze(-1)
 
 
 class PolicyValueLM(PreTrainedModel):

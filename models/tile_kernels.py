@@ -15,8 +15,8 @@ import numpy as np
 from numba import njit
 
 from models.block_kernels import product, whole
-from models.fused_llama import add_and_normalise, gate
 from models.kernels import FAST, fast_exp, largest
+from models.layer_kernels import add_and_normalise, gate
 from models.short_attention import attend
 
 TILE = 48  # rows; eight blocks of a product

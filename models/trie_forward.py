@@ -2,7 +2,8 @@
 
 `LlamaForward` computes a small Llama node by node: keys and values of ancestors are read where they lie in the trie's
 arena, so that a wave of nodes of any depths is one batch without padding. `CausalForward` (`models.causal_forward`) does so for
-any causal LM through transformers' own layers. `PrefixForward` runs what neither serves over whole prefixes: slow and correct.
+any causal LM through transformers' own layers. `PrefixForward` (`models.prefix_forward`) runs what neither serves over whole
+prefixes: slow and correct. transformers is imported only where a model needs it: that takes seconds.
 
 A forward holds a *snapshot*: `refresh()` copies the weights, and until the next one training does not show. Legend: B nodes
 of one batch, D hidden size, H query heads, G key-value heads, E head size, F feed-forward size, V vocabulary.
@@ -16,13 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import LlamaForCausalLM
 
 from models import attention_bf16, block_kernels, tile_kernels
-from models.causal_forward import CausalForward, UnservedError, final_hidden
-from models.choices import WHOLE, RowFiller
+from models.choices import WHOLE
 from models.packed_linear import seen
+from models.plain_llama import PlainLlama, plain
 from models.short_attention import head_block
 from tasks.base import BOS_ID, PAD_ID, UNK_ID
 
@@ -68,11 +67,13 @@ def forward_for(
     `CausalForward`, but for `autocast` (the type of the products, else the model's `inference_dtype`), which both know. A trunk
     that neither can serve is run over whole prefixes, which is slow, and a warning says so once.
     """
-    size = vocabulary_size or model.trunk.config.get_text_config().vocab_size
+    size = vocabulary_size or len(model.trunk.get_input_embeddings().weight)
     if getattr(model, "inference_dtype", None) is not None:
         settings = {"autocast": model.inference_dtype} | settings
     if is_plain_llama(model.trunk) and size <= WHOLE and settings.keys() <= {"autocast"}:
         return LlamaForward(model, size, masked, **settings)
+    from models.causal_forward import CausalForward, UnservedError
+
     key = (size, masked, *sorted(settings.items()))
     made = vars(model).setdefault("_forwards", {})
     if key in made:
@@ -86,25 +87,23 @@ def forward_for(
         if kind not in _WARNED:
             _WARNED.add(kind)
             warnings.warn(f"{error}: every step reads its whole prefix anew, which is slow", UserWarning, stacklevel=2)
+        from models.prefix_forward import PrefixForward
+
         return PrefixForward(model, size, masked)
 
 
-def is_plain_llama(trunk: torch.nn.Module) -> bool:
-    """True for a float32 Llama on the CPU with default rotary embedding, silu and no biases."""
-    if type(trunk) is not LlamaForCausalLM:
+def is_plain_llama(trunk: Any) -> bool:
+    """True for a float32 Llama on the CPU whose config is `plain`."""
+    if not isinstance(trunk, PlainLlama) and not _of_transformers(trunk):
         return False
-    config: Any = trunk.config  # its fields are declared optional, and filled in when it is made
     weights = trunk.get_output_embeddings().weight
-    return (
-        config.rope_parameters["rope_type"] == "default"
-        and config.rope_parameters.get("partial_rotary_factor", 1.0) == 1.0
-        and config.hidden_act == "silu"
-        and not config.attention_bias
-        and not config.mlp_bias
-        and config.head_dim % 2 == 0
-        and weights.dtype == torch.float32
-        and weights.device.type == "cpu"
-    )
+    return plain(trunk.config) and weights.dtype == torch.float32 and weights.device.type == "cpu"
+
+
+def _of_transformers(trunk: torch.nn.Module) -> bool:
+    from transformers import LlamaForCausalLM
+
+    return type(trunk) is LlamaForCausalLM
 
 
 class LlamaForward:
@@ -138,7 +137,8 @@ class LlamaForward:
         self._sizes = (heads, config.num_key_value_heads, config.intermediate_size)
         self._lanes = (0,) * head_block(heads), (0,) * config.head_dim
         self._epsilon = np.float32(config.rms_norm_eps)
-        inverse_frequency = model.trunk.model.rotary_emb.inv_freq.double().numpy()
+        pairs = torch.arange(0, config.head_dim, 2).float() / config.head_dim  # in float32, as transformers does
+        inverse_frequency = (1.0 / config.rope_parameters["rope_theta"] ** pairs).double().numpy()
         angles = np.outer(np.arange(self.max_positions), inverse_frequency)
         self._angles = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         self.refresh()
@@ -178,54 +178,3 @@ class LlamaForward:
         if with_values:
             value_logits = self._value_head(torch.from_numpy(final) * self._gain)
             trie.values[nodes] = torch.sigmoid(value_logits).reshape(-1).numpy()
-
-
-class PrefixForward:
-    """Any causal LM: each new path is run from its first token, once for all the new nodes on it."""
-
-    kv_shape = (0, 0)
-    kv_dtype = torch.float32
-    device = torch.device("cpu")
-
-    def __init__(self, model, vocabulary_size: int, masked: tuple[int, ...] = NEVER_SAMPLED, batch_rows: int = 64):
-        config = model.trunk.config.get_text_config()
-        self.vocabulary_size = vocabulary_size
-        self._filler = RowFiller(vocabulary_size, masked)
-        self.row_width, self.keeps_some = self._filler.width, self._filler.keeps_some
-        self.max_positions = getattr(config, "max_position_embeddings", None) or 1 << 20
-        self.batch_rows = batch_rows
-        self._source = model
-        self.refresh()
-
-    def refresh(self) -> None:
-        self._model = copy.deepcopy(self._source).eval()
-
-    @torch.no_grad()
-    def __call__(
-        self, trie: TokenTrie, nodes: np.ndarray, paths: np.ndarray, wanted: np.ndarray, with_values: bool
-    ) -> None:
-        is_new = np.zeros(trie.n_nodes, np.bool_)
-        is_new[nodes] = True
-        inner = trie.parents[nodes]
-        has_heir = np.zeros(trie.n_nodes, np.bool_)
-        has_heir[inner[inner >= 0]] = True
-        lines = [trie.path(int(end)) for end in nodes[~has_heir[nodes]]]  # every node is one of these or an ancestor
-        tokens_BL = torch.full((len(lines), max(map(len, lines))), PAD_ID)
-        for row, line in zip(tokens_BL, lines, strict=True):
-            row[: len(line)] = torch.from_numpy(trie.tokens[line].astype(np.int64))
-        device = next(self._model.parameters()).device
-        mask_BL = torch.arange(tokens_BL.shape[1]) < torch.tensor([[len(line)] for line in lines])
-        logits_BLV, hidden_BLD = self._run(tokens_BL.to(device), mask_BL.long().to(device))
-        places = [(i, t, node) for i, line in enumerate(lines) for t, node in enumerate(line) if is_new[node]]
-        row, column, found = (np.array(part) for part in zip(*places, strict=True))
-        at = torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
-        self._filler.fill(trie, found, logits_BLV[at])
-        if with_values:
-            hidden = hidden_BLD[at]
-            trie.values[found] = torch.sigmoid(self._model.value_head(hidden).float()).reshape(-1).cpu().numpy()
-
-    def _run(self, tokens_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, L, V] and final normed hidden states [B, L, D]; padding is on the right and hidden by the mask."""
-        with final_hidden(self._model.trunk) as seen:
-            logits = self._model.trunk(input_ids=tokens_BL, attention_mask=mask_BL, use_cache=False).logits
-        return logits, seen[0]

@@ -15,14 +15,8 @@ from typing import Any
 
 import torch
 
-from models.checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    load_tensors,
-    save_checkpoint,
-    save_tensors,
-    verify_checkpoint,
-)
+from models.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from models.manifest import CheckpointError, verify_checkpoint
 from selfplay.ledger import SHARD_SUFFIX, Commit, Ledger, LedgerError
 from selfplay.team import Team
 from tasks.base import Task

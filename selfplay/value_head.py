@@ -27,8 +27,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from models.checkpoint import MANIFEST, CheckpointError, save_checkpoint
+from models.checkpoint import save_checkpoint
 from models.codec import codec_of
+from models.manifest import MANIFEST, CheckpointError
 from models.policy_value import PolicyValueLM
 from models.pretrained import load_pretrained, smollm2
 from models.rollout import rollouts

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from models.losses import accumulate_gradients
-from models.policy_value import PolicyValueLM, ValueHead
+from models.policy_value import PolicyValueLM
+from models.value_head import ValueHead
 from selfplay.config import ConfigError
 from selfplay.learner import select, trim
 from tasks import Rows

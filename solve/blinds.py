@@ -18,7 +18,6 @@ from solve.types import SolveError, Verify
 from tasks.base import Problem, Task, Verdict
 
 NOT_JUDGED = Verdict(0.0, True, True, "an answer, not judged", scored=False)
-ANSWER = "answer"  # first word of an answer, in tasks that have steps of this kind
 BLIND = np.float32(0.5)
 
 
@@ -26,7 +25,8 @@ class Unjudged(Task):
     """A self-verifying task whose answers nobody judges.
 
     The rules of the game stay: a proposal that breaks them has no state to go on from and ends its chain without an answer. Of
-    a chain's last step nothing is said, neither whether its result is the target nor whether its arithmetic is true.
+    a last step in the form of an answer nothing is said, neither whether its result is the target nor whether its arithmetic is
+    true.
 
     Raises:
         SolveError: a task whose chains end where the goal is reached: their end is the verdict.
@@ -47,8 +47,10 @@ class Unjudged(Task):
         verdict, after = self._task.advance(problem, state, step)
         if after is not None or not verdict.terminal:
             return verdict, after
-        answered = verdict.legal or (ANSWER in self.kinds and step.split(" ", 1)[0] == ANSWER)
-        return (NOT_JUDGED if answered else verdict), None
+        return (NOT_JUDGED if self._task.reads_as_answer(problem, state, step) else verdict), None
+
+    def reads_as_answer(self, problem: Problem, state: tuple, step: str) -> bool:
+        return self._task.reads_as_answer(problem, state, step)
 
     def initial_state(self, problem: Problem) -> tuple:
         return self._task.initial_state(problem)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import EXTRA, MANIFEST, CheckpointError, load_checkpoint
-from models.pretrained import load_pretrained, smollm2
+from models.manifest import EXTRA, MANIFEST, CheckpointError
+from models.plain_llama import load_plain
 from solve.answers import Calibration
 from solve.types import SolveError
 from tasks import TASKS, Problem, Task, TaskError, make_task
@@ -95,7 +95,7 @@ def _told(folder: Path) -> dict[str, Any]:
 
 
 def _checkpoint(folder: Path, task: str | None, given: dict[str, Any]) -> Shelved:
-    model, tokenizer, extra = load_checkpoint(folder)
+    model, token_ids, extra = load_plain(folder) or _whole(folder)
     saved = extra.get("task") or {}
     if not saved and not task:
         raise SolveError(f"{folder} does not say which task it is for: give task=NAME and its options")
@@ -103,7 +103,7 @@ def _checkpoint(folder: Path, task: str | None, given: dict[str, Any]) -> Shelve
         raise SolveError(f"{folder} is a checkpoint of task {saved['name']}, not {task}: give one of task {task}")
     options = {**(saved or {"name": task}), **given}
     made = make_task(**options)
-    if model.tokenizer is None and tokenizer.get_vocab() != made.token_ids:
+    if model.tokenizer is None and token_ids != made.token_ids:
         raise CheckpointError(
             f"{folder}: its tokens are not those of task {made.name} with these options; leave them out"
         )
@@ -112,9 +112,18 @@ def _checkpoint(folder: Path, task: str | None, given: dict[str, Any]) -> Shelve
     return Shelved(folder.name, model, made, options, measured.get("auc"), calibrations)
 
 
+def _whole(folder: Path) -> tuple[Any, dict[str, int], dict]:
+    from models.checkpoint import load_checkpoint  # with transformers, which takes seconds to import
+
+    model, tokenizer, extra = load_checkpoint(folder)
+    return model, tokenizer.get_vocab(), extra
+
+
 def _pretrained(path: str, task: str | None, given: dict[str, Any]) -> Shelved:
     if task is None:
         raise SolveError("a language model reads many tasks: give task=NAME")
+    from models.pretrained import load_pretrained, smollm2
+
     made = make_task(name=task, **given)
     model, _ = load_pretrained(smollm2() if path == "smollm2" else Path(path), few_shot=FEW_SHOT)
     return Shelved(Path(path).name, model, made, {"name": task, **given})

@@ -13,13 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from solve.allocation import Share, allocated
 from solve.answers import CHOICES, Choose, chosen
 from solve.blinds import wall
 from solve.budgets import Budget, budget_of
 from solve.cost import Cost, flops_per_token
 from solve.shelf import Shelved, read_problem, take
-from solve.strategies import way
+from solve.strategies import Way, way
 from solve.types import Interrupted, Search, SolveError, Verify, Workbench
 from tasks.base import Problem
 
@@ -72,6 +74,7 @@ class Solver:
         self.shelved: Shelved = take(checkpoint, task=task, options=options, problem=problem)
         measured = self.shelved.value_auc
         self.trust_value = (measured or 0.0) >= TRUSTED_AUC if trust_value is None else trust_value
+        self._compiled: set[str] = set()  # strategies
 
     @property
     def default_verify(self) -> Verify:
@@ -130,6 +133,8 @@ class Solver:
         if not asked:
             return []
         choose = choose or chosen_way.chooses(self.trust_value)
+        if budget.seconds is not None:
+            self._compile(strategy, chosen_way, bench, asked[0])
         started = time.monotonic()
         search = chosen_way.search.start(bench, asked, budget.tokens)
         allocated(search, share, budget, len(asked), choose, on_progress)
@@ -140,6 +145,17 @@ class Solver:
             self._solution(i, problem, search, bench, strategy, choose, budget, spent / len(asked))
             for i, problem in enumerate(asked)
         ]
+
+    def _compile(self, strategy: str, chosen_way: Way, bench: Workbench, problem: Problem) -> None:
+        """Take one step outside of the clock: a machine's first search compiles kernels, longer than its seconds may be.
+
+        Not for a language model, whose forward is tried before the clock starts and whose steps cost more than they save.
+        """
+        if strategy in self._compiled or self.shelved.model.tokenizer is not None:
+            return
+        one_step = bench.task.max_step_tokens
+        chosen_way.search.start(bench, [problem], one_step).advance(np.array([one_step]))
+        self._compiled.add(strategy)
 
     def _solution(
         self,

@@ -161,6 +161,10 @@ class Task(ABC):
         """What a finished chain answers: equal for chains that agree, for votes. Here the last step's text."""
         return steps[-1].strip() if steps else None
 
+    def reads_as_answer(self, problem: Problem, state: tuple, step: str) -> bool:
+        """Whether a step that ends its chain has the form of an answer, right or wrong. Total; here: it is legal."""
+        return self.advance(problem, state, step)[0].legal
+
     @abstractmethod
     def prompt(self, problem: Problem) -> str:
         """The text that opens a context, ending in a newline token."""

@@ -148,6 +148,16 @@ class Countdown(Task):
         """The last equation."""
         return steps[-1].removeprefix(f"{play.ANSWER} ").strip() if steps else None
 
+    def reads_as_answer(self, problem: Problem, state: tuple, step: str) -> bool:
+        """`answer a op b = r` in numbers and with two of them left, whether or not it is true of them."""
+        if not isinstance(step, str) or not 0 < len(step) <= self._max_step_chars or step[-1] != NEWLINE:
+            return False
+        words = step[:-1].split(" ")
+        if len(state) != 2 or len(words) != 6 or words[0] != play.ANSWER:
+            return False
+        numbers = all(word in self._value_of_word for word in words[1::2])
+        return numbers and words[2] in play.OPS and words[4] == play.EQUALS
+
     def context(self, problem: Problem, steps: Sequence[str]) -> str:
         """Prompt and all steps: the history is kept."""
         return self.prompt(problem) + "".join(steps)

@@ -138,3 +138,9 @@ def test_the_ground_floor_pulls_no_torch(room):
     program = f"import sys, {room}; print([m for m in {sorted(TENSOR_LIBRARIES)} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_search_with_a_small_net_pulls_no_transformers():
+    program = "import sys; from solve import solve; solve('3 7 12 = 15'); print('transformers' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

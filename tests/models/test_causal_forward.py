@@ -26,9 +26,10 @@ from transformers import (
 from models import fused_llama
 from models.causal_forward import CausalForward, UnservedError
 from models.policy_value import PolicyValueLM
+from models.prefix_forward import PrefixForward
 from models.sampling import StepSampler
 from models.trie import TokenTrie, TrieError
-from models.trie_forward import PrefixForward, forward_for
+from models.trie_forward import forward_for
 
 V = 1500  # more than is kept whole
 POSITIONS = 128

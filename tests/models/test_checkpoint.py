@@ -10,17 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
-from models.checkpoint import (
-    MANIFEST,
-    CheckpointError,
-    _fingerprint,
-    load_checkpoint,
-    load_latest,
-    load_tensors,
-    save_checkpoint,
-    save_tensors,
-)
+from models.checkpoint import load_checkpoint, load_latest, load_tensors, save_checkpoint, save_tensors
 from models.fast_llama import fast_forward
+from models.manifest import MANIFEST, CheckpointError, fingerprint
 from models.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
 from models.tokenizer import make_tokenizer
 from tasks.base import SPECIAL_TOKENS
@@ -57,8 +49,13 @@ def rewrite(file: Path, change) -> None:
     fields = json.loads(file.read_text())
     change(fields)
     file.write_text(json.dumps(fields))
+    seal(file)
+
+
+def seal(file: Path) -> None:
+    """Write a changed file into the manifest."""
     manifest = json.loads((file.parent / MANIFEST).read_text())
-    manifest["files"][file.name] = _fingerprint(file)
+    manifest["files"][file.name] = fingerprint(file)
     (file.parent / MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -197,7 +194,7 @@ def test_a_manifest_cannot_point_outside_the_folder(copy):
     outside = copy.parent / "outside.json"
     outside.write_text("{}")
     manifest = json.loads((copy / MANIFEST).read_text())
-    manifest["files"]["../outside.json"] = _fingerprint(outside)
+    manifest["files"]["../outside.json"] = fingerprint(outside)
     (copy / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="not a plain file"):
         load_checkpoint(copy)

@@ -17,9 +17,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 import mcts
 from models import pretrained
 from models.causal_forward import CausalForward
-from models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.codec import TextCodec, codec_of
 from models.evaluator import ModelEvaluator
+from models.manifest import CheckpointError
 from models.pretrained import load_pretrained
 from models.rollout import rollouts
 from models.trie import TokenTrie

@@ -10,8 +10,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from models import attention_bf16
 from models.causal_forward import CausalForward
 from models.policy_value import PolicyValueLM
+from models.prefix_forward import PrefixForward
 from models.trie import TokenTrie, TrieError
-from models.trie_forward import LlamaForward, PrefixForward, forward_for
+from models.trie_forward import LlamaForward, forward_for
 from tests.models.fakes import TableForward
 
 V = 23
@@ -42,13 +43,13 @@ def randomised(model: PolicyValueLM) -> PolicyValueLM:
     return model.eval()
 
 
-def grown_trie(trie: TokenTrie, rng: np.random.Generator) -> TokenTrie:
+def grown_trie(trie: TokenTrie, rng: np.random.Generator, vocabulary: int = V) -> TokenTrie:
     """Prompts of uneven length, then a few waves of random children at random depths, then spans below them."""
-    prompts = [[1, *rng.integers(3, V, rng.integers(1, 7))] for _ in range(9)]
+    prompts = [[1, *rng.integers(3, vocabulary, rng.integers(1, 7))] for _ in range(9)]
     ends = trie.prefill(prompts)
     for _ in range(5):
         parents = rng.choice(trie.n_nodes, 20)
-        ends = np.concatenate((ends, trie.extend(parents, rng.integers(3, V, 20))))
+        ends = np.concatenate((ends, trie.extend(parents, rng.integers(3, vocabulary, 20))))
     trie.prefill([[4, 5, 6], [4, 5, 7], [8]], ends[:3])
     return trie
 

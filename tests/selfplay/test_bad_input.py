@@ -19,7 +19,7 @@ from types import FrameType
 
 import pytest
 
-from models.checkpoint import MANIFEST
+from models.manifest import MANIFEST
 from selfplay import cli
 from selfplay.ledger import Ledger
 from selfplay.rundir import LOCK_NAME, open_run_dir

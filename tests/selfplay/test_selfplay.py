@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.checkpoint import load_checkpoint
 from selfplay.cli import CONF, hydra_main
+from selfplay.config import SelfplayConfig, check_config
 from tests.selfplay.tiny import run
 
 SUMMARY_KEYS = {
@@ -107,10 +110,21 @@ def test_playout_caps_and_mining_spend_less(tmp_path):
 
 NEED_DATA = {"data", "gym"}  # questions with answers: no random play
 EXPERIMENTS = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - NEED_DATA)
+MINUTES = {"smollm2"}  # a step of a real model: loaded, trained and saved whole
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_and_runs_one_step(tmp_path, experiment):
+def test_every_experiment_composes_into_a_run_that_can_start(experiment):
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = OmegaConf.to_object(compose(config_name="selfplay", overrides=[f"experiment={experiment}"]))
+    assert isinstance(config, SelfplayConfig)
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+    "experiment", [pytest.param(name, marks=pytest.mark.slow if name in MINUTES else ()) for name in EXPERIMENTS]
+)
+def test_every_experiment_runs_one_step(tmp_path, experiment):
     phases = "selfplay.phases=[{teacher:random,iterations:1,steps:1},{teacher:search,generated_tokens:50,steps:1}]"
     run(f"run_dir={tmp_path / 'run'}", phases, experiment=experiment)
     assert math.isfinite(lines_of(tmp_path / "run")[-1]["dev"]["sampled"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -21,8 +23,20 @@ ANSWERS = {
     "false arithmetic that hits": "answer 3 + 8 = 24\n",
     "false arithmetic that misses": "answer 3 * 8 = 25\n",
     "numbers that are not there": "answer 4 * 6 = 24\n",
-    "no equation": "answer 24\n",
 }
+NO_ANSWERS = {
+    "no equation": "answer 24\n",
+    "a proposal's numbers left": "answer 3 * 8 = 24 | 24\n",
+    "no operation": "answer 3 ? 8 = 24\n",
+    "a word for a number": "answer 3 * x = 24\n",
+    "a number in other digits": "answer 3 * ٨ = 24\n",
+    "not finished": "answer 3 * 8 = 24",
+    "nothing": "",
+    "the word alone": "answer\n",
+    "a proposal": "3 * 8 = 24\n",
+    "far too long": "answer 3 * 8 = 24" + " 24" * 999 + "\n",
+}
+FORM = re.compile(r"answer \d+ [-+*/] \d+ = \d+\n", re.ASCII)
 PROPOSALS = ["12 - 7 = 5 | 3 5\n", "12 - 7 = 5 | 5 3\n", "3 * 7 = 21 | 12 21\n", "7 + 12 = 19 | 3 19\n"]
 BROKEN_PROPOSALS = ["12 - 7 = 6 | 3 6\n", "12 - 7 = 5 | 3 6\n", "12 - 7 = 5\n", "1 + 2 = 3 | 3 7\n", "", "\n", "12 - 7"]
 
@@ -38,6 +52,21 @@ class NeedsGold(SumTask):
 def test_every_answer_gets_the_same_verdict(kind):
     problem = task().parse_problem(ASKED)
     assert Unjudged(task()).advance(problem, LEFT, ANSWERS[kind]) == (NOT_JUDGED, None)
+
+
+@pytest.mark.parametrize("kind", NO_ANSWERS)
+def test_what_has_not_the_form_of_an_answer_is_refused_as_in_the_task(kind):
+    problem = task().parse_problem(ASKED)
+    verdict, after = Unjudged(task()).advance(problem, LEFT, NO_ANSWERS[kind])
+    assert (verdict, after) == task().advance(problem, LEFT, NO_ANSWERS[kind])
+    assert not verdict.legal
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_an_answer_with_numbers_left_to_join_is_none(kind):
+    problem = task().parse_problem(ASKED)
+    verdict, _ = Unjudged(task()).advance(problem, (3, 7, 12), ANSWERS[kind])
+    assert not verdict.legal
 
 
 def test_the_task_itself_tells_these_answers_apart():
@@ -132,7 +161,7 @@ def seen_answers(rule: mcts.Rule, values: bool) -> tuple[np.ndarray, np.ndarray,
     for wave in waves:
         for row, handle in enumerate(wave.handles.tolist()):
             text = evaluator.step_text(handle)
-            if text.startswith("answer ") and text.endswith("\n"):  # the others are unfinished
+            if FORM.fullmatch(text) and len(evaluator.steps(handle)) == task().max_steps:
                 rewards.append(wave.rewards[row])
                 legal.append(wave.legal[row])
                 right.append(task().verdict(asked[evaluator.tree(handle)], evaluator.steps(handle)).reward == 1)

@@ -76,6 +76,29 @@ def test_a_token_costs_two_products_of_every_weight_but_the_embedding():
     assert flops_per_token(model) == 2 * sum(sizes)
 
 
+class Noted:
+    """A way to search that writes down what it is started for."""
+
+    def __init__(self, name: str):
+        self._way, self.started = way(name, task()), []
+
+    def start(self, bench, asked, limit):
+        self.started.append((len(asked), limit))
+        return self._way.search.start(bench, asked, limit)
+
+
+def test_kernels_are_compiled_before_the_clock_of_a_budget_in_seconds_starts(monkeypatch):
+    noted = Noted("best_first")
+    monkeypatch.setattr("solve.solver.way", lambda name, of: replace(way(name, of), search=noted))
+    fresh = Solver(str(FOLDER))
+    fresh.solve([EASY, HARD], tokens=90)
+    assert noted.started == [(2, 90)]
+    fresh.solve([EASY, HARD], tokens=90, seconds=50)
+    fresh.solve([EASY, HARD], tokens=90, seconds=50)
+    one_step = (1, task().max_step_tokens)
+    assert noted.started[1:] == [one_step, (2, 90), (2, 90)]
+
+
 def test_equal_seeds_give_equal_answers_and_other_seeds_other_samples():
     def samples(seed: int) -> list[tuple]:
         found = solver().solve(problems(6), strategy="self_consistency", verify="none", tokens=64, seed=seed)
