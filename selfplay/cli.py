@@ -53,7 +53,8 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from selfplay.team import core_count, run_as_team
     from tasks import make_scorer, make_task, task_report
 
-    task = make_task(**config.task)  # an impossible task is refused before anything is written
+    task = make_task(**config.task)
+    task.count("train")  # an impossible task is refused before anything is written
     check_task(config, task)
     if report := task_report(**config.task):
         make_scorer(**config.task)  # answers that nobody here can judge are refused, too

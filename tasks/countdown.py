@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from struct import pack
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from . import countdown_play as play
 from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
 from .countdown_judge import CountdownJudge
-from .countdown_space import CountdownSpace, Ranges, build_space, identity, reachable, wide_ranges
+from .countdown_space import CountdownSpace, Ranges, build_space, check_pairs, identity, reachable, wide_ranges
 from .splits import check_fraction, check_int, draw_distinct, keyed_permutation, split_code
 
 ACCEPT_QUANTILE = 0.1  # share of identities that hindsight keeps whenever it meets them; see `acceptance`
@@ -46,7 +46,8 @@ class Countdown(Task):
     task. A small net learns 3056 train problems by heart; wider play is harder to learn by heart.
 
     Raises:
-        TaskError: the ranges are impossible, too large to enumerate, or hold no solvable problem.
+        TaskError: the ranges are impossible or too large to enumerate; that they hold no solvable problem is found when the
+            first of them is asked for.
     """
 
     name = "countdown"
@@ -83,10 +84,11 @@ class Countdown(Task):
         self.value_plays = check_int("value_plays", value_plays, 1, 10_000)
         self.numbers = numbers
         self.cap = cap
-        self.space: CountdownSpace = build_space(ranges, train_fraction, dev_fraction)
+        check_pairs(ranges)
+        self._fractions = train_fraction, dev_fraction
+        self._ranges = ranges
         self.wide_share = check_fraction("wide_share", wide_share, 0.0, 1.0)
-        wide = wide_ranges(ranges, wide_number_max) if self.wide_share else None
-        self.wide_space = build_space(wide, train_fraction, dev_fraction) if wide else self.space
+        self._wide_ranges = wide_ranges(ranges, wide_number_max) if self.wide_share else None
         self.vocabulary = play.vocabulary(cap)
         self.max_steps = numbers - 1
         self.max_step_tokens = play.step_tokens(numbers)
@@ -95,6 +97,15 @@ class Countdown(Task):
         self._max_step_chars = (self.max_step_tokens + 1) * (1 + max(len(play.ANSWER), len(str(cap))))
 
     # ---- problems
+
+    @cached_property
+    def space(self) -> CountdownSpace:
+        """Every problem, enumerated when first asked for: ten seconds for five numbers up to 15."""
+        return build_space(self._ranges, *self._fractions)
+
+    @cached_property
+    def wide_space(self) -> CountdownSpace:
+        return build_space(self._wide_ranges, *self._fractions) if self._wide_ranges else self.space
 
     def problems(self, split: Split, n: int | None = None, seed: int = 0) -> list[Problem]:
         """See `Task.problems`. A smaller `n` gives a prefix of a larger one."""

@@ -86,6 +86,19 @@ def wide_ranges(ranges: Ranges, number_max: int | None) -> Ranges | None:
     return None
 
 
+def check_pairs(ranges: Ranges) -> None:
+    """Whether so many pairs of numbers and target can be enumerated.
+
+    Raises:
+        TaskError: more than MAX_IDENTITIES.
+    """
+    if ranges.pairs > MAX_IDENTITIES:
+        raise TaskError(
+            f"{ranges.numbers} numbers in {ranges.number_min}..{ranges.number_max} make {ranges.pairs}"
+            f" pairs of numbers and target, over {MAX_IDENTITIES}: lower number_max or narrow the target range"
+        )
+
+
 @lru_cache(maxsize=4)
 def build_space(ranges: Ranges, train_fraction: float, dev_fraction: float) -> CountdownSpace:
     """Enumerate the solvable (multiset, target) identities and split them by keyed hash.
@@ -93,11 +106,7 @@ def build_space(ranges: Ranges, train_fraction: float, dev_fraction: float) -> C
     Raises:
         TaskError: more than MAX_IDENTITIES candidates, or none that can be solved.
     """
-    if ranges.pairs > MAX_IDENTITIES:
-        raise TaskError(
-            f"{ranges.numbers} numbers in {ranges.number_min}..{ranges.number_max} make {ranges.pairs}"
-            f" pairs of numbers and target, over {MAX_IDENTITIES}: lower number_max or narrow the target range"
-        )
+    check_pairs(ranges)
     values = range(ranges.number_min, ranges.number_max + 1)
     multisets = np.array(list(combinations_with_replacement(values, ranges.numbers)), np.int32)
     solvable = _reach_table(multisets, ranges.target_min, ranges.target_max, ranges.cap)  # [M, T]
