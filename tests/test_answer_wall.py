@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from selfplay.actor import act
 from selfplay.config import ActorConfig
 from selfplay.scoring import settled
 from selfplay.team import Team
+from solve.blinds import wall
+from solve.strategies import way, ways
+from solve.types import Workbench
 from tasks import make_scorer, make_task
 from tasks.base import NEWLINE_ID
 from tests.models.fakes import TableForward
@@ -73,6 +77,23 @@ def test_no_held_out_answer_is_in_reach_of_a_search(data, rule):
         thing for thing in [*seen, *reached_from(evaluator, result)] if isinstance(thing, str) and thing in held_out
     ]
     assert not result.solved.any()  # no search has seen a reward
+
+
+@pytest.mark.parametrize("name", ways(make_task("countdown")))
+def test_no_held_out_answer_is_in_reach_of_a_strategy_or_of_what_it_answers(data, name):
+    task = wall(make_task("jsonl", **data), "none")
+    problems = task.problems("test", 8)
+    stub = SimpleNamespace(tokenizer=None)
+    bench = Workbench(stub, task, "none", False, forward=writer(task))
+    search = way(name, task).search.start(bench, problems, 40)
+    search.advance(np.full(len(problems), 40))
+    chains = [search.chains(i) for i in range(len(problems))]
+    assert any(chains)
+    seen = reached_from(bench, search, problems, chains)
+    assert len(seen) > 100
+    held_out = {canary(i) for i in range(120)} - set(task.vocabulary)
+    assert not [thing for thing in seen if isinstance(thing, str) and thing in held_out]
+    assert all(chain.reward is None for found in chains for chain in found if chain.answer is not None)
 
 
 def test_answers_keep_the_value_head_s_word_until_they_are_scored(data):
