@@ -36,8 +36,9 @@ _SIZES = (
     "num_attention_heads",
     "num_key_value_heads",
     "head_dim",
+    "max_position_embeddings",
+    "vocab_size",
 )
-_SIZES += ("max_position_embeddings", "vocab_size")
 
 
 def plain(config: Any) -> bool:
@@ -49,6 +50,8 @@ def plain(config: Any) -> bool:
         and not config.attention_bias
         and not config.mlp_bias
         and config.head_dim % 2 == 0
+        and config.num_key_value_heads > 0
+        and config.num_attention_heads % config.num_key_value_heads == 0  # compiled code does not look at bounds
     )
 
 
@@ -124,14 +127,13 @@ def load_plain(folder: Path | str) -> tuple[PlainPolicy, dict[str, int], dict] |
         CheckpointError: a file is missing, damaged or not in the manifest, or would run code of its own.
     """
     folder = Path(folder)
+    if (config := _config(folder)) is None:  # before the files are compared, which `models.checkpoint` would do again
+        return None
     verify_checkpoint(folder)
     for name in ("config.json", "tokenizer_config.json"):
         refuse_code(folder / name)
     try:
-        config = SimpleNamespace(**json.loads((folder / "config.json").read_text()))
         extra = json.loads((folder / EXTRA).read_text())
-        if FEW_SHOT in extra or not _readable(config) or not (folder / WEIGHTS).is_file():
-            return None
         words = json.loads((folder / "tokenizer.json").read_text())
         token_ids = words["model"]["vocab"] | {added["content"]: added["id"] for added in words["added_tokens"]}
         with torch.device("meta"):
@@ -143,20 +145,21 @@ def load_plain(folder: Path | str) -> tuple[PlainPolicy, dict[str, int], dict] |
     if lacking:
         raise CheckpointError(f"{folder / WEIGHTS}: lacks {min(lacking)}; use another checkpoint")
     for parameter in policy.parameters():
-        parameter.data = parameter.data.clone()  # aligned as in `models.checkpoint`
+        parameter.data = parameter.data.to(torch.float32, copy=True)  # aligned as in `models.checkpoint`
     return policy.requires_grad_(False).eval(), token_ids, extra
 
 
-def _readable(config: SimpleNamespace) -> bool:
-    """True where the config itself says all that `LlamaForward` needs, and it is plain."""
-    fields = vars(config)
-    stated = all(isinstance(fields.get(name), int) for name in _SIZES)
-    if not stated or fields.get("model_type") != "llama" or fields.get("dtype") != "float32":
-        return False
+def _config(folder: Path) -> SimpleNamespace | None:
+    """The config where it says all that `LlamaForward` needs and is plain; None also of what cannot be read."""
     try:
-        return plain(config) and isinstance(config.rms_norm_eps, float) and "rope_theta" in config.rope_parameters
-    except (AttributeError, KeyError, TypeError):
-        return False
+        config = SimpleNamespace(**json.loads((folder / "config.json").read_text()))
+        whole = all(isinstance(getattr(config, name), int) for name in _SIZES)
+        stated = isinstance(config.rms_norm_eps, float) and config.rope_parameters["rope_theta"] > 0
+        own_words = FEW_SHOT not in json.loads((folder / EXTRA).read_text()) and (folder / WEIGHTS).is_file()
+        small = config.model_type == "llama" and config.dtype == "float32"
+        return config if whole and stated and own_words and small and plain(config) else None
+    except READ_ERRORS:
+        return None
 
 
 def _fill(trunk: PlainLlama, file: Path) -> list[str]:

@@ -116,6 +116,37 @@ def change_weights(folder: Path, change) -> None:
     seal(folder / WEIGHTS)
 
 
+def test_weights_of_sixteen_bits_under_a_config_of_thirty_two_are_read_as_transformers_reads_them(folder):
+    save_checkpoint(folder, policy(llama_config()), TOKENIZER)
+    change_weights(folder, lambda tensors: tensors.update({name: t.half() for name, t in tensors.items()}))
+    assert_the_same_net(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: fields.update(num_key_value_heads=3),
+        lambda fields: fields.update(num_key_value_heads=0),
+        lambda fields: fields["rope_parameters"].update(rope_theta="far"),
+        lambda fields: fields.update(rope_parameters=None),
+        lambda fields: fields.pop("head_dim"),
+        lambda fields: fields.update(hidden_size="32"),
+    ],
+    ids=[
+        "heads that do not divide",
+        "no keys",
+        "a word for a number",
+        "no rotation",
+        "no head size",
+        "a size in words",
+    ],
+)
+def test_a_config_that_does_not_add_up_is_left_to_transformers(folder, change):
+    save_checkpoint(folder, policy(llama_config()), TOKENIZER)
+    rewrite(folder / "config.json", change)
+    assert load_plain(folder) is None
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
