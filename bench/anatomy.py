@@ -31,31 +31,27 @@ from bench import command
 from bench.budget import BudgetBenchConfig, Setting, prepared
 from selfplay.statistics import wilson
 from solve.answers import chosen
-from solve.blinds import wall
 from solve.strategies import way
 from solve.tree import Tree, TreeSearch
-from solve.types import Search, Workbench
+from solve.types import Search
 
-PART = 100
 TREES = ("unique", "unique_merged", "levin", "best_first", "puct", "puct_rollout")
 CHOOSERS = ("puct", "puct:max_share=1.0", "puct_rollout", "graph")
 
 BLIND_CHOOSERS = ("best_first", "best_of_n", "self_consistency")
 
 
-def searches(setting: Setting, strategy: str, *, go_on: bool) -> list[tuple[Sequence, Search, Workbench]]:
+def searches(setting: Setting, strategy: str, *, go_on: bool) -> list[tuple[Sequence, Search]]:
     """Finished searches over all problems, in parts; `go_on`: after the first solution, too."""
     found = []
     chosen_way, limit = way(strategy, setting.shelved.task), setting.budgets[-1]
     search_settings = chosen_way.search
     if go_on:
         search_settings = replace(cast("Tree", search_settings), go_on=True)
-    for start in range(0, len(setting.problems), PART):
-        part = setting.problems[start : start + PART]
-        bench = Workbench(setting.shelved.model, setting.shelved.task, "task", setting.trust_value, setting.seed)
-        search = search_settings.start(bench, part, limit)
+    for _, part in setting.parts():
+        search = search_settings.start(setting.bench("task"), part, limit)
         search.advance(np.full(len(part), limit))
-        found.append((part, search, bench))
+        found.append((part, search))
     return found
 
 
@@ -116,12 +112,8 @@ def blind_choices(setting: Setting, strategy: str) -> tuple[int, int]:
     """(problems to which a search without a verifier has found a right answer, of them those where it chose one)."""
     chosen_way, limit = way(strategy, setting.shelved.task), setting.budgets[-1]
     anywhere = right = 0
-    for start in range(0, len(setting.problems), PART):
-        part = setting.problems[start : start + PART]
-        bench = Workbench(
-            setting.shelved.model, wall(setting.shelved.task, "none"), "none", setting.trust_value, setting.seed
-        )
-        search = chosen_way.search.start(bench, part, limit)
+    for _, part in setting.parts():
+        search = chosen_way.search.start(setting.bench("none"), part, limit)
         search.advance(np.full(len(part), limit))
         for i, problem in enumerate(part):
             chains = [chain for chain in search.chains(i, limit) if chain.answer is not None]
@@ -138,13 +130,13 @@ def measured(setting: Setting) -> dict[str, Any]:
     n = len(setting.problems)
     twice: dict[str, float] = {}
     paid, again = np.sum(
-        [twice_in_samples(s, setting, len(part)) for part, s, _ in searches(setting, "best_of_n", go_on=False)], axis=0
+        [twice_in_samples(s, setting, len(part)) for part, s in searches(setting, "best_of_n", go_on=False)], axis=0
     )
     twice["best_of_n"] = float(again / paid)
     in_full = as_tree = 0
     for strategy in TREES:
         paid = again = 0
-        for part, search, _ in searches(setting, strategy, go_on=False):
+        for part, search in searches(setting, strategy, go_on=False):
             assert isinstance(search, TreeSearch)
             both = twice_in_trees(search)
             paid, again = paid + both[0], again + both[1]
@@ -155,7 +147,7 @@ def measured(setting: Setting) -> dict[str, Any]:
     picked = {}
     for strategy in CHOOSERS:
         counts = np.zeros(2, np.int64)
-        for part, search, _ in searches(setting, strategy, go_on=True):
+        for part, search in searches(setting, strategy, go_on=True):
             assert isinstance(search, TreeSearch)
             counts += choices(search, len(part))
         anywhere, right = counts.tolist()

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from multiprocessing import get_context
 from pathlib import Path
@@ -92,6 +92,18 @@ class Setting:
     budgets: list[int]  # tokens a problem, one a rung
     trust_value: bool
     seed: int
+
+    def bench(self, verify: Verify, **changes: Any) -> Workbench:
+        """What a search works with, `changes` apart."""
+        shelved = self.shelved
+        task = wall(shelved.task, verify)
+        usual = Workbench(shelved.model, task, verify, self.trust_value, self.seed, shelved.chain_fit)
+        return replace(usual, **changes)
+
+    def parts(self) -> Iterator[tuple[int, list[Problem]]]:
+        """The problems in parts that are searched at once, each with the number of its first one."""
+        for start in range(0, len(self.problems), PART):
+            yield start, self.problems[start : start + PART]
 
 
 @hydra.main(config_path=str(CONF), config_name="budget", version_base="1.3")
@@ -195,7 +207,14 @@ def _cell(root: Path, config: BudgetBenchConfig, setting: Setting, strategy: str
     if strategy == ENUMERATION and (mode != "task" or not setting.shelved.task.exact):
         return ""
     told = repr(
-        (setting.shelved.options, [p.id for p in setting.problems], setting.budgets, config.split, setting.trust_value)
+        (
+            setting.shelved.options,
+            [problem.id for problem in setting.problems],
+            setting.budgets,
+            config.split,
+            setting.trust_value,
+            setting.shelved.chain_fit,
+        )
     )
     name = f"{setting.shelved.name}-{strategy}-{mode}-{config.seed}".replace("/", "_").replace(":", "_")
     path = root / "cells" / f"{name}-{blake2b(told.encode(), digest_size=6).hexdigest()}.parquet"
@@ -230,14 +249,8 @@ def _measured(setting: Setting, strategy: str, mode: Verify) -> dict[str, Any]:
         at = enumeration(setting.shelved.task, setting.problems, setting.budgets[-1], seed=setting.seed)
         solved = np.array([at <= budget for budget in setting.budgets])
         return _controls(setting, solved, (time.monotonic() - start) / len(setting.problems))
-    task = wall(setting.shelved.task, mode)
-    bench = Workbench(
-        setting.shelved.model, task, mode, setting.trust_value, setting.seed, chain_tokens=round(setting.greedy_tokens)
-    )
-    parts = [
-        _searched(setting, bench, strategy, setting.problems[start : start + PART])
-        for start in range(0, len(setting.problems), PART)
-    ]
+    bench = setting.bench(mode, chain_tokens=round(setting.greedy_tokens))
+    parts = [_searched(setting, bench, strategy, part) for _, part in setting.parts()]
     return {name: np.concatenate([part[name] for part in parts], axis=1).ravel() for name in parts[0]}
 
 

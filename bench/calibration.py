@@ -7,11 +7,15 @@ asked about. Their labels are exact where the task has a solver, else what their
 discounted by distance, ranking (AUC) is asked to tell states nearer than the median, and calibration compares with
 discount ** distance.
 
-Confidence: on the same problems without a verifier, the share of the leading answer against whether it is right; a logistic fit
-(Platt 1999) whose calibration error is measured on the problems that it was not fitted to.
+Chains: on the same problems without a verifier, how far the value before the last step and the policy's probability of it
+tell right chains from wrong ones (`solve.confidence.ChainFit`). Not for a value that is not to be trusted.
 
-write=yes puts both into the checkpoint's own page (extra.json): from then on `solve` uses the value where its AUC allows it,
-and calls its confidence calibrated. Intervals are 95 %, bootstrap over problems. With run_dir: calibration.json, .md, .png.
+Confidence: what a strategy knows of its answer (the chain's P(right), or the answer's share) against whether it is right; a
+logistic fit (Platt 1999). Calibration errors of fits are those on problems that they were not fitted to.
+
+write=yes puts all into the checkpoint's own page (extra.json): from then on `solve` uses the value where its AUC allows it,
+chooses by P(right), and calls its confidence calibrated. Intervals are 95 %, bootstrap over problems. With run_dir:
+calibration.json, .md, .png.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,26 +33,17 @@ import torch
 import mcts
 from bench import command
 from bench.budget import BudgetBenchConfig, Setting, prepared
+from bench.confidence import CALIBRATED, chain_fit, confidences
 from models.manifest import annotate_checkpoint
 from selfplay.evaluate import exact_labels
 from selfplay.statistics import auc, brier, ece
-from solve.answers import LEAST, Calibration, chosen
-from solve.blinds import wall
+from solve.confidence import ChainFit
 from solve.shelf import SHIPPED, shipped
-from solve.strategies import way
+from solve.solver import TRUSTED_AUC
 from solve.tree import Tree, TreeSearch
-from solve.types import Workbench
 
-PART = 100
 RESAMPLES = 200
 BINS = 10
-TOLERANCE = 1e-7
-CALIBRATED = (
-    "best_first",
-    "self_consistency",
-    "weighted_vote",
-    "unique_merged",
-)  # strategies whose share is given a meaning
 
 
 @dataclass(frozen=True)
@@ -91,10 +86,8 @@ def searched_states(setting: Setting, chains: int) -> States:
     rule = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="none", rollout=not task.reversible)
     verify = "task" if task.self_verifying else "none"
     found: list[tuple[float, float, float, int, int]] = []
-    for start in range(0, len(setting.problems), PART):
-        part = setting.problems[start : start + PART]
-        bench = Workbench(setting.shelved.model, wall(task, verify), verify, True, setting.seed)
-        search = Tree(rule).start(bench, part)
+    for start, part in setting.parts():
+        search = Tree(rule).start(setting.bench(verify, trust_value=True), part)
         search.advance(np.full(len(part), limit))
         found += _labelled(setting, search, part, start)
     columns = np.array(found, np.float64).reshape(-1, 5).T
@@ -135,67 +128,6 @@ def _earned(setting: Setting, search: TreeSearch, part: Sequence) -> dict[int, f
     return {node: float(total / count >= 0.5) for node, (total, count) in sums.items()}
 
 
-def fitted(shares: np.ndarray, right: np.ndarray) -> Calibration:
-    """Logistic regression of `right` bool [P] on logit(share): Newton steps, halved until the loss falls, a little ridge.
-
-    The slope is not let below 0: a larger share never means less.
-    """
-    clipped = np.clip(shares, LEAST, 1 - LEAST)
-    x = np.stack([np.log(clipped / (1 - clipped)), np.ones(len(clipped))], axis=1)
-    prior, ridge = np.array([1.0, 0.0]), 1e-2
-
-    def loss(weights: np.ndarray) -> float:
-        z = x @ weights
-        return float(np.logaddexp(0.0, z).sum() - z @ right + 0.5 * ridge * ((weights - prior) ** 2).sum())
-
-    weights = prior
-    for _ in range(100):
-        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
-        gradient = x.T @ (p - right) + ridge * (weights - prior)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(2)
-        step, before = np.linalg.solve(hessian, gradient), loss(weights)
-        while np.abs(step).max() > TOLERANCE and not loss(weights - step) < before:
-            step = step / 2
-        if np.abs(step).max() <= TOLERANCE:
-            break
-        weights = weights - step
-    return Calibration(max(float(weights[0]), 0.0), float(weights[1]))
-
-
-def confidences(setting: Setting, strategy: str, chains: int) -> dict[str, Any]:
-    """Fit and its error for one strategy without a verifier."""
-    shares, right = [], []
-    chosen_way = way(strategy, setting.shelved.task)
-    limit = round(chains * setting.greedy_tokens)
-    for start in range(0, len(setting.problems), PART):
-        part = setting.problems[start : start + PART]
-        bench = Workbench(
-            setting.shelved.model, wall(setting.shelved.task, "none"), "none", setting.trust_value, setting.seed
-        )
-        search = chosen_way.search.start(bench, part, limit)
-        search.advance(np.full(len(part), limit))
-        picks = [chosen(search.chains(i), chosen_way.chooses(setting.trust_value)) for i in range(len(part))]
-        given = [i for i, pick in enumerate(picks) if pick.chain is not None]
-        steps = [cast("Any", picks[i].chain).steps for i in given]
-        verdicts = setting.scorer.score([part[i] for i in given], steps)
-        shares += [picks[i].share for i in given]
-        right += [verdict.reward >= 1 for verdict in verdicts]
-    share, is_right = np.array(shares), np.array(right, bool)
-    half = np.arange(len(share)) % 2 == 0
-    crossed = np.empty(len(share))
-    for fit_on in (half, ~half):
-        fit = fitted(share[fit_on], is_right[fit_on])
-        crossed[~fit_on] = [fit.confidence(value) for value in share[~fit_on]]
-    return {
-        **asdict(fitted(share, is_right)),
-        "n": len(share),
-        "right": float(is_right.mean()),
-        "auc": auc(share, is_right),
-        "ece_before": ece(share, is_right.astype(float)),
-        "ece": ece(crossed, is_right.astype(float)),
-    }
-
-
 def calibrated(
     name: str, problems: int, chains: int, split: str, task: dict[str, Any]
 ) -> tuple[dict[str, Any], States]:
@@ -216,7 +148,11 @@ def calibrated(
         "by_depth": depths,
     }
     if not setting.shelved.task.reversible:
-        figures["confidence"] = {strategy: confidences(setting, strategy, chains) for strategy in CALIBRATED}
+        setting = replace(setting, trust_value=states.figures()["auc"] >= TRUSTED_AUC)
+        figures["chain"] = chain_fit(setting) if setting.trust_value else None
+        fit = figures["chain"] and ChainFit(**figures["chain"]["fit"])
+        setting = replace(setting, shelved=replace(setting.shelved, chain_fit=fit))
+        figures["confidence"] = {strategy: confidences(setting, strategy) for strategy in CALIBRATED}
     return figures, states
 
 
@@ -229,6 +165,7 @@ def note(folder: Path, figures: dict[str, Any]) -> None:
         facts["confidence"] = {
             name: {"slope": fit["slope"], "offset": fit["offset"]} for name, fit in figures["confidence"].items()
         }
+        facts["chain"] = figures["chain"] and figures["chain"]["fit"]
     annotate_checkpoint(folder, facts)
 
 
@@ -287,10 +224,17 @@ def page(figures: dict[str, Any]) -> str:
         lines.append(
             f"| {depth} | {row['n']} | {100 * row['positive']:.1f} | {ranked} | {row['brier']:.3f} | {row['ece']:.3f} |"
         )
+    if chain := figures.get("chain"):
+        lines += [
+            "",
+            f"{chain['n']} ended chains without a verifier, {100 * chain['right']:.1f} % right (each problem of weight 1): "
+            f"AUC of the value {chain['auc_value']:.3f}, with the last step's probability {chain['auc']:.3f}, "
+            f"ECE {chain['ece']:.3f}.",
+        ]
     if "confidence" in figures:
         lines += [
             "",
-            "| confidence without a verifier | n | right, % | AUC of the share | ECE of the share | ECE, fitted |",
+            "| confidence without a verifier | n | right, % | AUC | ECE, not fitted | ECE, fitted |",
         ]
         lines.append("| --- | --- | --- | --- | --- | --- |")
         for name, fit in figures["confidence"].items():

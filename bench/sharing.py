@@ -20,10 +20,9 @@ from bench.budget import BudgetBenchConfig, Setting, prepared
 from selfplay.statistics import bootstrap_difference
 from solve.allocation import SHARES, Share, allocated
 from solve.answers import chosen
-from solve.blinds import wall
 from solve.budgets import Budget
 from solve.strategies import way
-from solve.types import Verify, Workbench
+from solve.types import Verify
 
 STRATEGY = "best_first"
 
@@ -32,10 +31,7 @@ def outcome(setting: Setting, share: Share, verify: Verify, tokens: int) -> tupl
     """(bool [P] solved, tokens spent in all)."""
     chosen_way = way(STRATEGY, setting.shelved.task)
     choose = chosen_way.chooses(setting.trust_value)
-    bench = Workbench(
-        setting.shelved.model, wall(setting.shelved.task, verify), verify, setting.trust_value, setting.seed
-    )
-    search = chosen_way.search.start(bench, setting.problems, tokens)
+    search = chosen_way.search.start(setting.bench(verify), setting.problems, tokens)
     allocated(search, share, Budget(tokens), len(setting.problems), choose)
     picks = [chosen(search.chains(i), choose).chain for i in range(len(setting.problems))]
     verdicts = setting.scorer.score(setting.problems, [pick.steps if pick else () for pick in picks])

@@ -37,6 +37,7 @@ class Rollout:
     verdict: Verdict  # of the last step
     tokens: int  # sampled for this chain, rejected steps included
     logprob: float  # log pi of the chain's own tokens, at temperature 1
+    last_logprob: float  # of those of its last step
     states: tuple[tuple, ...]  # the task's states: the initial one, then after each step that goes on
     values: tuple[float, ...]  # P(solved) in each of `states`, by the value head
 
@@ -52,6 +53,7 @@ class _Chain:
     keys: set[bytes] = field(default_factory=set)
     tokens: int = 0
     logprob: float = 0.0
+    last_logprob: float = 0.0
 
     def note_state(self, trie: TokenTrie) -> None:
         """Write down the present state, which is not terminal, and its value."""
@@ -61,7 +63,13 @@ class _Chain:
 
     def result(self) -> Rollout:
         return Rollout(
-            self.state.steps, self.state.verdict, self.tokens, self.logprob, tuple(self.states), tuple(self.values)
+            self.state.steps,
+            self.state.verdict,
+            self.tokens,
+            self.logprob,
+            self.last_logprob,
+            tuple(self.states),
+            tuple(self.values),
         )
 
 
@@ -149,6 +157,7 @@ def _play(trie: TokenTrie, task: Task, codec: Codec, chains: list[_Chain], tempe
             parent = chain.state
             finished = bool(codec.ends[row[length - 1]])
             chain.state = next_state(task, parent, codec.step(row[:length], finished), finished)
+            chain.last_logprob = float(logprobs[c]) - chain.logprob
             chain.tokens, chain.logprob = int(position[c]), float(logprobs[c])
             if chain.state.inner is not None:
                 on.append(c)
@@ -187,7 +196,8 @@ def _play_without_reentry(trie: TokenTrie, task: Task, codec: Codec, chains: lis
                 waiting.append(i)
                 continue
             chain.state = state
-            chain.logprob += float(drawn.logprobs[first])
+            chain.last_logprob = float(drawn.logprobs[first])
+            chain.logprob += chain.last_logprob
             if state.inner is not None:
                 chain.keys |= keys
                 parents.append(parent)

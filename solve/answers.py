@@ -1,17 +1,15 @@
-"""One answer out of many chains, without gold: votes, value, visits, or votes times value; and how sure it is."""
+"""One answer out of many chains, without gold: votes, value, visits, or votes times value."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from solve.types import Chain
+from solve.types import Chain, Workbench
 
 Choose = Literal["votes", "value", "visits", "product"]
 CHOICES: tuple[Choose, ...] = ("votes", "value", "visits", "product")
-LEAST = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +57,14 @@ def chosen(chains: Sequence[Chain], choose: Choose) -> Chosen:
     return Chosen(best[winner], scores[winner] / total if total > 0 else 0.0, counts[winner], False)
 
 
+def sureness(found: Chosen, bench: Workbench) -> float:
+    """What a confidence is fitted on, in [0, 1]: P(right) of the chosen chain where that is known, else the answer's share."""
+    return found.chain.value if found.chain is not None and bench.knows_chains else found.share
+
+
 def _score(chain: Chain, choose: Choose) -> float:
     if choose == "votes":
         return chain.votes
     if choose == "visits":
         return float(chain.visits)
     return chain.value if choose == "value" else chain.votes * chain.value
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """P(right) = sigmoid(slope * logit(share) + offset) (Platt 1999), fitted on dev problems."""
-
-    slope: float = 1.0
-    offset: float = 0.0
-
-    def confidence(self, share: float) -> float:
-        share = min(max(share, LEAST), 1.0 - LEAST)
-        z = self.slope * math.log(share / (1.0 - share)) + self.offset
-        return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))

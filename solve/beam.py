@@ -135,8 +135,8 @@ class BeamSearch:
     def _child(self, i: int, state: _State, found, c: int) -> _State | None:
         """The state after candidate `c`, None where the chain has ended."""
         handle, logprob = int(found.handles[c]), state.logprob + float(found.logprobs[c])
-        value = float(found.raw_values[c])
         if not found.terminal[c]:
+            value = float(found.raw_values[c])
             return _State(handle, logprob, value if self._bench.trust_value else logprob, value, state.subtree)
         steps, verdict = tuple(self.evaluator.steps(handle)), self.evaluator.verdict(handle)
         judged = self._bench.verify == "task"
@@ -144,7 +144,8 @@ class BeamSearch:
         answer = self._bench.task.answer(self._problems[i], steps) if answered else None
         reward = verdict.reward if verdict.scored else None
         paid = int(self.tokens[i])
-        self._beams[i].found.append(Chain(steps, answer, paid, float(np.exp(logprob)), 1, state.value, reward))
+        value = self._bench.chain_value(state.value, float(found.logprobs[c]))
+        self._beams[i].found.append(Chain(steps, answer, paid, float(np.exp(logprob)), 1, value, reward))
         if judged and verdict.reward >= 1:
             self.solved_at[i] = min(self.solved_at[i], paid)
         return None

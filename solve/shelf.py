@@ -13,7 +13,7 @@ from typing import Any
 
 from models.manifest import EXTRA, MANIFEST, CheckpointError
 from models.plain_llama import load_plain
-from solve.answers import Calibration
+from solve.confidence import Calibration, ChainFit
 from solve.types import SolveError
 from tasks import TASKS, Problem, Task, TaskError, make_task
 
@@ -31,6 +31,7 @@ class Shelved:
     options: dict[str, Any]  # of the task, its name included
     value_auc: float | None = None
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # by name of the strategy, without a judge
+    chain_fit: ChainFit | None = None  # None: never fitted
 
 
 def take(
@@ -109,7 +110,8 @@ def _checkpoint(folder: Path, task: str | None, given: dict[str, Any]) -> Shelve
         )
     measured = extra.get("value") or {}
     calibrations = {name: Calibration(**fit) for name, fit in (extra.get("confidence") or {}).items()}
-    return Shelved(folder.name, model, made, options, measured.get("auc"), calibrations)
+    fit = ChainFit(**extra["chain"]) if extra.get("chain") else None
+    return Shelved(folder.name, model, made, options, measured.get("auc"), calibrations, fit)
 
 
 def _whole(folder: Path) -> tuple[Any, dict[str, int], dict]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from solve.allocation import Share, allocated
-from solve.answers import CHOICES, Choose, chosen
+from solve.answers import CHOICES, Choose, Chosen, chosen, sureness
 from solve.blinds import wall
 from solve.budgets import Budget, budget_of
 from solve.cost import Cost, flops_per_token
@@ -129,7 +129,8 @@ class Solver:
         task = wall(self.shelved.task, verify)
         chosen_way = way(strategy, self.shelved.task)
         budget = budget_of(self.shelved.task, effort, tokens=tokens, simulations=simulations, seconds=seconds)
-        bench = Workbench(self.shelved.model, task, verify, self.trust_value, seed, interrupted=interrupted)
+        fit = self.shelved.chain_fit
+        bench = Workbench(self.shelved.model, task, verify, self.trust_value, seed, fit, interrupted=interrupted)
         if not asked:
             return []
         choose = choose or chosen_way.chooses(self.trust_value)
@@ -170,11 +171,7 @@ class Solver:
     ) -> Solution:
         chains = search.chains(i)
         found = chosen(chains, choose)
-        fit = self.shelved.calibrations.get(strategy)
-        if bench.verify == "task":
-            confidence, calibrated = float(found.judged), True  # a refused chain is no answer
-        else:
-            confidence, calibrated = (fit.confidence(found.share), True) if fit else (found.share, False)
+        confidence, calibrated = self._confidence(found, bench, strategy)
         generated = int(search.tokens[i])
         prefilled = search.prefilled_tokens / len(search.tokens)
         cost = Cost(
@@ -188,7 +185,7 @@ class Solver:
             problem=bench.task.prompt(problem).strip(),
             answer=found.answer,
             solved=found.judged if bench.verify == "task" else None,
-            confidence=confidence if found.chain is not None else 0.0,
+            confidence=confidence,
             calibrated=calibrated,
             steps=found.chain.steps if found.chain is not None else (),
             agreeing=found.agreeing,
@@ -199,6 +196,15 @@ class Solver:
             stopped=_reason(i, search, bench, found.judged),
             cost=cost,
         )
+
+    def _confidence(self, found: Chosen, bench: Workbench, strategy: str) -> tuple[float, bool]:
+        """(P(right), whether that is calibrated) of a chosen answer."""
+        if found.chain is None or bench.verify == "task":
+            return float(found.judged), True  # a refused chain is no answer
+        sure = sureness(found, bench)
+        if fit := self.shelved.calibrations.get(strategy):
+            return fit.confidence(sure), True
+        return sure, bench.knows_chains
 
 
 def solve(problem: str, *, task: str | None = None, checkpoint: str | None = None, **settings: Any) -> Solution:

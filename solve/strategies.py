@@ -54,16 +54,16 @@ def ways(task: Task) -> dict[str, Way]:
         "unique_merged": Way(Tree(mcts.Proportional()), "votes", "the same over the graph of states"),
         "beam": Way(Beam(), together, "step-level beam search by value"),
         "dvts": Way(Beam(subtrees=True), together, "independent beams of one (diverse verifier tree search)"),
-        "puct": Way(Tree(mcts.PUCT(n_candidates=4, discount=discount), merge=False), "visits", "AlphaZero's search"),
+        "puct": Way(Tree(mcts.PUCT(n_candidates=4, discount=discount), merge=False), together, "AlphaZero's search"),
         "graph": Way(
-            Tree(mcts.PUCT(n_candidates=1, widen_c=1.0, discount=discount)), "visits", "PUCT over the graph of states"
+            Tree(mcts.PUCT(n_candidates=1, widen_c=1.0, discount=discount)), together, "PUCT over the graph of states"
         ),
         "puct_rollout": Way(
             Tree(mcts.PUCT(n_candidates=1, widen_c=1.0, discount=discount, rollout=True)),
-            "visits",
+            together,
             "PUCT over the graph, every new step played out to the end",
         ),
-        "gumbel": Way(Tree(mcts.Gumbel(n_candidates=4, discount=discount)), "visits", "sequential halving at the root"),
+        "gumbel": Way(Tree(mcts.Gumbel(n_candidates=4, discount=discount)), together, "sequential halving at the root"),
         "levin": Way(Tree(levin), "votes", "Levin tree search, tokens as the cost"),
         "phs": Way(
             Tree(mcts.PHS(lam=1.0, cost="tokens", discount=per_token), blind=levin),

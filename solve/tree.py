@@ -113,9 +113,10 @@ class TreeSearch:
         for edge, tokens in zip(ends.tolist(), paid.tolist(), strict=True):
             parent = int(edges["parent"][edge])
             steps, answer, reward = self._told(problem, edge)
-            votes = float(mass[parent] * np.exp(np.float64(edges["logprob"][edge])))
+            logprob = float(edges["logprob"][edge])
+            votes = float(mass[parent] * np.exp(logprob))
             visits = max(int(edges["visits"][edge]), 1)
-            value = float(nodes["raw_value"][parent])
+            value = self._bench.chain_value(float(nodes["raw_value"][parent]), logprob)
             found.append((edge, Chain(steps, answer, tokens, votes, visits, value, reward)))
         return found
 

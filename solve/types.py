@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from solve.confidence import ChainFit
 from tasks.base import Problem, Task
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Chain:
     tokens: int  # generated tokens paid on its problem when it ended
     votes: float  # 1 for an independent sample; the policy's mass that is known to lead to it where chains are distinct
     visits: int
-    value: float  # P(solved), by the value head; 0.5 where the value is not trusted
+    value: float  # P(right), see `Workbench.chain_value`; 0.5 where the value is not trusted
     reward: float | None  # in [0, 1]; None: no judge has seen it
 
 
@@ -48,6 +49,7 @@ class Workbench:
     verify: Verify
     trust_value: bool  # False: the value head is not looked at
     seed: int = 0
+    chain_fit: ChainFit | None = None  # what the value and the last step tell of a chain; None: its value alone
     chain_tokens: int = 0  # of a greedy chain on average, for searches that are sized by their limit; 0: not known
     forward: TrieForward | None = None  # another way to compute trie nodes
     interrupted: Interrupted = lambda: False  # asked between waves; True: stop with what there is
@@ -59,6 +61,20 @@ class Workbench:
                 if self.verify == "task"
                 else f"task {self.task.name} judges itself: put it behind blinds.wall for verify=none"
             )
+
+    @property
+    def knows_chains(self) -> bool:
+        """A chain's value is its P(right), and the whole of it: where many answers are right, agreeing proves little."""
+        return self.trust_value and self.chain_fit is not None and not self.task.one_answer
+
+    def chain_value(self, value: float, logprob: float) -> float:
+        """P(right) of an ended chain.
+
+        `value`: of the state before its last step, by the head; `logprob`: of that step, by the policy as it drew it.
+        """
+        if not self.trust_value:
+            return 0.5
+        return value if self.chain_fit is None else self.chain_fit.right(value, logprob)
 
 
 class Search(Protocol):

@@ -76,7 +76,12 @@ def blocksworld_space(blocks: int) -> Space:
     states = sorted(arrangements(blocks))
     number = {stacks: s for s, stacks in enumerate(states)}
     moves = [(block, onto) for block in range(blocks) for onto in (*range(blocks), None) if block != onto]
-    after = [[number.get(moved(stacks, *move), NO_STATE) for move in moves] for stacks in states]
+    after = np.full((len(states), len(moves)), NO_STATE, np.int32)
+    for s, stacks in enumerate(states):
+        clear = {None, *(stack[-1] for stack in stacks)}
+        for m, (block, onto) in enumerate(moves):
+            if block in clear and onto in clear:
+                after[s, m] = number.get(moved(stacks, block, onto), NO_STATE)
     texts = [stacks_text(stacks).split() for stacks in states]
     words = np.array([[ids[word] for word in text] for text in texts])
     move_words = [[ids["abcdef"[b]], ids[TABLE if onto is None else "abcdef"[onto]]] for b, onto in moves]
@@ -84,7 +89,7 @@ def blocksworld_space(blocks: int) -> Space:
     return make_space(
         vocabulary,
         [f"blocksworld:{' '.join(text)}".encode() for text in texts],
-        after=np.array(after, np.int32),
+        after=after,
         met=np.arange(len(states), dtype=np.int32)[:, None],
         span=everything,
         start_span=everything,

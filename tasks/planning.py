@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from struct import pack
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from . import planning_kernels as kernels
 from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
 from .planning_kernels import BAR, NO_STATE, UNREACHABLE
-from .planning_space import Pairs, Space, distances, draw_stratified, problem_pairs, split_goals
+from .planning_space import Pairs, Space, distances, draw_stratified, has_problem, problem_pairs, split_goals
 from .splits import check_fraction, check_int, split_code
 
 DEV_SHARE = 0.25  # of the held-out goals; the rest is test
@@ -66,18 +67,16 @@ class Planning(Task):
         self.split_shares = (1.0 - holdout, holdout * DEV_SHARE)
         self.discount = check_fraction("discount", discount, 0.01, 1.0)
         self.walk_moves = check_int("walk_moves", walk_moves, 2, 1000)
-        deepest = self._pairs("train").deepest
-        if distance_max is None:
-            distance_max = min(deepest, self.max_steps)
-        self.distance_max = check_int("distance_max", distance_max, 1, self.max_steps)
-        self.distance_min = check_int("distance_min", distance_min, 1, self.distance_max)
+        longest = self.max_steps if distance_max is None else check_int("distance_max", distance_max, 1, self.max_steps)
+        self._distance_max = distance_max
+        self.distance_min = check_int("distance_min", distance_min, 1, longest)
         self.practice_min = check_int(
             "practice_min", distance_min if practice_min is None else practice_min, 1, self.distance_min
         )
-        if not self.count("train"):
+        if not has_problem(space, self._goals("train"), distance_min, longest):
             raise TaskError(
-                f"no {self.name} problem is {distance_min}..{distance_max} moves deep:"
-                f" lower distance_min to {deepest} or less"
+                f"no {self.name} problem is {distance_min}..{longest} moves deep:"
+                f" lower distance_min to {self._pairs('train').deepest} or less"
             )
         tables = space.tables
         self.vocabulary = space.vocabulary
@@ -93,6 +92,11 @@ class Planning(Task):
         """The mend of a goal or start that is none, in a few words: "write each block once"."""
 
     # ---- problems
+
+    @cached_property
+    def distance_max(self) -> int:
+        """The longest way of a problem. Where no option says it, all problems are listed to find out."""
+        return min(self._pairs("train").deepest, self.max_steps) if self._distance_max is None else self._distance_max
 
     def problems(self, split: Split, n: int | None = None, seed: int = 0) -> list[Problem]:
         """See `Task.problems`, but stratified: optimal lengths come equally often as far as each length lasts.

@@ -134,11 +134,9 @@ def problem_pairs(space: Space, train_fraction: float, dev_fraction: float, spli
     goals = split_goals(space, train_fraction, dev_fraction).goals[split]
     parts, length = [], []
     for goal in goals.tolist():
-        low, high = space.tables.start_span[goal]
-        first = space.tables.span[goal, 0]
-        table = distances(space, goal)[low - first : high - first]
+        table = _start_distances(space, goal)
         chosen = np.flatnonzero((table > 0) & (table < UNREACHABLE))
-        parts.append((chosen + low).astype(np.min_scalar_type(len(space.after))))
+        parts.append((chosen + space.tables.start_span[goal, 0]).astype(np.min_scalar_type(len(space.after))))
         length.append(table[chosen])
     counts = [len(part) for part in parts]
     lengths = np.concatenate([*length, np.zeros(0, np.uint8)])
@@ -149,6 +147,20 @@ def problem_pairs(space: Space, train_fraction: float, dev_fraction: float, spli
     for array in (goal, start, ends):
         array.setflags(write=False)
     return Pairs(goal, start, ends)
+
+
+def has_problem(space: Space, goals: np.ndarray, distance_min: int, distance_max: int) -> bool:
+    """Whether one of `goals` has a start so many moves away. Looks no further than the first, which `problem_pairs` does."""
+    longest = min(distance_max, UNREACHABLE - 1)
+    tables = (_start_distances(space, goal) for goal in goals.tolist())
+    return any(bool(((table >= distance_min) & (table <= longest)).any()) for table in tables)
+
+
+def _start_distances(space: Space, goal: int) -> np.ndarray:
+    """uint8 [starts of the goal's span]: see `distances`."""
+    low, high = space.tables.start_span[goal]
+    first = space.tables.span[goal, 0]
+    return distances(space, goal)[low - first : high - first]
 
 
 def draw_stratified(counts: np.ndarray, n: int | None, split: Split, seed: int) -> np.ndarray:

@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bench import budget, budget_report, calibration
+from bench import budget, budget_report
 from bench.__main__ import main
 from bench.budget import BudgetBenchConfig, measure, prepared
+from bench.confidence import CALIBRATED, Ended, fitted, fitted_chains
 from models.checkpoint import load_checkpoint
-from solve.shelf import SHIPPED
+from solve.confidence import Calibration, ChainFit
+from solve.shelf import SHIPPED, take
 
 SMALL = BudgetBenchConfig(
     models=["countdown3"],
@@ -158,7 +160,10 @@ def test_a_checkpoint_learns_how_far_its_value_can_be_trusted(tmp_path):
     figures = json.loads((tmp_path / "out" / "calibration.json").read_text())["models"][0]
     assert told["value"]["auc"] == figures["value"]["auc"] > 0.9
     assert told["value"]["auc_ci95"][0] <= told["value"]["auc"] <= told["value"]["auc_ci95"][1]
-    assert set(told["confidence"]) == set(calibration.CALIBRATED)
+    assert set(told["confidence"]) == set(CALIBRATED)
+    assert told["chain"] == figures["chain"]["fit"]
+    assert figures["chain"]["auc"] > figures["chain"]["auc_value"] - 0.02
+    assert take(str(folder)).chain_fit == ChainFit(**told["chain"])
     assert (folder / "model.safetensors").read_bytes() == weights
     assert "| steps done |" in (tmp_path / "out" / "calibration.md").read_text()
     assert (tmp_path / "out" / "calibration.png").stat().st_size > 5_000
@@ -167,13 +172,32 @@ def test_a_checkpoint_learns_how_far_its_value_can_be_trusted(tmp_path):
 def test_a_fit_gives_back_the_law_that_made_the_outcomes():
     rng = np.random.default_rng(0)
     share = rng.uniform(0.02, 0.98, 20_000)
-    law = calibration.Calibration(0.5, 0.7)
+    law = Calibration(0.5, 0.7)
     right = rng.random(20_000) < [law.confidence(value) for value in share]
-    found = calibration.fitted(share, right)
+    found = fitted(share, right)
     assert found.slope == pytest.approx(0.5, abs=0.05)
     assert found.offset == pytest.approx(0.7, abs=0.05)
 
 
+def test_a_fit_of_chains_gives_back_the_law_that_made_the_outcomes():
+    rng, count = np.random.default_rng(0), 30_000
+    values, logprobs = rng.uniform(0.05, 0.95, count), np.log(rng.uniform(0.1, 0.9, count))
+    law = ChainFit(1.5, 0.5, -2.0)
+    right = rng.random(count) < [law.right(*pair) for pair in zip(values, logprobs, strict=True)]
+    found = fitted_chains(Ended(values, logprobs, right, np.ones(count), np.arange(count)))
+    assert (found.value, found.step, found.offset) == pytest.approx((1.5, 0.5, -2.0), abs=0.1)
+
+
+def test_a_problem_of_many_chains_weighs_no_more_in_a_fit_than_one_of_few():
+    values, logprobs = np.array([0.2, 0.8, 0.3, 0.7]), np.log([0.5, 0.9, 0.2, 0.6])
+    right, problems = np.array([False, True, True, False]), np.array([0, 0, 1, 1])
+    once = fitted_chains(Ended(values, logprobs, right, np.full(4, 0.5), problems))
+    again = np.array([0, 1, 2, 3, 2, 3, 2, 3])
+    weights = np.array([1 / 2] * 2 + [1 / 6] * 6)
+    many = fitted_chains(Ended(values[again], logprobs[again], right[again], weights, problems[again]))
+    assert dataclasses.astuple(many) == pytest.approx(dataclasses.astuple(once), abs=1e-6)
+
+
 def test_a_fit_to_one_class_only_stays_finite():
-    found = calibration.fitted(np.array([0.2, 0.5, 0.9]), np.ones(3, bool))
+    found = fitted(np.array([0.2, 0.5, 0.9]), np.ones(3, bool))
     assert 0.5 < found.confidence(0.5) <= 1.0

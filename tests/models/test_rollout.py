@@ -35,9 +35,11 @@ def test_a_rollout_agrees_with_replaying_its_steps(task, settings):
             logprob = 0.0
             for i, step in enumerate(chain.steps):
                 context = task.encode(task.context(problem, chain.steps[:i]))
-                logprob += chain_logprob(truth, context, task.encode(step))
+                last = chain_logprob(truth, context, task.encode(step))
+                logprob += last
                 assert chain.values[i] == truth.values[truth.prefill([[BOS_ID, *context]])[0]]
             assert chain.logprob == pytest.approx(logprob, abs=1e-4)
+            assert chain.last_logprob == pytest.approx(last, abs=1e-4)
             length = sum(len(task.encode(step)) for step in chain.steps)
             assert chain.tokens >= length if settings.get("no_reentry") else chain.tokens == length
 

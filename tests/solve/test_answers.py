@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solve.answers import CHOICES, NOTHING, Calibration, chosen
-from solve.types import Chain
+from solve.answers import CHOICES, NOTHING, chosen, sureness
+from solve.confidence import Calibration, ChainFit
+from solve.types import Chain, Workbench
+from tests.models.fakes import SumTask
 
 
 def chain(
@@ -141,3 +143,42 @@ def test_no_fit_leaves_the_share_as_it_is():
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_confidence_at_the_ends_is_a_number(share):
     assert Calibration(1e6, 0.0).confidence(share) == pytest.approx(share)
+
+
+WEIGHTS = st.floats(-5.0, 5.0)
+
+
+@given(INNER, INNER, WEIGHTS, WEIGHTS, WEIGHTS)
+def test_the_fit_of_a_chain_is_the_formula(value, step, of_value, of_step, offset):
+    odds = (value / (1.0 - value)) ** of_value * (step / (1.0 - step)) ** of_step * math.exp(offset)
+    assert ChainFit(of_value, of_step, offset).right(value, math.log(step)) == pytest.approx(
+        odds / (1.0 + odds), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("logprob", [-math.inf, -1e4, -1e-300, 0.0, 1e-9])
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 0.0), (0.0, 0.0, 0.0), (1e6, -1e6, 1e6)])
+def test_the_fit_of_a_chain_is_a_probability_at_all_ends(value, logprob, weights):
+    assert 0.0 <= ChainFit(*weights).right(value, logprob) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("fit", "trusted", "one_answer", "expected"),
+    [
+        (ChainFit(1.0, 1.0, 0.0), True, False, 0.8),
+        (None, True, False, 0.25),
+        (ChainFit(1.0, 1.0, 0.0), False, False, 0.25),
+        (ChainFit(1.0, 1.0, 0.0), True, True, 0.25),  # agreeing is worth something there
+    ],
+)
+def test_sureness_is_that_of_the_chain_where_it_is_known_and_a_share_elsewhere(fit, trusted, one_answer, expected):
+    task = SumTask()
+    task.one_answer = one_answer
+    at = Workbench(None, task, "task", trusted, chain_fit=fit)
+    votes = chosen(
+        [chain("a", votes=0.1, value=0.8), chain("b", votes=0.05), *[chain(x, votes=0.05) for x in "cdefg"]], "votes"
+    )
+    assert votes.answer == "a"
+    assert sureness(votes, at) == pytest.approx(expected)
+    assert sureness(NOTHING, at) == 0.0

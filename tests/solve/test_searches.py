@@ -11,8 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from models.codec import codec_of
+from models.trie import TokenTrie
+from models.trie_forward import forward_for
+from solve.confidence import ChainFit
 from solve.strategies import way
 from solve.types import NEVER, Search
+from tasks.base import BOS_ID
+from tests.models.fakes import chain_logprob
 from tests.solve.shipped import bench, problems, searched, solver, started, task
 
 LIMIT = 120
@@ -232,6 +238,35 @@ def test_a_value_that_is_trusted_changes_what_is_found():
     before = told(searched("best_first", asked, LIMIT, bench("none", trust_value=True)), 4)
     with other_values(0.0):
         assert told(searched("best_first", asked, LIMIT, bench("none", trust_value=True)), 4) != before
+
+
+@pytest.mark.parametrize("strategy", [*EVERY, "best_of_n:temperature=0.5"])
+def test_a_chain_is_worth_its_last_value_and_the_probability_of_its_last_step(strategy):
+    asked, model, codec = problems(4), solver().shelved.model, codec_of(solver().shelved.model, task())
+    fit = ChainFit(0.7, 0.4, -0.3)
+    search = searched(strategy, asked, MORE, bench("none", trust_value=True, chain_fit=fit))
+    truth = TokenTrie(forward_for(model, codec.vocabulary_size, codec.masked))
+    checked = 0
+    for i, problem in enumerate(asked):
+        for chain in search.chains(i):
+            context = task().encode(task().context(problem, chain.steps[:-1]))
+            value = float(truth.values[truth.prefill([[BOS_ID, *context]])[0]])
+            logprob = chain_logprob(truth, context, task().encode(chain.steps[-1]))
+            assert chain.value == pytest.approx(fit.right(value, logprob), abs=1e-3)
+            checked += 1
+    assert checked >= 4
+
+
+@pytest.mark.parametrize("strategy", ["best_first", "best_of_n", "beam"])
+def test_without_a_fit_a_chain_is_worth_its_last_value_and_an_untrusted_one_tells_nothing(strategy):
+    asked = problems(2)
+    alone = searched(strategy, asked, LIMIT, bench("none", trust_value=True))
+    same = searched(strategy, asked, LIMIT, bench("none", trust_value=True, chain_fit=ChainFit(1.0, 0.0, 0.0)))
+    for i in range(2):
+        values = [chain.value for chain in alone.chains(i)]
+        assert [chain.value for chain in same.chains(i)] == pytest.approx(values, abs=2e-5)  # which a fit clips
+    blind = searched(strategy, asked, LIMIT, bench("none", chain_fit=ChainFit(1.0, 1.0, 0.0)))
+    assert {chain.value for i in range(2) for chain in blind.chains(i)} == {0.5}
 
 
 @pytest.mark.parametrize("strategy", ["beam", "gumbel"])

@@ -9,8 +9,8 @@ from itertools import count
 import pytest
 
 from solve import Solution, SolveError, Solver, solve
-from solve.answers import Calibration
 from solve.budgets import EFFORTS, budget_of
+from solve.confidence import Calibration, ChainFit
 from solve.cost import flops_per_token
 from solve.strategies import way, ways
 from tests.solve.shipped import FOLDER, problems, solver, task
@@ -131,6 +131,22 @@ def test_a_fit_of_one_strategy_is_not_used_for_another():
     fitted = Solver(str(FOLDER), trust_value=False)
     fitted.shelved = replace(fitted.shelved, calibrations={"levin": Calibration()})
     assert not fitted.solve([EASY], strategy="best_first", verify="none", tokens=60)[0].calibrated
+
+
+@pytest.mark.parametrize("strategy", ["best_first", "self_consistency", "puct"])
+def test_where_a_chain_is_known_its_own_probability_is_the_confidence(strategy):
+    fit, platt = ChainFit(0.7, 0.4, -1.0), Calibration(2.0, -1.0)
+    plain, fitted = Solver(str(FOLDER), trust_value=True), Solver(str(FOLDER), trust_value=True)
+    plain.shelved = replace(plain.shelved, calibrations={}, chain_fit=fit)
+    fitted.shelved = replace(fitted.shelved, calibrations={strategy: platt}, chain_fit=fit)
+    chains = {}
+    settings = {"strategy": strategy, "verify": "none", "tokens": 100}
+    found = plain.solve(problems(6), on_search=lambda search, _: chains.update(search=search), **settings)
+    for i, (one, other) in enumerate(zip(found, fitted.solve(problems(6), **settings), strict=True)):
+        assert one.confidence in [chain.value for chain in chains["search"].chains(i) if chain.steps == one.steps]
+        assert other.confidence == platt.confidence(one.confidence)
+        assert one.calibrated
+        assert other.calibrated
 
 
 def test_a_value_head_is_trusted_only_where_it_was_measured_unless_told():

@@ -137,7 +137,8 @@ def test_asking_for_what_is_not_there_says_so(task, rng):
     [
         ("blocksworld", {"blocks": 7}, "integer in 4..6"),
         ("blocksworld", {"distance_max": 17}, "integer in 1..16"),
-        ("blocksworld", {"distance_min": 9}, "integer in 1..8"),
+        ("blocksworld", {"distance_min": 9}, "lower distance_min to 8 or less"),
+        ("blocksworld", {"distance_min": 7, "distance_max": 6}, "integer in 1..6"),
         ("blocksworld", {"practice_min": 5}, "integer in 1..4"),
         ("blocksworld", {"distance_min": 12, "distance_max": 14}, "lower distance_min to 8 or less"),
         ("blocksworld", {"goal_holdout": 1}, "number in 0.01..0.99"),

@@ -1,0 +1,157 @@
+"""Fits of being right, on chains that nobody judged while they were searched for: of a chain, and of the answer that is chosen.
+
+Used by `bench calibration`. Every figure of a fit is cross-fitted: of problems that it was not fitted to.
+
+Legend: C chains, P problems, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.budget import Setting
+from selfplay.statistics import auc, ece
+from solve.answers import chosen, sureness
+from solve.confidence import LEAST, Calibration, ChainFit
+from solve.strategies import way
+from solve.tree import TreeSearch
+
+TOLERANCE = 1e-7
+RIDGE = 1e-2
+FITTED_ON = ("best_first", "unique_merged")  # what a led and an unled search find
+CALIBRATED = (
+    "best_first",
+    "self_consistency",
+    "weighted_vote",
+    "unique_merged",
+)  # strategies whose share gets a meaning
+
+
+def logistic(x: np.ndarray, right: np.ndarray, weights: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """float64 [F]: logistic regression of `right` bool [S] on `x` float64 [S, F] under weights float64 [S].
+
+    Newton steps, halved until the loss falls, with a little ridge towards `prior` float64 [F].
+    """
+
+    def loss(b: np.ndarray) -> float:
+        z = x @ b
+        return float(weights @ (np.logaddexp(0.0, z) - z * right) + 0.5 * RIDGE * ((b - prior) ** 2).sum())
+
+    found = prior.astype(np.float64)
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(x @ found, -30, 30)))
+        gradient = x.T @ (weights * (p - right)) + RIDGE * (found - prior)
+        hessian = (x * (weights * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(len(prior))
+        step, before = np.linalg.solve(hessian, gradient), loss(found)
+        while np.abs(step).max() > TOLERANCE and not loss(found - step) < before:
+            step = step / 2
+        if np.abs(step).max() <= TOLERANCE:
+            break
+        found = found - step
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- of a chain
+
+
+@dataclass(frozen=True)
+class Ended:
+    """C chains that have ended with an answer."""
+
+    values: np.ndarray  # float64 [C], of the state before the last step
+    logprobs: np.ndarray  # float64 [C], of the last step
+    right: np.ndarray  # bool [C]
+    weights: np.ndarray  # float64 [C], 1 for all chains of a problem together in one search
+    problems: np.ndarray  # int64 [C]
+
+    def at(self, which: np.ndarray) -> Ended:
+        return Ended(*(array[which] for array in vars(self).values()))
+
+
+def ended(setting: Setting) -> Ended:
+    """Chains of the searches FITTED_ON within the largest budget, scored when the searches are over."""
+    rows: list[tuple[float, float, bool, float, int]] = []
+    for strategy in FITTED_ON:
+        for start, part in setting.parts():
+            search = way(strategy, setting.shelved.task).search.start(setting.bench("none", chain_fit=None), part, None)
+            search.advance(np.full(len(part), setting.budgets[-1]))
+            assert isinstance(search, TreeSearch)
+            logprobs = search.store.edges["logprob"]
+            for i, problem in enumerate(part):
+                found = [(edge, chain) for edge, chain in search.ended(i) if chain.answer is not None]
+                verdicts = setting.scorer.score([problem] * len(found), [chain.steps for _, chain in found])
+                for (edge, chain), verdict in zip(found, verdicts, strict=True):
+                    right, share = verdict.reward >= 1, 1 / len(found)
+                    rows.append((chain.value, float(logprobs[edge]), right, share, start + i))
+    values, logprobs, right, weights, problems = np.array(rows, np.float64).reshape(-1, 5).T
+    return Ended(values, logprobs, right.astype(bool), weights, problems.astype(np.int64))
+
+
+def fitted_chains(chains: Ended) -> ChainFit:
+    """Logistic fit; what nothing speaks for stays at the value alone."""
+    features = [ChainFit.features(*pair) for pair in zip(chains.values, chains.logprobs, strict=True)]
+    x = np.column_stack((np.array(features).reshape(-1, 2), np.ones(len(features))))
+    return ChainFit(*map(float, logistic(x, chains.right, chains.weights, np.array([1.0, 0.0, 0.0]))))
+
+
+def chain_fit(setting: Setting) -> dict[str, Any] | None:
+    """The fit of one model and what it is worth; None: no chain has ended."""
+    chains = ended(setting)
+    if not len(chains.values):
+        return None
+    even = chains.problems % 2 == 0
+    crossed = np.empty(len(chains.values))
+    for fit_on in (even, ~even):
+        fit, others = fitted_chains(chains.at(fit_on)), np.flatnonzero(~fit_on)
+        crossed[others] = [fit.right(float(chains.values[c]), float(chains.logprobs[c])) for c in others]
+    right = chains.right.astype(float)
+    return {
+        "fit": asdict(fitted_chains(chains)),
+        "n": len(right),
+        "right": float(np.average(right, weights=chains.weights)),
+        "auc_value": auc(chains.values, chains.right),
+        "auc": auc(crossed, chains.right),
+        "ece": ece(crossed, right),
+    }
+
+
+# ---------------------------------------------------------------------------------------------- of the chosen answer
+
+
+def fitted(shares: np.ndarray, right: np.ndarray) -> Calibration:
+    """Logistic fit of `right` bool [P] on logit(share). The slope is not let below 0: a larger share never means less."""
+    clipped = np.clip(shares, LEAST, 1 - LEAST)
+    x = np.stack([np.log(clipped / (1 - clipped)), np.ones(len(clipped))], axis=1)
+    slope, offset = logistic(x, right, np.ones(len(right)), np.array([1.0, 0.0]))
+    return Calibration(max(float(slope), 0.0), float(offset))
+
+
+def confidences(setting: Setting, strategy: str) -> dict[str, Any]:
+    """Fit and its error for one strategy without a verifier, within the largest budget."""
+    shares, right = [], []
+    chosen_way, bench = way(strategy, setting.shelved.task), setting.bench("none")
+    for _, part in setting.parts():
+        search = chosen_way.search.start(bench, part, setting.budgets[-1])
+        search.advance(np.full(len(part), setting.budgets[-1]))
+        picks = [chosen(search.chains(i), chosen_way.chooses(setting.trust_value)) for i in range(len(part))]
+        answered = [(problem, pick, pick.chain) for problem, pick in zip(part, picks, strict=True) if pick.chain]
+        verdicts = setting.scorer.score([problem for problem, *_ in answered], [chain.steps for *_, chain in answered])
+        shares += [sureness(pick, bench) for _, pick, _ in answered]
+        right += [verdict.reward >= 1 for verdict in verdicts]
+    share, is_right = np.array(shares), np.array(right, bool)
+    half = np.arange(len(share)) % 2 == 0
+    crossed = np.empty(len(share))
+    for fit_on in (half, ~half):
+        fit = fitted(share[fit_on], is_right[fit_on])
+        crossed[~fit_on] = [fit.confidence(value) for value in share[~fit_on]]
+    return {
+        **asdict(fitted(share, is_right)),
+        "n": len(share),
+        "right": float(is_right.mean()),
+        "auc": auc(share, is_right),
+        "ece_before": ece(share, is_right.astype(float)),
+        "ece": ece(crossed, is_right.astype(float)),
+    }
