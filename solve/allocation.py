@@ -19,6 +19,7 @@ from solve.types import NEVER, Search, SolveError
 Share = Literal["none", "uniform", "uncertain"]
 SHARES: tuple[Share, ...] = ("none", "uniform", "uncertain")
 SLICES = 16  # of a problem's even share
+DOUBT = 3  # power of the doubt
 SERVED = 0.25  # share of the problems that get a slice in one round of "uncertain"
 
 
@@ -33,8 +34,9 @@ def allocated(
     """Advance `search` over its `count` problems until the budget is spent.
 
     "none": every problem up to its own limit; what a solved one leaves is not spent. "uniform": all that are still open get a
-    slice a round, in order. "uncertain": each round the most uncertain quarter of them does: 1 - the share of the leading
-    answer, divided by what has been spent on the problem already: an answer that many tokens have not moved will hardly move.
+    slice a round, in order. "uncertain": each round the most uncertain quarter of them does: the cube of 1 - the share of the
+    leading answer, divided by what has been spent on the problem already: an answer that many tokens have not moved will hardly
+    move. (The power was chosen on dev, see docs/LOG.md.)
 
     Raises:
         SolveError: unknown way to share.
@@ -81,4 +83,4 @@ def allocated(
 def _uncertainty(search: Search, problems: np.ndarray, choose: Choose) -> np.ndarray:
     """float64: how likely a slice is to change the answer of each of `problems`, up to a factor."""
     doubt = np.array([1.0 - chosen(search.chains(i), choose).share for i in problems.tolist()])
-    return doubt / np.maximum(search.tokens[problems], 1)
+    return doubt**DOUBT / np.maximum(search.tokens[problems], 1)
