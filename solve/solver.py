@@ -18,7 +18,8 @@ import numpy as np
 from solve.allocation import Share, allocated
 from solve.answers import CHOICES, Choose, Chosen, chosen, sureness
 from solve.blinds import wall
-from solve.budgets import Budget, budget_of
+from solve.budgets import budget_of
+from solve.confidence import Calibration
 from solve.cost import Cost, flops_per_token
 from solve.shelf import Shelved, read_problem, take
 from solve.strategies import Way, way
@@ -72,9 +73,13 @@ class Solver:
     ):
         """`checkpoint`, `task`, `problem`, `options`: see `shelf.take`. `trust_value`: None: as measured."""
         self.shelved: Shelved = take(checkpoint, task=task, options=options, problem=problem)
-        measured = self.shelved.value_auc
-        self.trust_value = (measured or 0.0) >= TRUSTED_AUC if trust_value is None else trust_value
+        self.trust_value = self.shelved_trust if trust_value is None else trust_value
         self._compiled: set[str] = set()  # strategies
+
+    @property
+    def shelved_trust(self) -> bool:
+        """Whether the value head was measured, and well enough."""
+        return (self.shelved.value_auc or 0.0) >= TRUSTED_AUC
 
     @property
     def default_verify(self) -> Verify:
@@ -129,11 +134,14 @@ class Solver:
         task = wall(self.shelved.task, verify)
         chosen_way = way(strategy, self.shelved.task)
         budget = budget_of(self.shelved.task, effort, tokens=tokens, simulations=simulations, seconds=seconds)
-        fit = self.shelved.chain_fit
-        bench = Workbench(self.shelved.model, task, verify, self.trust_value, seed, fit, interrupted=interrupted)
+        chain_fit = self.shelved.chain_fit
+        bench = Workbench(self.shelved.model, task, verify, self.trust_value, seed, chain_fit, interrupted=interrupted)
         if not asked:
             return []
-        choose = choose or chosen_way.chooses(self.trust_value)
+        usual = chosen_way.chooses(self.trust_value)
+        as_fitted = choose in (None, usual) and self.trust_value == self.shelved_trust
+        fit = self.shelved.calibrations.get(strategy) if as_fitted else None
+        choose = choose or usual
         if budget.seconds is not None:
             self._compile(strategy, chosen_way, bench, asked[0])
         started = time.monotonic()
@@ -143,7 +151,7 @@ class Solver:
         if on_search is not None:
             on_search(search, bench)
         return [
-            self._solution(i, problem, search, bench, strategy, choose, budget, spent / len(asked))
+            self._solution(i, problem, search, bench, strategy, choose, fit, spent / len(asked))
             for i, problem in enumerate(asked)
         ]
 
@@ -166,12 +174,12 @@ class Solver:
         bench: Workbench,
         strategy: str,
         choose: Choose,
-        budget: Budget,
+        fit: Calibration | None,
         seconds: float,
     ) -> Solution:
         chains = search.chains(i)
         found = chosen(chains, choose)
-        confidence, calibrated = self._confidence(found, bench, strategy)
+        confidence, calibrated = _confidence(found, bench, fit)
         generated = int(search.tokens[i])
         prefilled = search.prefilled_tokens / len(search.tokens)
         cost = Cost(
@@ -197,15 +205,6 @@ class Solver:
             cost=cost,
         )
 
-    def _confidence(self, found: Chosen, bench: Workbench, strategy: str) -> tuple[float, bool]:
-        """(P(right), whether that is calibrated) of a chosen answer."""
-        if found.chain is None or bench.verify == "task":
-            return float(found.judged), True  # a refused chain is no answer
-        sure = sureness(found, bench)
-        if fit := self.shelved.calibrations.get(strategy):
-            return fit.confidence(sure), True
-        return sure, bench.knows_chains
-
 
 def solve(problem: str, *, task: str | None = None, checkpoint: str | None = None, **settings: Any) -> Solution:
     """Answer one problem with a shipped or given checkpoint.
@@ -224,6 +223,14 @@ def solve(problem: str, *, task: str | None = None, checkpoint: str | None = Non
 SETTINGS = (
     "strategy", "effort", "verify", "choose", "tokens", "simulations", "seconds", "seed", "interrupted", "on_search",
 )  # fmt: skip
+
+
+def _confidence(found: Chosen, bench: Workbench, fit: Calibration | None) -> tuple[float, bool]:
+    """(P(right), whether that is calibrated) of a chosen answer. `fit`: of its strategy as it chooses by itself."""
+    if found.chain is None or bench.verify == "task":
+        return float(found.judged), True  # a refused chain is no answer
+    sure = sureness(found, bench)
+    return (sure, bench.knows_chains) if fit is None else (fit.confidence(sure), True)
 
 
 def _reason(i: int, search: Search, bench: Workbench, judged: bool) -> str:

@@ -114,8 +114,8 @@ def test_equal_seeds_give_equal_answers_and_other_seeds_other_samples():
 def test_without_a_judge_confidence_is_the_share_of_the_votes_until_it_is_calibrated():
     plain, fitted = Solver(str(FOLDER), trust_value=False), Solver(str(FOLDER), trust_value=False)
     fit = Calibration(2.0, -1.0)
-    plain.shelved = replace(plain.shelved, calibrations={})
-    fitted.shelved = replace(fitted.shelved, calibrations={"best_first": fit})
+    plain.shelved = replace(plain.shelved, value_auc=None, calibrations={})
+    fitted.shelved = replace(fitted.shelved, value_auc=None, calibrations={"best_first": fit})
     settings = {"strategy": "best_first", "verify": "none", "tokens": 100}
     shares = []
     for one, other in zip(plain.solve(problems(6), **settings), fitted.solve(problems(6), **settings), strict=True):
@@ -127,10 +127,28 @@ def test_without_a_judge_confidence_is_the_share_of_the_votes_until_it_is_calibr
     assert min(shares) < 1.0
 
 
-def test_a_fit_of_one_strategy_is_not_used_for_another():
-    fitted = Solver(str(FOLDER), trust_value=False)
-    fitted.shelved = replace(fitted.shelved, calibrations={"levin": Calibration()})
-    assert not fitted.solve([EASY], strategy="best_first", verify="none", tokens=60)[0].calibrated
+@pytest.mark.parametrize(
+    ("other", "calibrated"),
+    [
+        ({}, True),
+        ({"choose": "value"}, True),  # as the strategy chooses by itself
+        ({"choose": "votes"}, False),
+        ({"strategy": "levin"}, False),
+        ({"strategy": "best_first:park=0.4"}, False),
+    ],
+)
+def test_a_fit_is_used_for_the_strategy_and_the_choice_that_it_was_made_for(other, calibrated):
+    fitted, told = Solver(str(FOLDER), trust_value=True), {"strategy": "best_first", "verify": "none", "tokens": 60}
+    fitted.shelved = replace(fitted.shelved, calibrations={"best_first": Calibration()}, chain_fit=None)
+    assert fitted.solve([EASY], **told | other)[0].calibrated == calibrated
+
+
+def test_a_fit_that_was_made_with_a_trusted_value_is_not_used_without_it():
+    blind = Solver(str(FOLDER), trust_value=False)
+    assert blind.shelved.calibrations["best_first"]
+    assert blind.shelved.chain_fit is not None
+    assert not blind.solve([EASY], verify="none", tokens=60)[0].calibrated
+    assert Solver(str(FOLDER)).solve([EASY], verify="none", tokens=60)[0].calibrated
 
 
 @pytest.mark.parametrize("strategy", ["best_first", "self_consistency", "puct"])
