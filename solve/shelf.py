@@ -6,6 +6,7 @@ writes both). No value is trusted before it is measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,10 +109,28 @@ def _checkpoint(folder: Path, task: str | None, given: dict[str, Any]) -> Shelve
         raise CheckpointError(
             f"{folder}: its tokens are not those of task {made.name} with these options; leave them out"
         )
-    measured = extra.get("value") or {}
-    calibrations = {name: Calibration(**fit) for name, fit in (extra.get("confidence") or {}).items()}
-    fit = ChainFit(**extra["chain"]) if extra.get("chain") else None
-    return Shelved(folder.name, model, made, options, measured.get("auc"), calibrations, fit)
+    return Shelved(folder.name, model, made, options, *_measured(folder, extra))
+
+
+def _measured(folder: Path, extra: dict) -> tuple[float | None, dict[str, Calibration], ChainFit | None]:
+    """(AUC of the value, fits of confidence by strategy, fit of chains) as a checkpoint tells them."""
+    value, confidence, chain = (extra.get(name) or {} for name in ("value", "confidence", "chain"))
+    try:
+        auc = float(value["auc"]) if value else None
+        calibrations = {name: Calibration(**_finite(fit)) for name, fit in confidence.items()}
+        return auc, calibrations, ChainFit(**_finite(chain)) if chain else None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"{folder}: what {EXTRA} says of its value and confidence is not what bench calibration writes: "
+            f"write it anew with python -m bench calibration models={folder} write=yes"
+        ) from None
+
+
+def _finite(weights: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {name: float(number) for name, number in weights.items()}
+    if not all(map(math.isfinite, numbers.values())):
+        raise ValueError("a weight that is not finite")
+    return numbers
 
 
 def _whole(folder: Path) -> tuple[Any, dict[str, int], dict]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import count
 
 import pytest
 
+from models.manifest import CheckpointError, annotate_checkpoint
 from solve import Solution, SolveError, Solver, solve
 from solve.budgets import EFFORTS, budget_of
 from solve.confidence import Calibration, ChainFit
@@ -172,6 +174,28 @@ def test_a_value_head_is_trusted_only_where_it_was_measured_unless_told():
     assert measured.trust_value == ((measured.shelved.value_auc or 0.0) >= 0.75)
     assert solver(True).solve([EASY], tokens=60)[0].value_trusted
     assert not solver(False).solve([EASY], tokens=60)[0].value_trusted
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"chain": {"value": 1.0, "step": 1.0}},
+        {"chain": {"value": 1.0, "step": 1.0, "offset": "high"}},
+        {"chain": {"value": 1.0, "step": 1.0, "offset": "nan"}},
+        {"chain": [1.0, 1.0, 0.0]},
+        {"confidence": {"best_first": {"slope": 1.0, "bias": 0.0}}},
+        {"confidence": {"best_first": 1.0}},
+        {"value": {"n": 300}},
+        {"value": {"auc": "good"}},
+    ],
+)
+def test_fits_that_a_checkpoint_tells_wrongly_are_refused_in_one_line(facts, tmp_path):
+    folder = tmp_path / "net"
+    shutil.copytree(FOLDER, folder)
+    annotate_checkpoint(folder, facts)
+    with pytest.raises(CheckpointError, match=r"bench calibration models=.* write=yes") as refused:
+        Solver(str(folder))
+    assert "\n" not in str(refused.value)
 
 
 # ---------------------------------------------------------------------------------------------- limits
