@@ -67,6 +67,7 @@ def test_merging_saves_nodes(tmp_path):
     assert any(row["merged"] > row["tree"] for row in solved.values())
 
 
+@pytest.mark.slow  # a minute of processes that start and compile
 def test_acting_is_measured_against_another_checkout(tmp_path, capsys):
     here = Path(__file__).resolve().parent.parent
     assert main(["acting", f"run_dir={tmp_path}", f"before={here}", "turns=2", "rounds=1", "problems=4"]) == 0
