@@ -46,7 +46,6 @@ from solve.command import run as run_command
 from solve.cost import flops_per_token
 from solve.enumeration import enumeration
 from solve.shelf import Shelved, shipped, take
-from solve.solver import TRUSTED_AUC
 from solve.strategies import way
 from solve.types import Verify, Workbench
 from tasks import Problem, Scorer, make_guesser, make_scorer
@@ -197,7 +196,7 @@ def _prepared(config: BudgetBenchConfig, name: str) -> Setting:
     blind = wall(task, "task" if task.self_verifying else "none")
     greedy = rollouts(shelved.model, blind, problems, 1, temperature=0.0)
     cost = float(np.mean([chains[0].tokens for chains in greedy]))
-    trusted = (shelved.value_auc or 0.0) >= TRUSTED_AUC if config.trust_value is None else config.trust_value
+    trusted = shelved.trusted if config.trust_value is None else config.trust_value
     budgets = [round(rung * cost) for rung in sorted(config.rungs)]
     return Setting(shelved, make_scorer(**shelved.options), problems, cost, budgets, trusted, config.seed)
 

@@ -11,7 +11,8 @@ Chains: on the same problems without a verifier, how far the value before the la
 tell right chains from wrong ones (`solve.confidence.ChainFit`). Not for a value that is not to be trusted.
 
 Confidence: what a strategy knows of its answer (the chain's P(right), or the answer's share) against whether it is right; a
-logistic fit (Platt 1999). Calibration errors of fits are those on problems that they were not fitted to.
+logistic fit (Platt 1999). Errors of either fit are those on the half of the problems that it was not fitted to; the fit of
+chains beneath a confidence has seen all of them.
 
 write=yes puts all into the checkpoint's own page (extra.json): from then on `solve` uses the value where its AUC allows it,
 chooses by P(right), and calls its confidence calibrated. Intervals are 95 %, bootstrap over problems. With run_dir:
@@ -38,8 +39,7 @@ from models.manifest import annotate_checkpoint
 from selfplay.evaluate import exact_labels
 from selfplay.statistics import auc, brier, ece
 from solve.confidence import ChainFit
-from solve.shelf import SHIPPED, shipped
-from solve.solver import TRUSTED_AUC
+from solve.shelf import SHIPPED, TRUSTED_AUC, shipped
 from solve.tree import Tree, TreeSearch
 
 RESAMPLES = 200

@@ -1,6 +1,7 @@
 """Fits of being right, on chains that nobody judged while they were searched for: of a chain, and of the answer that is chosen.
 
-Used by `bench calibration`. Every figure of a fit is cross-fitted: of problems that it was not fitted to.
+Used by `bench calibration`. Errors of a fit are cross-fitted: each half of the problems is told by a fit to the other half.
+The fit of chains beneath a confidence has seen both.
 
 Legend: C chains, P problems, F features.
 """

@@ -85,7 +85,7 @@ def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokeni
     verify_checkpoint(folder)
     for name in ("config.json", "tokenizer_config.json"):
         refuse_unknown(folder / name)
-    local = {"local_files_only": True, "trust_remote_code": False}
+    local = {"local_files_only": True, "trust_remote_code": False}  # unsaid, transformers would ask at the terminal
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             config = AutoConfig.from_pretrained(folder, **local)

@@ -43,7 +43,7 @@ def load_pretrained(
     """
     folder = checked(path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    local = {"local_files_only": True, "trust_remote_code": False}
+    local = {"local_files_only": True, "trust_remote_code": False}  # unsaid, transformers would ask at the terminal
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, **local)

@@ -175,7 +175,7 @@ def page(found: Solution) -> str:
     said = {True: "accepted by the verifier", False: "no chain was accepted", None: "not judged"}[found.solved]
     sure = "" if found.solved is not None else f", confidence {found.confidence:.2f}"
     if sure and not found.calibrated:
-        sure += ", a share of all votes, not calibrated"
+        sure += ", not calibrated"
     return "\n".join(
         [
             found.problem,

@@ -11,7 +11,7 @@ LEAST_DOUBT = 1e-4  # and the policy's probability of a step from 1
 LEAST_LOGPROB = -50.0
 
 
-def logit(p: float) -> float:
+def _logit(p: float) -> float:
     return math.log(p) - math.log1p(-p)
 
 
@@ -27,7 +27,7 @@ class Calibration:
     offset: float = 0.0
 
     def confidence(self, share: float) -> float:
-        return _sigmoid(self.slope * logit(min(max(share, LEAST), 1.0 - LEAST)) + self.offset)
+        return _sigmoid(self.slope * _logit(min(max(share, LEAST), 1.0 - LEAST)) + self.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ChainFit:
         """(logit(V), logit(p)) of a value in [0, 1] and a log-probability; both finite."""
         logprob = min(max(logprob, LEAST_LOGPROB), 0.0)
         doubt = max(-math.expm1(logprob), LEAST_DOUBT)
-        return logit(min(max(value, LEAST_VALUE), 1.0 - LEAST_VALUE)), logprob - math.log(doubt)
+        return _logit(min(max(value, LEAST_VALUE), 1.0 - LEAST_VALUE)), logprob - math.log(doubt)
 
     def right(self, value: float, logprob: float) -> float:
         """P(right) in [0, 1]."""

@@ -19,6 +19,7 @@ from solve.types import SolveError
 from tasks import TASKS, Problem, Task, TaskError, make_task
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "shipped"
+TRUSTED_AUC = 0.7  # a value head below this, or never measured, is not looked at; docs/results/budget.md says why
 FEW_SHOT = 3  # solved examples that a pretrained model sees before a question
 
 
@@ -33,6 +34,11 @@ class Shelved:
     value_auc: float | None = None
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # by name of the strategy, without a judge
     chain_fit: ChainFit | None = None  # None: never fitted
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the value head was measured, and well enough to be looked at."""
+        return (self.value_auc or 0.0) >= TRUSTED_AUC
 
 
 def take(

@@ -26,7 +26,6 @@ from solve.strategies import Way, way
 from solve.types import Interrupted, Search, SolveError, Verify, Workbench
 from tasks.base import Problem
 
-TRUSTED_AUC = 0.7  # a value head below this, or never measured, is not looked at; docs/results/budget.md says why
 DEFAULT_STRATEGY = "best_first"
 
 OnProgress = Callable[[int, int], None]  # problems done, tokens generated
@@ -40,7 +39,9 @@ class Solution:
     answer: str | None  # None: no chain has ended with an answer
     solved: bool | None  # the judge in the loop accepted it; None: there was none
     confidence: float  # P(right) in [0, 1]
-    calibrated: bool  # False: `confidence` is only the answer's share of all votes
+    calibrated: (
+        bool  # False: `confidence` is the chain's own P(right), or the answer's share of all votes, as it stands
+    )
     steps: tuple[str, ...]  # the chain that led to it
     agreeing: int  # chains with the same answer
     chains: int  # chains that have ended
@@ -73,13 +74,8 @@ class Solver:
     ):
         """`checkpoint`, `task`, `problem`, `options`: see `shelf.take`. `trust_value`: None: as measured."""
         self.shelved: Shelved = take(checkpoint, task=task, options=options, problem=problem)
-        self.trust_value = self.shelved_trust if trust_value is None else trust_value
+        self.trust_value = self.shelved.trusted if trust_value is None else trust_value
         self._compiled: set[str] = set()  # strategies
-
-    @property
-    def shelved_trust(self) -> bool:
-        """Whether the value head was measured, and well enough."""
-        return (self.shelved.value_auc or 0.0) >= TRUSTED_AUC
 
     @property
     def default_verify(self) -> Verify:
@@ -139,7 +135,7 @@ class Solver:
         if not asked:
             return []
         usual = chosen_way.chooses(self.trust_value)
-        as_fitted = choose in (None, usual) and self.trust_value == self.shelved_trust
+        as_fitted = choose in (None, usual) and self.trust_value == self.shelved.trusted
         fit = self.shelved.calibrations.get(strategy) if as_fitted else None
         choose = choose or usual
         if budget.seconds is not None:
@@ -230,7 +226,11 @@ def _confidence(found: Chosen, bench: Workbench, fit: Calibration | None) -> tup
     if found.chain is None or bench.verify == "task":
         return float(found.judged), True  # a refused chain is no answer
     sure = sureness(found, bench)
-    return (sure, bench.knows_chains) if fit is None else (fit.confidence(sure), True)
+    if (
+        fit is None
+    ):  # P(right) of the best of many chains is too high by then: only a fit of the choice itself mends that
+        return sure, False
+    return fit.confidence(sure), True
 
 
 def _reason(i: int, search: Search, bench: Workbench, judged: bool) -> str:

@@ -165,13 +165,12 @@ def test_where_a_chain_is_known_its_own_probability_is_the_confidence(strategy):
     for i, (one, other) in enumerate(zip(found, fitted.solve(problems(6), **settings), strict=True)):
         assert one.confidence in [chain.value for chain in chains["search"].chains(i) if chain.steps == one.steps]
         assert other.confidence == platt.confidence(one.confidence)
-        assert one.calibrated
-        assert other.calibrated
+        assert (one.calibrated, other.calibrated) == (False, True)
 
 
 def test_a_value_head_is_trusted_only_where_it_was_measured_unless_told():
     measured = Solver(str(FOLDER))
-    assert measured.trust_value == ((measured.shelved.value_auc or 0.0) >= 0.75)
+    assert measured.trust_value == measured.shelved.trusted
     assert solver(True).solve([EASY], tokens=60)[0].value_trusted
     assert not solver(False).solve([EASY], tokens=60)[0].value_trusted
 
