@@ -101,6 +101,7 @@ class LearnerConfig:
     reuse: float = 6.0  # times that a new row is seen, on average
     rules_share: float = 0.1  # of the rows beside replay: random play that teaches results, not choices
     value_share: float = 0.06  # of the rows beside replay: Monte-Carlo values of random play, under hindsight only
+    ended_share: float = 0.0  # of the rows beside replay: finished chains, right and wrong, under hindsight only
     fill: str = "hindsight"  # what fills a batch up beside replay: hindsight | random | rules | given
 
 
@@ -188,12 +189,15 @@ def check_config(config: SelfplayConfig) -> None:
         "model.hidden_size": config.model.hidden_size,
         "model.intermediate": config.model.intermediate,
     }
+    free_shares = round(config.learner.value_share + config.learner.rules_share + config.learner.ended_share, 9)
     shares = {
         "actor.full_share": config.actor.full_share,
         "actor.value_auc": config.actor.value_auc,
         "learner.replay_share": config.learner.replay_share,
         "learner.value_share": config.learner.value_share,
         "learner.rules_share": config.learner.rules_share,
+        "learner.ended_share": config.learner.ended_share,
+        "learner.value_share + rules_share + ended_share": free_shares,
         "learner.decay_from": config.learner.decay_from,
     }
     above_zero = {

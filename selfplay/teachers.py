@@ -69,11 +69,14 @@ def batch(
         return stack(parts) if parts else NO_ROWS
     rules = free if fill == "rules" else 0 if teacher == "random" else round(free * config.rules_share)
     valued = round(free * config.value_share) if fill == "hindsight" else 0
+    ended = round(free * config.ended_share) if fill == "hindsight" else 0
     if rules:
         parts.append(task.random_play("train", rules, rng, rules_only=True))
     if valued:
         parts.append(task.value_play("train", valued, rng))
-    if free > rules + valued:
+    if ended:
+        parts.append(task.ended_play("train", ended, rng))
+    if (left := free - rules - valued - ended) > 0:
         play = task.hindsight if fill == "hindsight" else task.random_play
-        parts.append(play("train", free - rules - valued, rng))
+        parts.append(play("train", left, rng))
     return stack(parts)

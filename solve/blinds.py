@@ -88,6 +88,9 @@ class Unjudged(Task):
     def value_play(self, split: Any, n: int, rng: np.random.Generator) -> NoReturn:
         raise self._refused()
 
+    def ended_play(self, split: Any, n: int, rng: np.random.Generator) -> NoReturn:
+        raise self._refused()
+
     def solvable(self, problem: Problem, state: tuple) -> NoReturn:
         raise self._refused()
 

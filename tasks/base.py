@@ -73,7 +73,7 @@ class Rows:
 
     tokens: np.ndarray  # int32 [B, L], PAD_ID after the end
     weight: np.ndarray  # float32 [B, L], policy weight of *predicting* this token; 0 on prompts and padding
-    value: np.ndarray  # float32 [B, L], target of P(solved) after this token; NaN where there is none
+    value: np.ndarray  # float32 [B, L], target of P(solved) after this token, the chain's last included; NaN: none
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -242,6 +242,15 @@ class Task(ABC):
     def value_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
         """`n` rows of random legal play towards real targets of a split, policy weight 0, with a Monte-Carlo value
         target after each step (a hit in several random plays from there; no solver)."""
+
+    def ended_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
+        """`n` rows of finished chains, half of them right, policy weight 0, value 1 or 0 after the last token: for a value that
+        is to read an answer which nobody judges.
+
+        Raises:
+            TaskError: a task that makes none.
+        """
+        raise TaskError(f"task {self.name} makes no finished chains to tell apart: set learner.ended_share=0")
 
     @abstractmethod
     def solvable(self, problem: Problem, state: tuple) -> bool:

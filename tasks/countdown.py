@@ -13,20 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property
 from struct import pack
 
 import numpy as np
 
 from . import countdown_play as play
 from .base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
+from .countdown_hindsight import acceptance_table
 from .countdown_judge import CountdownJudge
 from .countdown_space import CountdownSpace, Ranges, build_space, check_pairs, identity, reachable, wide_ranges
 from .splits import check_fraction, check_int, draw_distinct, keyed_permutation, split_code
 
-ACCEPT_QUANTILE = 0.1  # share of identities that hindsight keeps whenever it meets them; see `acceptance`
-PREPASS_PLAYS = 4_000_000  # random plays, all multisets together, that estimate how often identities come up
-PREPASS_SEED = 20_240_229
 VALUE_TRIES = 8  # see `value_rows`
 ECHO = 24  # longest word of hostile text that a reason repeats
 
@@ -288,7 +286,7 @@ class Countdown(Task):
         """
         tokens = self._blank_rows(n, play.row_tokens(self.numbers))
         for space, part in self._parts(n, rng):
-            accept = _acceptance_table(space, split)
+            accept = acceptance_table(space, split)
             args = (_members(space, split), accept, space.ranges.target_min, self.cap, tokens[part])
             play.hindsight_rows(rng, space.multisets, *args)
         value = np.full(tokens.shape, np.nan, np.float32)
@@ -308,6 +306,15 @@ class Countdown(Task):
         for space, part in self._parts(n, rng):
             args = (_members(space, split), self.cap, ends, self.value_plays, VALUE_TRIES, tokens[part], value[part])
             play.value_rows(rng, space.multisets, *args)
+        return Rows(tokens, np.zeros(tokens.shape, np.float32), value)
+
+    def ended_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
+        """See `Task.ended_play`. What is wrong misses the target by little, half of it with the target for its result."""
+        tokens = self._blank_rows(n, play.row_tokens(self.numbers))
+        value = np.full(tokens.shape, np.nan, np.float32)
+        for space, part in self._parts(n, rng):
+            args = (_members(space, split), acceptance_table(space, split), space.ranges.target_min, self.cap)
+            play.ended_rows(rng, space.multisets, *args, tokens[part], value[part])
         return Rows(tokens, np.zeros(tokens.shape, np.float32), value)
 
     # ---- labels and controls
@@ -366,19 +373,6 @@ def _members(space: CountdownSpace, split: Split) -> np.ndarray:
     if len(members) == 0:
         raise TaskError(f"the {split} split is empty: widen the ranges or its fraction")
     return members
-
-
-@lru_cache(maxsize=8)
-def _reached_counts(space: CountdownSpace) -> np.ndarray:
-    ranges = space.ranges
-    plays = max(100, PREPASS_PLAYS // len(space.multisets))
-    rng = np.random.default_rng(PREPASS_SEED)
-    return play.count_reached(rng, space.multisets, plays, ranges.target_min, ranges.target_max, ranges.cap)
-
-
-@lru_cache(maxsize=8)
-def _acceptance_table(space: CountdownSpace, split: Split) -> np.ndarray:
-    return play.acceptance(_reached_counts(space), space.splits == split_code(split), ACCEPT_QUANTILE)
 
 
 def _step_text(a: int, op: str, b: int, result: int, left: list[int]) -> str:

@@ -21,6 +21,7 @@ MINUS_ID, TIMES_ID, DIVIDE_ID, EQUALS_ID, BAR_ID, ANSWER_ID, NUMBER_ID = range(
     PLUS_ID + 1, PLUS_ID + 8
 )  # NUMBER_ID: "0"
 MAX_ACTIONS = 80  # 15 pairs of 6 numbers, at most 5 actions a pair
+NEAR = 8  # see `ended_rows`
 SCRATCH_TOKENS = 64  # room for any chain: 59 tokens with 6 numbers
 
 
@@ -64,22 +65,6 @@ def choice_columns(numbers: int) -> list[int]:
     return [start + i for start in starts for i in range(3)]
 
 
-def acceptance(counts: np.ndarray, member: np.ndarray, quantile: float) -> np.ndarray:
-    """float32 [M, T]: probability to keep a random play that reached an identity, so that identities become uniform.
-
-    `counts` int [M, T]: how often random play reached each identity in a pre-pass with equally many plays a multiset.
-    `member` bool [M, T]: the split. Plays draw their numbers from a uniform member, so an identity comes up in
-    proportion to (members of its multiset) x (its count); the acceptance is the inverse of that, cut at 1. Identities
-    rarer than the given quantile are always kept and stay under-represented in proportion to their rarity; all others
-    come out equally frequent.
-    """
-    frequency = (counts + 1.0) * member.sum(1, keepdims=True)
-    if not member.any():
-        return np.zeros(member.shape, np.float32)
-    keep = np.quantile(frequency[member], quantile) / frequency.clip(min=1)
-    return np.where(member, keep.clip(max=1), 0).astype(np.float32)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def random_rows(rng, multisets, members, cap, tokens):
     """Fill int32 tokens [B, L]: a uniform member's prompt, then random legal play to the answer, target unheeded."""
@@ -97,7 +82,7 @@ def random_rows(rng, multisets, members, cap, tokens):
 def hindsight_rows(rng, multisets, members, accept, target_min, cap, tokens):
     """Fill int32 tokens [B, L] with random play relabelled by the number it reached; returns the number of plays.
 
-    `accept` float32 [M, T], 0 outside of the split: see `acceptance`.
+    `accept` float32 [M, T], 0 outside of the split: see `countdown_hindsight`.
     """
     n = multisets.shape[1]
     numbers = np.empty(n, np.int64)
@@ -180,6 +165,42 @@ def value_rows(rng, multisets, members, cap, ends, plays, tries, tokens, value):
         for step in range(steps - 1, -1, -1):
             hit = hit or _hits(rng, states[step], n - step, target, plays, cap, actions, numbers, scratch)
             value[k, ends[step]] = 1.0 if hit else 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def ended_rows(rng, multisets, members, accept, target_min, cap, tokens, value):
+    """Fill int32 tokens [B, L] and float32 value [B, L] (NaN): finished chains, value 1 or 0 after the last token.
+
+    Every other row is right, drawn as `hindsight_rows` draws. The others are misses: of up to NEAR plays towards a member's
+    target the nearest that does not hit, and in half of them the target stands in place of its result.
+    `accept` float32 [M, T], 0 outside of the split: see `countdown_hindsight`.
+    """
+    n, last = multisets.shape[1], tokens.shape[1] - 1
+    numbers = np.empty(n, np.int64)
+    start = np.empty(n, np.int64)
+    actions = np.empty((MAX_ACTIONS, 4), np.int64)
+    scratch = np.empty(SCRATCH_TOKENS, np.int32)
+    for k in range(tokens.shape[0]):
+        value[k, last] = 1.0 - k % 2
+        if k % 2 == 0:
+            hindsight_rows(rng, multisets, members, accept, target_min, cap, tokens[k : k + 1])
+            continue
+        member = int(rng.random() * len(members))
+        target = members[member, 1]
+        _shuffled(rng, multisets, members[member, 0], start)
+        at = _write_prompt(tokens[k], start, target)
+        nearest = -1
+        for _ in range(1 + int(rng.random() * NEAR)):
+            numbers[:] = start
+            _play(rng, numbers, n, 1, cap, actions, scratch, at)
+            off = abs(numbers[0] - target)
+            if nearest < 1 or 0 < off < nearest:
+                nearest = off
+                tokens[k, at:] = scratch[at : last + 1]
+        if nearest == 0:  # every play hit: any other result is a miss
+            tokens[k, last - 1] += 1 if target < cap else -1
+        elif rng.random() < 0.5:
+            tokens[k, last - 1] = NUMBER_ID + target
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

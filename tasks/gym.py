@@ -26,6 +26,7 @@ from .corpus import SPARE_WORDS, Corpus, Item, Report
 from .guessing import CommonestAnswers, Guesser
 from .gym_items import Items, registry
 from .gym_scorers import ALLOWED, REFUSED, right
+from .gym_steps import WORKED
 from .splits import check_int
 
 FIRST_SEED: dict[Split, int] = {"train": 1_000_000_000, "dev": 2_000_000_000, "test": 3_000_000_000}
@@ -88,11 +89,13 @@ def read_gym(
     shown: int = 3,
     max_steps: int = 8,
     max_step_words: int | None = None,
+    worked: bool = False,
 ) -> GymCorpus:
     """Generate `train`, `dev` and `test` items of a dataset; those that are dropped are not replaced.
 
     `config`: the dataset's own options, e.g. {"max_value": 50} for gcd. `shown`, `max_steps`, `max_step_words`: see `Corpus`;
-    a step may have 64 words, or a few more than the longest answer of train.
+    a step may have 64 words, or a few more than the longest answer of train. `worked`: train items come with the steps that
+    lead to their answers, for a learner (`gym_steps.py`: some datasets), and a chain may be as long as the longest of theirs.
 
     Raises:
         TaskError: unknown or refused dataset, no reasoning-gym here, options that it refuses, or a split left empty. One line.
@@ -103,7 +106,10 @@ def read_gym(
         check_int(name, size, 1, MOST_ITEMS)
     check_int("max_steps", max_steps, 1, 10_000)
     sizes = (train, dev, test)
-    items, gold, dropped = _generated(dataset, sizes, _options(dataset, config))
+    options = _options(dataset, config)
+    if worked and dataset not in WORKED:
+        raise TaskError(f"dataset {dataset} has no worked steps, {', '.join(WORKED)} have: leave task.worked=false")
+    items, gold, dropped = _generated(dataset, sizes, options, worked)
     kept = Counter(item.split for item in items)
     report = Report(
         f"reasoning-gym {dataset}", "items", sum(sizes), {split: kept[split] for split in SPLITS}, list(dropped)
@@ -112,7 +118,8 @@ def read_gym(
         raise TaskError(f"too few items of {dataset} are left: {' '.join(str(report).split())}; ask for more")
     widest = max(len(split_words(answer_line(item.answer))) for item in items if item.split == "train")
     width = max_step_words or max(LEAST_STEP_WORDS, widest + SPARE_WORDS)
-    return GymCorpus("gym", list(items), report, shown, max_steps, width, dataset, AnswerKey(dict(gold)))
+    longest = max(max_steps, *(len(item.steps) + 1 for item in items))
+    return GymCorpus("gym", list(items), report, shown, longest, width, dataset, AnswerKey(dict(gold)))
 
 
 def one_line(text: str) -> str:
@@ -143,7 +150,7 @@ def why_not(dataset: str, item: dict) -> str:
 
 @lru_cache(maxsize=2)  # a run asks for its task, its scorer, its guesser and its report
 def _generated(
-    dataset: str, sizes: tuple[int, ...], config: str
+    dataset: str, sizes: tuple[int, ...], config: str, worked: bool
 ) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...], tuple[tuple[int, str], ...]]:
     """(items, (id, gold) of each, (position from 1, reason) of each item that was dropped)."""
     items, gold, dropped = [], {}, []
@@ -164,7 +171,10 @@ def _generated(
                 split_of[name] = split
                 facts = gold_of(dataset, item)
                 gold[name] = json.dumps(facts, default=_plain)
-                items.append(Item(Question(name, question), facts["answer"], (), split))
+                steps = WORKED[dataset](item) if worked and split == "train" else []
+                items.append(
+                    Item(Question(name, question), facts["answer"], tuple(f"{step}\n" for step in steps), split)
+                )
     return tuple(items), tuple(gold.items()), tuple(dropped)
 
 

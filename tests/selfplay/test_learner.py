@@ -12,7 +12,7 @@ from selfplay.learner import MAX_BAD_STEPS, DivergedError, Learner, smoothed, st
 from selfplay.replay import Replay, priorities
 from selfplay.teachers import Mixture, batch, mixture
 from selfplay.team import Team
-from tasks import make_task
+from tasks import TaskError, make_task
 from tasks.base import BOS_ID, PAD_ID, Rows
 
 VOCABULARY = 20
@@ -140,6 +140,25 @@ def test_a_batch_holds_its_share_of_replay():
     from_replay = sum(int((part.tokens[:, 0] != BOS_ID).sum()) for part in drawn)
     assert from_replay == pytest.approx(200, abs=45)
     assert all(len(part) == 50 for part in drawn)
+
+
+def test_free_rows_come_in_the_shares_that_were_asked_for():
+    task = make_task("countdown", numbers=3, number_max=6, target_min=1, target_max=20)
+    config = LearnerConfig(rules_share=0.1, value_share=0.2, ended_share=0.3)
+    drawn = batch(task, "hindsight", 100, Replay(1), config, np.random.default_rng(0))
+    told, taught = np.isfinite(drawn.value).any(1), (drawn.weight > 0).any(1)
+    ended = np.isfinite(drawn.value[:, -1])
+    assert (~told & taught).sum() == 10
+    assert (told & ~taught & ~ended).sum() == 20
+    assert ended.sum() == (told & ~taught & ended).sum() == 30
+    assert (told & taught).sum() == 40
+    none = batch(task, "random", 100, Replay(1), LearnerConfig(ended_share=0.3, fill="random"), np.random.default_rng(0))
+    assert not np.isfinite(none.value[:, -1]).any()
+
+
+def test_a_task_without_finished_chains_says_which_setting_to_leave():
+    with pytest.raises(TaskError, match="set learner.ended_share=0"):
+        batch(make_task("sliding"), "hindsight", 100, Replay(1), LearnerConfig(ended_share=0.3), np.random.default_rng(0))
 
 
 def test_replay_draws_steps_near_the_goal_as_often_as_their_value_says():

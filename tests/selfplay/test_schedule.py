@@ -121,6 +121,8 @@ def test_the_page_of_settings_and_the_schema_give_the_same_defaults():
         (lambda c: setattr(c.actor, "rule", "dfs"), "actor.rule"),
         (lambda c: setattr(c.actor, "discount", 0.0), "actor.discount"),
         (lambda c: setattr(c.learner, "value_share", 1.5), "learner.value_share"),
+        (lambda c: setattr(c.learner, "ended_share", -0.1), "learner.ended_share"),
+        (lambda c: setattr(c.learner, "ended_share", 0.9), "value_share"),  # with the others more than all
         (lambda c: setattr(c.evaluation, "dev", 0), "evaluation.dev"),
         (lambda c: setattr(c.model, "heads", 5), "model.heads"),
         (lambda c: setattr(c.model, "heads", 0), "model.heads"),

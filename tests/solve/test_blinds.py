@@ -104,9 +104,10 @@ def test_a_task_whose_chains_end_at_the_goal_cannot_go_unjudged():
         lambda blind, problem, rng: blind.legal_steps(problem, LEFT),
         lambda blind, problem, rng: blind.hindsight("train", 1, rng),
         lambda blind, problem, rng: blind.value_play("train", 1, rng),
+        lambda blind, problem, rng: blind.ended_play("train", 1, rng),
         lambda blind, problem, rng: blind.random_play("train", 1, rng),
     ],
-    ids=["solvable", "distance", "legal_steps", "hindsight", "value_play", "random_play"],
+    ids=["solvable", "distance", "legal_steps", "hindsight", "value_play", "ended_play", "random_play"],
 )
 def test_labels_and_rows_are_not_to_be_had_of_an_unjudged_task(ask, rng):
     with pytest.raises(SolveError, match="searched unjudged"):

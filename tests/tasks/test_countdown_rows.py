@@ -9,7 +9,7 @@ from tasks import BOS_ID, NEWLINE_ID, PAD_ID, SPLITS, Problem, make_task
 from tasks.countdown_space import identity
 
 OPTIONS = [{"numbers": 2}, {}, {"numbers": 4, "number_max": 9}, {"numbers": 5, "number_max": 4}]
-PLAYS = ("random_play", "hindsight", "value_play")
+PLAYS = ("random_play", "hindsight", "value_play", "ended_play")
 
 
 def read_row(task, tokens: np.ndarray) -> tuple[Problem, list[str]]:
@@ -165,3 +165,37 @@ def test_wide_play_and_practice_hold_no_dev_or_test_problem(rng):
     assert not held_out & (played | {p.id for p in practice})
     assert len(wide) > 0.5 * len(practice)
     assert all(task.solvable(p, task.initial_state(p)) for p in practice[:500])
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_finished_chains_are_labelled_by_what_the_verifier_says(options, split, rng):
+    task = make_task("countdown", **options)
+    ids = {p.id for p in task.problems(split)}
+    rows = task.ended_play(split, 300, rng)
+    told = [(read_row(task, tokens), value) for tokens, value in zip(rows.tokens, rows.value, strict=True)]
+    verdicts = [task.verdict(problem, steps) for (problem, steps), _ in told]
+    assert all(problem.id in ids for (problem, _), _ in told)
+    assert all(verdict.terminal and (verdict.legal or " is " in verdict.reason) for verdict in verdicts)
+    assert [value[-1] for _, value in told] == [verdict.reward for verdict in verdicts]
+    assert sum(verdict.reward for verdict in verdicts) == 150
+    assert np.isnan(rows.value[:, :-1]).all()
+    assert (rows.weight == 0).all()
+
+
+def test_wrong_chains_claim_the_target_or_miss_it_by_little(rng):
+    task = make_task("countdown", numbers=5, number_max=9)
+    claimed, missed = 0, []
+    for tokens in task.ended_play("train", 600, rng).tokens[1::2]:
+        problem, steps = read_row(task, tokens)
+        result = int(steps[-1].split()[-1])
+        claimed += result == problem.data[1]
+        if result != problem.data[1]:
+            missed.append(abs(result - problem.data[1]))
+            assert task.verdict(problem, steps).legal  # its arithmetic is true
+    assert 100 < claimed < 200
+    random = [
+        abs(int(steps[-1].split()[-1]) - problem.data[1])
+        for problem, steps in (read_row(task, tokens) for tokens in task.random_play("train", 300, rng).tokens)
+    ]
+    assert np.median(missed) < 0.5 * np.median(random)

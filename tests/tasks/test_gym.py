@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from tasks.gym_items import Items, registry
 from tasks.gym_oracles import exact_value, lost_time
 from tasks.gym_puzzles import shortest_ladder, words_of_length
 from tasks.gym_scorers import ALLOWED, NEVER_MADE, REFUSED, right
+from tasks.gym_steps import WORKED
 from tasks.pool import Job, JudgePool, Limits
 from tests.tasks.gym_cases import CASES
 
@@ -262,6 +264,33 @@ def test_a_dataset_is_a_task_of_the_registry():
     assert task.max_steps == 8
 
 
+EQUATION = re.compile(r"(-?[0-9]+(?: [-+*×] [0-9]+)*) = (-?[0-9]+(?: [-+*×] [0-9]+)*)\n")
+
+
+@pytest.mark.parametrize("dataset", WORKED)
+def test_worked_steps_are_true_equations_that_lead_from_the_question_to_the_answer(dataset):
+    options = {"dataset": dataset, "train": 120, "dev": 10, "test": 10, "worked": True}
+    chains = given_chains("gym", **options)
+    verdicts = make_scorer("gym", **options).score([problem for problem, _ in chains], [chain for _, chain in chains])
+    assert len(chains) > 80
+    assert all(verdict.reward == 1 for verdict in verdicts)
+    for problem, (*steps, answer) in chains:
+        known = {int(number) for number in re.findall(r"[0-9]+", problem.data[0])}
+        for step in steps:
+            left, right = EQUATION.fullmatch(step).groups()
+            numbers = [abs(int(number)) for number in re.findall(r"-?[0-9]+", left)]
+            assert exact_value(left.replace("×", "*")) == exact_value(right.replace("×", "*"))
+            assert numbers[0] in known  # nothing comes from nowhere
+            known |= {abs(int(number)) for number in re.findall(r"[0-9]+", right)}
+        assert {abs(int(number)) for number in re.findall(r"[0-9]+", answer)} <= known
+
+
+def test_only_train_items_come_with_worked_steps():
+    made = read_gym("chain_sum", train=20, dev=10, test=10, worked=True)
+    assert {item.split for item in made.items if item.steps} == {"train"}
+    assert not any(item.steps for item in read_gym("chain_sum", train=20, dev=10, test=10).items)
+
+
 @pytest.mark.parametrize(
     ("options", "mend"),
     [
@@ -277,6 +306,7 @@ def test_a_dataset_is_a_task_of_the_registry():
         ({"dataset": "gcd", "config": [1]}, "config takes the dataset's own options"),
         ({"dataset": "gcd", "config": {"max_value": decimal}}, "mend task.config"),
         ({"dataset": "gcd", "config": {"min_value": 6, "max_value": 7}}, "too few items of gcd are left"),
+        ({"dataset": "lcm", "worked": True}, "lcm has no worked steps, chain_sum, gcd, prime_factorization have"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(options, mend):
