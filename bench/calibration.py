@@ -7,8 +7,9 @@ asked about. Their labels are exact where the task has a solver, else what their
 discounted by distance, ranking (AUC) is asked to tell states nearer than the median, and calibration compares with
 discount ** distance.
 
-Chains: on the same problems without a verifier, how far the value before the last step and the policy's probability of it
-tell right chains from wrong ones (`solve.confidence.ChainFit`). Not for a value that is not to be trusted.
+Chains: on the same problems without a verifier, how far the value before the last step, the policy's probability of it and
+the value of the finished chain tell right chains from wrong ones (`solve.confidence.ChainFit`). Not for a value that is not
+to be trusted.
 
 Confidence: what a strategy knows of its answer (the chain's P(right), or the answer's share) against whether it is right; a
 logistic fit (Platt 1999). Errors of either fit are those on the half of the problems that it was not fitted to; the fit of
@@ -228,7 +229,8 @@ def page(figures: dict[str, Any]) -> str:
         lines += [
             "",
             f"{chain['n']} ended chains without a verifier, {100 * chain['right']:.1f} % right (each problem of weight 1): "
-            f"AUC of the value {chain['auc_value']:.3f}, with the last step's probability {chain['auc']:.3f}, "
+            f"AUC of the value before the last step {chain['auc_value']:.3f}, of the finished chain {chain['auc_ended']:.3f}, "
+            f"of P(right), by both and the last step's probability, {chain['auc']:.3f}, "
             f"ECE {chain['ece']:.3f}.",
         ]
     if "confidence" in figures:

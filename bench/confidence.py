@@ -64,6 +64,7 @@ class Ended:
 
     values: np.ndarray  # float64 [C], of the state before the last step
     logprobs: np.ndarray  # float64 [C], of the last step
+    ends: np.ndarray  # float64 [C], of the finished chain
     right: np.ndarray  # bool [C]
     weights: np.ndarray  # float64 [C], 1 for all chains of a problem together in one search
     problems: np.ndarray  # int64 [C]
@@ -74,28 +75,30 @@ class Ended:
 
 def ended(setting: Setting) -> Ended:
     """Chains of the searches FITTED_ON within the largest budget, scored when the searches are over."""
-    rows: list[tuple[float, float, bool, float, int]] = []
+    rows: list[tuple[float, float, float, bool, float, int]] = []
     for strategy in FITTED_ON:
         for start, part in setting.parts():
             search = way(strategy, setting.shelved.task).search.start(setting.bench("none", chain_fit=None), part, None)
             search.advance(np.full(len(part), setting.budgets[-1]))
             assert isinstance(search, TreeSearch)
-            logprobs = search.store.edges["logprob"]
+            nodes, edges = search.store.nodes, search.store.edges
             for i, problem in enumerate(part):
                 found = [(edge, chain) for edge, chain in search.ended(i) if chain.answer is not None]
                 verdicts = setting.scorer.score([problem] * len(found), [chain.steps for _, chain in found])
                 for (edge, chain), verdict in zip(found, verdicts, strict=True):
                     right, share = verdict.reward >= 1, 1 / len(found)
-                    rows.append((chain.value, float(logprobs[edge]), right, share, start + i))
-    values, logprobs, right, weights, problems = np.array(rows, np.float64).reshape(-1, 5).T
-    return Ended(values, logprobs, right.astype(bool), weights, problems.astype(np.int64))
+                    logprob, end = edges["logprob"][edge], nodes["raw_value"][edges["child"][edge]]
+                    rows.append((chain.value, float(logprob), float(end), right, share, start + i))
+    values, logprobs, ends, right, weights, problems = np.array(rows, np.float64).reshape(-1, 6).T
+    return Ended(values, logprobs, ends, right.astype(bool), weights, problems.astype(np.int64))
 
 
 def fitted_chains(chains: Ended) -> ChainFit:
     """Logistic fit; what nothing speaks for stays at the value alone."""
-    features = [ChainFit.features(*pair) for pair in zip(chains.values, chains.logprobs, strict=True)]
-    x = np.column_stack((np.array(features).reshape(-1, 2), np.ones(len(features))))
-    return ChainFit(*map(float, logistic(x, chains.right, chains.weights, np.array([1.0, 0.0, 0.0]))))
+    features = [ChainFit.features(*told) for told in zip(chains.values, chains.logprobs, chains.ends, strict=True)]
+    x = np.column_stack((np.array(features).reshape(-1, 3), np.ones(len(features))))
+    value, step, ended, offset = map(float, logistic(x, chains.right, chains.weights, np.array([1.0, 0.0, 0.0, 0.0])))
+    return ChainFit(value, step, offset, ended)
 
 
 def chain_fit(setting: Setting) -> dict[str, Any] | None:
@@ -107,13 +110,16 @@ def chain_fit(setting: Setting) -> dict[str, Any] | None:
     crossed = np.empty(len(chains.values))
     for fit_on in (even, ~even):
         fit, others = fitted_chains(chains.at(fit_on)), np.flatnonzero(~fit_on)
-        crossed[others] = [fit.right(float(chains.values[c]), float(chains.logprobs[c])) for c in others]
+        crossed[others] = [
+            fit.right(*map(float, (chains.values[c], chains.logprobs[c], chains.ends[c]))) for c in others
+        ]
     right = chains.right.astype(float)
     return {
         "fit": asdict(fitted_chains(chains)),
         "n": len(right),
         "right": float(np.average(right, weights=chains.weights)),
         "auc_value": auc(chains.values, chains.right),
+        "auc_ended": auc(chains.ends, chains.right),
         "auc": auc(crossed, chains.right),
         "ece": ece(crossed, right),
     }

@@ -40,6 +40,7 @@ class Rollout:
     last_logprob: float  # of those of its last step
     states: tuple[tuple, ...]  # the task's states: the initial one, then after each step that goes on
     values: tuple[float, ...]  # P(solved) in each of `states`, by the value head
+    end_value: float  # of the finished chain, by the value head, where a scorer judges it later; else the reward
 
 
 @dataclass(slots=True)
@@ -54,12 +55,16 @@ class _Chain:
     tokens: int = 0
     logprob: float = 0.0
     last_logprob: float = 0.0
+    end_value: float | None = None
 
     def note_state(self, trie: TokenTrie) -> None:
-        """Write down the present state, which is not terminal, and its value."""
-        assert self.state.inner is not None, "a terminal state has no value"
-        self.states.append(self.state.inner)
-        self.values.append(float(trie.values[self.state.start]))
+        """Write down the present state, which has a value, and that value."""
+        value = float(trie.values[self.state.start])
+        if self.state.inner is None:
+            self.end_value = value
+        else:
+            self.states.append(self.state.inner)
+            self.values.append(value)
 
     def result(self) -> Rollout:
         return Rollout(
@@ -70,6 +75,7 @@ class _Chain:
             self.last_logprob,
             tuple(self.states),
             tuple(self.values),
+            self.state.verdict.reward if self.end_value is None else self.end_value,
         )
 
 
@@ -150,8 +156,7 @@ def _play(trie: TokenTrie, task: Task, codec: Codec, chains: list[_Chain], tempe
         ended = codec.ends[tokens] | (lengths[active] == longest)
         going, ending = active[~ended], active[ended]
         nodes[going] = trie.extend(nodes[going], tokens[~ended], with_values=False)
-        on = []  # chains that have another step to take
-        parents = []
+        on, valued, parents = [], [], []  # chains that have another step to take; those whose state has a value
         for c, row, length in zip(ending.tolist(), steps[ending].tolist(), lengths[ending].tolist(), strict=True):
             chain = chains[c]
             parent = chain.state
@@ -159,10 +164,13 @@ def _play(trie: TokenTrie, task: Task, codec: Codec, chains: list[_Chain], tempe
             chain.state = next_state(task, parent, codec.step(row[:length], finished), finished)
             chain.last_logprob = float(logprobs[c]) - chain.logprob
             chain.tokens, chain.logprob = int(position[c]), float(logprobs[c])
+            if chain.state.valued:
+                valued.append(c)
+                parents.append(parent)
             if chain.state.inner is not None:
                 on.append(c)
-                parents.append(parent)
-        _go_on(trie, task, codec, parents, [chains[c] for c in on], nodes[on], steps[on, lengths[on] - 1])
+        ends = steps[valued, lengths[valued] - 1]
+        _go_on(trie, task, codec, parents, [chains[c] for c in valued], nodes[valued], ends)
         nodes[on] = [chains[c].state.start for c in on]
         lengths[ending] = 0
         active = np.sort(np.concatenate((going, np.array(on, np.int64))))
@@ -198,13 +206,14 @@ def _play_without_reentry(trie: TokenTrie, task: Task, codec: Codec, chains: lis
             chain.state = state
             chain.last_logprob = float(drawn.logprobs[first])
             chain.logprob += chain.last_logprob
-            if state.inner is not None:
+            if state.valued:
                 chain.keys |= keys
                 parents.append(parent)
                 moved.append(chain)
                 moved_nodes.append(drawn.parent_nodes[first])
                 delimiters.append(drawn.tokens[first, length - 1])
         _go_on(trie, task, codec, parents, moved, np.array(moved_nodes, np.int32), np.array(delimiters, np.int32))
+        moved = [chain for chain in moved if chain.state.inner is not None]
         slots = np.concatenate((slots[waiting], _open_slots(sampler, moved)))
         active = [active[i] for i in waiting] + moved
 
@@ -218,7 +227,7 @@ def _go_on(
     parent_nodes: np.ndarray,
     delimiters: np.ndarray,
 ) -> None:
-    """Give chains that moved from `parents` their place in the trie and note state and value."""
+    """Give chains that moved from `parents` to states with a value their place in the trie, and note state and value."""
     place(trie, task, codec, parents, [chain.state for chain in chains], parent_nodes, delimiters)
     for chain in chains:
         chain.note_state(trie)

@@ -144,7 +144,7 @@ class BeamSearch:
         answer = self._bench.task.answer(self._problems[i], steps) if answered else None
         reward = verdict.reward if verdict.scored else None
         paid = int(self.tokens[i])
-        value = self._bench.chain_value(state.value, float(found.logprobs[c]))
+        value = self._bench.chain_value(state.value, float(found.logprobs[c]), float(found.raw_values[c]))
         self._beams[i].found.append(Chain(steps, answer, paid, float(np.exp(logprob)), 1, value, reward))
         if judged and verdict.reward >= 1:
             self.solved_at[i] = min(self.solved_at[i], paid)

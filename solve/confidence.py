@@ -32,24 +32,27 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class ChainFit:
-    """P(right) of an ended chain = sigmoid(value * logit(V) + step * logit(p) + offset), fitted on dev problems.
+    """P(right) of an ended chain = sigmoid(value * logit(V) + step * logit(p) + ended * logit(E) + offset).
 
-    V is the head's value of the state before the last step, p the policy's probability of that step: a value is told
-    before the last step is taken, and a policy that hesitates at it is often wrong. docs/LOG.md says what this is worth.
+    Fitted on dev problems. V is the head's value of the state before the last step, p the policy's probability of that step, E the head's value of the
+    finished chain. V is told before the last step is taken, a policy that hesitates at it is often wrong, and E is worth what
+    the head has learned of finished chains: the fit finds out. docs/LOG.md says what each adds.
     """
 
     value: float
     step: float
     offset: float
+    ended: float = 0.0
 
     @staticmethod
-    def features(value: float, logprob: float) -> tuple[float, float]:
-        """(logit(V), logit(p)) of a value in [0, 1] and a log-probability; both finite."""
+    def features(value: float, logprob: float, ended: float) -> tuple[float, float, float]:
+        """(logit(V), logit(p), logit(E)) of values in [0, 1] and a log-probability; all finite."""
         logprob = min(max(logprob, LEAST_LOGPROB), 0.0)
         doubt = max(-math.expm1(logprob), LEAST_DOUBT)
-        return _logit(min(max(value, LEAST_VALUE), 1.0 - LEAST_VALUE)), logprob - math.log(doubt)
+        of_value, of_end = (_logit(min(max(v, LEAST_VALUE), 1.0 - LEAST_VALUE)) for v in (value, ended))
+        return of_value, logprob - math.log(doubt), of_end
 
-    def right(self, value: float, logprob: float) -> float:
+    def right(self, value: float, logprob: float, ended: float) -> float:
         """P(right) in [0, 1]."""
-        of_value, of_step = self.features(value, logprob)
-        return _sigmoid(self.value * of_value + self.step * of_step + self.offset)
+        of_value, of_step, of_end = self.features(value, logprob, ended)
+        return _sigmoid(self.value * of_value + self.step * of_step + self.ended * of_end + self.offset)

@@ -68,7 +68,7 @@ class SampleSearch:
                 paid,
                 votes=1.0,
                 visits=1,
-                value=self._bench.chain_value(chain.values[-1], chain.last_logprob),
+                value=self._bench.chain_value(chain.values[-1], chain.last_logprob, chain.end_value),
                 reward=chain.verdict.reward if chain.verdict.scored else None,
             )
             for paid, chain in self._found[problem]

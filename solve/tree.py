@@ -116,7 +116,8 @@ class TreeSearch:
             logprob = float(edges["logprob"][edge])
             votes = float(mass[parent] * np.exp(logprob))
             visits = max(int(edges["visits"][edge]), 1)
-            value = self._bench.chain_value(float(nodes["raw_value"][parent]), logprob)
+            before, ended = (float(nodes["raw_value"][node]) for node in (parent, edges["child"][edge]))
+            value = self._bench.chain_value(before, logprob, ended)
             found.append((edge, Chain(steps, answer, tokens, votes, visits, value, reward)))
         return found
 

@@ -17,6 +17,7 @@ from tasks.base import Problem, Task
 if TYPE_CHECKING:
     from models.trie_forward import TrieForward
 
+NO_OPINION = 0.5  # of a value head that is not asked
 NEVER = np.iinfo(np.int64).max  # tokens at the first solution of a problem that has none
 
 Verify = Literal["task", "none"]
@@ -67,14 +68,17 @@ class Workbench:
         """A chain's value is its P(right), and the whole of it: where many answers are right, agreeing proves little."""
         return self.trust_value and self.chain_fit is not None and not self.task.one_answer
 
-    def chain_value(self, value: float, logprob: float) -> float:
+    def chain_value(self, value: float, logprob: float, ended: float) -> float:
         """P(right) of an ended chain.
 
-        `value`: of the state before its last step, by the head; `logprob`: of that step, by the policy as it drew it.
+        `value`: of the state before its last step, by the head; `logprob`: of that step, by the policy as it drew it;
+        `ended`: of the finished chain, by the head, not looked at beside a judge.
         """
         if not self.trust_value:
-            return 0.5
-        return value if self.chain_fit is None else self.chain_fit.right(value, logprob)
+            return NO_OPINION
+        if self.chain_fit is None:
+            return value
+        return self.chain_fit.right(value, logprob, ended if self.verify == "none" else NO_OPINION)
 
 
 class Search(Protocol):

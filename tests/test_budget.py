@@ -181,20 +181,28 @@ def test_a_fit_gives_back_the_law_that_made_the_outcomes():
 
 def test_a_fit_of_chains_gives_back_the_law_that_made_the_outcomes():
     rng, count = np.random.default_rng(0), 30_000
-    values, logprobs = rng.uniform(0.05, 0.95, count), np.log(rng.uniform(0.1, 0.9, count))
-    law = ChainFit(1.5, 0.5, -2.0)
-    right = rng.random(count) < [law.right(*pair) for pair in zip(values, logprobs, strict=True)]
-    found = fitted_chains(Ended(values, logprobs, right, np.ones(count), np.arange(count)))
-    assert (found.value, found.step, found.offset) == pytest.approx((1.5, 0.5, -2.0), abs=0.1)
+    values, ends, logprobs = *rng.uniform(0.05, 0.95, (2, count)), np.log(rng.uniform(0.1, 0.9, count))
+    law = ChainFit(1.5, 0.5, -2.0, 0.8)
+    right = rng.random(count) < [law.right(*told) for told in zip(values, logprobs, ends, strict=True)]
+    found = fitted_chains(Ended(values, logprobs, ends, right, np.ones(count), np.arange(count)))
+    assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(law), abs=0.1)
+
+
+def test_what_the_head_says_of_finished_chains_weighs_nothing_where_it_is_noise():
+    rng, count = np.random.default_rng(1), 30_000
+    values, ends, logprobs = *rng.uniform(0.05, 0.95, (2, count)), np.log(rng.uniform(0.1, 0.9, count))
+    right = rng.random(count) < values
+    assert abs(fitted_chains(Ended(values, logprobs, ends, right, np.ones(count), np.arange(count))).ended) < 0.05
 
 
 def test_a_problem_of_many_chains_weighs_no_more_in_a_fit_than_one_of_few():
     values, logprobs = np.array([0.2, 0.8, 0.3, 0.7]), np.log([0.5, 0.9, 0.2, 0.6])
+    ends = np.array([0.4, 0.6, 0.5, 0.5])
     right, problems = np.array([False, True, True, False]), np.array([0, 0, 1, 1])
-    once = fitted_chains(Ended(values, logprobs, right, np.full(4, 0.5), problems))
+    once = fitted_chains(Ended(values, logprobs, ends, right, np.full(4, 0.5), problems))
     again = np.array([0, 1, 2, 3, 2, 3, 2, 3])
     weights = np.array([1 / 2] * 2 + [1 / 6] * 6)
-    many = fitted_chains(Ended(values[again], logprobs[again], right[again], weights, problems[again]))
+    many = fitted_chains(Ended(values[again], logprobs[again], ends[again], right[again], weights, problems[again]))
     assert dataclasses.astuple(many) == pytest.approx(dataclasses.astuple(once), abs=1e-6)
 
 

@@ -40,6 +40,7 @@ def test_a_rollout_agrees_with_replaying_its_steps(task, settings):
                 assert chain.values[i] == truth.values[truth.prefill([[BOS_ID, *context]])[0]]
             assert chain.logprob == pytest.approx(logprob, abs=1e-4)
             assert chain.last_logprob == pytest.approx(last, abs=1e-4)
+            assert chain.end_value == verdict.reward
             length = sum(len(task.encode(step)) for step in chain.steps)
             assert chain.tokens >= length if settings.get("no_reentry") else chain.tokens == length
 

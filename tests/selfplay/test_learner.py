@@ -152,13 +152,17 @@ def test_free_rows_come_in_the_shares_that_were_asked_for():
     assert (told & ~taught & ~ended).sum() == 20
     assert ended.sum() == (told & ~taught & ended).sum() == 30
     assert (told & taught).sum() == 40
-    none = batch(task, "random", 100, Replay(1), LearnerConfig(ended_share=0.3, fill="random"), np.random.default_rng(0))
+    none = batch(
+        task, "random", 100, Replay(1), LearnerConfig(ended_share=0.3, fill="random"), np.random.default_rng(0)
+    )
     assert not np.isfinite(none.value[:, -1]).any()
 
 
 def test_a_task_without_finished_chains_says_which_setting_to_leave():
-    with pytest.raises(TaskError, match="set learner.ended_share=0"):
-        batch(make_task("sliding"), "hindsight", 100, Replay(1), LearnerConfig(ended_share=0.3), np.random.default_rng(0))
+    with pytest.raises(TaskError, match=r"set learner\.ended_share=0"):
+        batch(
+            make_task("sliding"), "hindsight", 100, Replay(1), LearnerConfig(ended_share=0.3), np.random.default_rng(0)
+        )
 
 
 def test_replay_draws_steps_near_the_goal_as_often_as_their_value_says():

@@ -148,19 +148,23 @@ def test_confidence_at_the_ends_is_a_number(share):
 WEIGHTS = st.floats(-5.0, 5.0)
 
 
-@given(INNER, INNER, WEIGHTS, WEIGHTS, WEIGHTS)
-def test_the_fit_of_a_chain_is_the_formula(value, step, of_value, of_step, offset):
-    odds = (value / (1.0 - value)) ** of_value * (step / (1.0 - step)) ** of_step * math.exp(offset)
-    assert ChainFit(of_value, of_step, offset).right(value, math.log(step)) == pytest.approx(
-        odds / (1.0 + odds), rel=1e-6
-    )
+@given(INNER, INNER, INNER, WEIGHTS, WEIGHTS, WEIGHTS, WEIGHTS)
+def test_the_fit_of_a_chain_is_the_formula(value, step, ended, of_value, of_step, of_end, offset):
+    told = ((value, of_value), (step, of_step), (ended, of_end))
+    odds = math.prod((p / (1.0 - p)) ** weight for p, weight in told) * math.exp(offset)
+    fit = ChainFit(of_value, of_step, offset, of_end)
+    assert fit.right(value, math.log(step), ended) == pytest.approx(odds / (1.0 + odds), rel=1e-6)
+    assert ChainFit(of_value, of_step, offset).right(value, math.log(step), ended) == ChainFit(
+        of_value, of_step, offset, 0.0
+    ).right(value, math.log(step), 0.5)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("logprob", [-math.inf, -1e4, -1e-300, 0.0, 1e-9])
-@pytest.mark.parametrize("weights", [(1.0, 1.0, 0.0), (0.0, 0.0, 0.0), (1e6, -1e6, 1e6)])
-def test_the_fit_of_a_chain_is_a_probability_at_all_ends(value, logprob, weights):
-    assert 0.0 <= ChainFit(*weights).right(value, logprob) <= 1.0
+@pytest.mark.parametrize("ended", [0.0, 1.0])
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 0.0), (0.0, 0.0, 0.0), (1e6, -1e6, 1e6, -1e6)])
+def test_the_fit_of_a_chain_is_a_probability_at_all_ends(value, logprob, ended, weights):
+    assert 0.0 <= ChainFit(*weights).right(value, logprob, ended) <= 1.0
 
 
 @pytest.mark.parametrize(

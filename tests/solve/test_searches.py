@@ -241,9 +241,9 @@ def test_a_value_that_is_trusted_changes_what_is_found():
 
 
 @pytest.mark.parametrize("strategy", [*EVERY, "best_of_n:temperature=0.5"])
-def test_a_chain_is_worth_its_last_value_and_the_probability_of_its_last_step(strategy):
+def test_a_chain_is_worth_its_last_values_and_the_probability_of_its_last_step(strategy):
     asked, model, codec = problems(4), solver().shelved.model, codec_of(solver().shelved.model, task())
-    fit = ChainFit(0.7, 0.4, -0.3)
+    fit = ChainFit(0.7, 0.4, -0.3, 0.6)
     search = searched(strategy, asked, MORE, bench("none", trust_value=True, chain_fit=fit))
     truth = TokenTrie(forward_for(model, codec.vocabulary_size, codec.masked))
     checked = 0
@@ -251,10 +251,23 @@ def test_a_chain_is_worth_its_last_value_and_the_probability_of_its_last_step(st
         for chain in search.chains(i):
             context = task().encode(task().context(problem, chain.steps[:-1]))
             value = float(truth.values[truth.prefill([[BOS_ID, *context]])[0]])
-            logprob = chain_logprob(truth, context, task().encode(chain.steps[-1]))
-            assert chain.value == pytest.approx(fit.right(value, logprob), abs=1e-3)
-            checked += 1
+            last = task().encode(chain.steps[-1])
+            logprob = chain_logprob(truth, context, last)
+            ended = float(truth.values[truth.prefill([[BOS_ID, *context, *last]])[0]]) if chain.answer else 0.0
+            assert chain.value == pytest.approx(fit.right(value, logprob, ended), abs=1e-3)
+            checked += chain.answer is not None
     assert checked >= 4
+
+
+@pytest.mark.parametrize("strategy", ["best_first", "best_of_n", "beam"])
+def test_beside_a_judge_the_value_of_a_finished_chain_is_not_looked_at(strategy):
+    asked = problems(4)
+    one, other = (
+        searched(strategy, asked, LIMIT, bench("task", trust_value=True, chain_fit=ChainFit(1.0, 0.5, 0.0, ended)))
+        for ended in (0.0, 5.0)
+    )
+    assert told(one, 4) == told(other, 4)
+    assert [c.value for i in range(4) for c in one.chains(i)] == [c.value for i in range(4) for c in other.chains(i)]
 
 
 @pytest.mark.parametrize("strategy", ["best_first", "best_of_n", "beam"])
