@@ -199,10 +199,15 @@ def _star_rows(builder, task, problem, good, bad, config, rng) -> None:
         if len(builder) - before >= config.rows_per_problem:
             break
         values = [config.discount ** (len(steps) - k) for k in range(len(steps))]
-        builder.chain(problem, steps, [1.0] * len(steps), values)
-    states = [chain.steps[:k] for chain in bad for k in range(1, len(chain.steps))]
+        builder.chain(problem, steps, [1.0] * len(steps), values, np.nan if task.self_verifying else 1.0)
+    states = [(builder.state, chain.steps[:k]) for chain in bad for k in range(1, len(chain.steps))]
+    if not task.self_verifying:
+        states += [
+            (builder.ended, chain.steps) for chain in bad if chain.verdict.legal and task.answer(problem, chain.steps)
+        ]
     for k in rng.permutation(len(states))[: config.losing_rows]:
-        builder.state(problem, states[k], 0.0)
+        teach, steps = states[k]
+        teach(problem, steps, 0.0)
 
 
 def acting_forward(model, task: Task, config: ActorConfig) -> TrieForward:

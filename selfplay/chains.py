@@ -22,10 +22,18 @@ class RowBuilder:
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def chain(self, problem: Problem, steps: Sequence[str], weights: Sequence[float], values: Sequence[float]) -> None:
+    def chain(
+        self,
+        problem: Problem,
+        steps: Sequence[str],
+        weights: Sequence[float],
+        values: Sequence[float],
+        ended: float = np.nan,
+    ) -> None:
         """Rows of one chain from the problem's start.
 
         `weights` [S]: policy weight of each step. `values` [S]: value target of the state *before* each step, NaN for none.
+        `ended`: value target of the finished chain.
         A task with history gives one row; a Markov task, whose context shows the present state only, one row a step.
         """
         task, row = self._task, _Row(self._task.context(problem, ()))
@@ -35,6 +43,14 @@ class RowBuilder:
                 self._close(row)
                 row = _Row(context)
             row.add(step, weight, value, task)
+        row.value[-1:] = [ended]
+        self._close(row)
+
+    def ended(self, problem: Problem, steps: Sequence[str], value: float) -> None:
+        """A row without policy weight that ends in a finished chain and teaches its value."""
+        row = _Row(self._task.context(problem, steps[:-1]))
+        row.add(steps[-1], 0.0, np.nan, self._task)
+        row.value[-1] = value
         self._close(row)
 
     def state(self, problem: Problem, steps: Sequence[str], value: float) -> None:

@@ -9,6 +9,8 @@ solution found) and the search's own value. Policy target at a state with a know
 `visits`       visit counts.
 
 One step a state is drawn from its target: an unbiased estimate of the cross-entropy, without a row for every candidate.
+
+Where answers wait for a scorer a search reads the value of the finished chain; there right and wrong ones teach it.
 """
 
 from __future__ import annotations
@@ -83,13 +85,26 @@ def search_rows(
         if task.reversible:
             _state_rows(builder, problem, root, reached, chooser, evaluator, config, rng)
         else:
-            _chain_rows(builder, problem, root, chooser, evaluator, config)
+            _chain_rows(builder, task, problem, root, chooser, evaluator, config)
     unreached = live[(targets.distance[live] == mcts.UNREACHED) & (live != root)]
-    for node in rng.permutation(unreached)[: config.losing_rows]:
-        builder.state(problem, evaluator.steps(int(store.node_handles[node])), float(targets.value[node]))
+    wrong = _wrong_answers(store, tree, evaluator) if not task.self_verifying else unreached[:0]
+    for node in rng.permutation(np.concatenate((unreached, wrong)))[: config.losing_rows]:
+        steps = evaluator.steps(int(store.node_handles[node]))
+        if store.nodes["flags"][node] & mcts.Flag.TERMINAL:
+            builder.ended(problem, steps, float(store.nodes["raw_value"][node]))
+        else:
+            builder.state(problem, steps, float(targets.value[node]))
 
 
-def _chain_rows(builder, problem, root, chooser, evaluator, config) -> None:
+def _wrong_answers(store: mcts.Store, tree: int, evaluator: ModelEvaluator) -> np.ndarray:
+    """int64: the tree's answers that the task left to a scorer, who did not take them."""
+    nodes = store.nodes
+    ended = (nodes["tree"] == tree) & ((nodes["flags"] & mcts.Flag.TERMINAL) != 0) & (nodes["raw_value"] < 1)
+    found = np.flatnonzero(ended)
+    return found[[not evaluator.verdict(handle).scored for handle in store.node_handles[found].tolist()]]
+
+
+def _chain_rows(builder, task, problem, root, chooser, evaluator, config) -> None:
     """Distinct whole solutions, every step taught."""
     seen: set[tuple[int, ...]] = set()
     wanted = min(config.rows_per_problem, chooser.targets.ways[root])
@@ -101,7 +116,7 @@ def _chain_rows(builder, problem, root, chooser, evaluator, config) -> None:
             continue
         seen.add(tuple(edges))
         steps = [evaluator.step_text(int(chooser.store.edge_handles[e])) for e in edges]
-        builder.chain(problem, steps, [1.0] * len(steps), values)
+        builder.chain(problem, steps, [1.0] * len(steps), values, np.nan if task.self_verifying else 1.0)
 
 
 def _state_rows(builder, problem, root, reached, chooser, evaluator, config, rng) -> None:

@@ -34,9 +34,9 @@ class Calibration:
 class ChainFit:
     """P(right) of an ended chain = sigmoid(value * logit(V) + step * logit(p) + ended * logit(E) + offset).
 
-    Fitted on dev problems. V is the head's value of the state before the last step, p the policy's probability of that step, E the head's value of the
-    finished chain. V is told before the last step is taken, a policy that hesitates at it is often wrong, and E is worth what
-    the head has learned of finished chains: the fit finds out. docs/LOG.md says what each adds.
+    Fitted on dev problems. V is the head's value of the state before the last step, p the policy's probability of that step, E
+    the head's value of the finished chain. V is told before the last step is taken, a policy that hesitates at it is often
+    wrong, and E is worth what the head has learned of finished chains: the fit finds out. docs/LOG.md says what each adds.
     """
 
     value: float

@@ -164,3 +164,11 @@ def test_self_play_scores_after_the_search_and_tells_no_answer(data, teacher, mo
     assert all(trace.prompt.strip() in prompts for trace in experience.traces)
     assert not np.isin(experience.rows.tokens, canaries).any()
     assert all(trace.steps[-1].endswith(": red\n") for trace in experience.traces if trace.solved)
+    asked, scorer, taught = {problem.data[0]: problem for problem in task.problems("train")}, scorer.scorer, set()
+    for tokens, value in zip(experience.rows.tokens, experience.rows.value, strict=True):
+        last = int(np.flatnonzero(tokens)[-1])
+        prompt, *steps = task.decode(tokens[1 : last + 1].tolist()).splitlines(keepends=True)
+        if steps and steps[-1].startswith("answer:"):  # the value learns of finished chains what the scorer said
+            assert value[last] == scorer.score([asked[prompt.strip()]], [steps])[0].reward
+            taught.add(float(value[last]))
+    assert taught == {0.0, 1.0}

@@ -77,3 +77,18 @@ def test_a_state_row_teaches_its_value_and_no_token(countdown):
     end = int((rows.tokens[0] != PAD_ID).sum()) - 1
     assert rows.value[0, end] == 0.25
     assert np.isnan(np.delete(rows.value[0], end)).all()
+
+
+def test_the_value_of_a_finished_chain_stands_at_its_last_token(countdown):
+    problem = countdown.problems("train", 1)[0]
+    steps = solve(countdown, problem)
+    builder = RowBuilder(countdown)
+    builder.chain(problem, steps, [1.0] * 2, [np.nan] * 2, 1.0)
+    builder.ended(problem, steps, 0.25)
+    rows = builder.rows()
+    np.testing.assert_array_equal(rows.tokens[0], rows.tokens[1])
+    end = int((rows.tokens[0] != PAD_ID).sum()) - 1
+    assert rows.value[:, end].tolist() == [1.0, 0.25]
+    assert np.isnan(np.delete(rows.value, end, axis=1)).all()
+    assert (rows.weight[1] == 0).all()
+    assert (rows.weight[0] > 0).any()
