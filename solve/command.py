@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 REFUSALS = (HydraException, OmegaConfBaseException, OSError)  # of others, that say what is wrong with the input
 HYDRA_ADVICE = ("To append", "See https", "full_key", "reference_type", "object_type")  # lines that help nobody here
 OURS = ("selfplay.", "solve.", "bench.", "tasks.", "models.")  # modules whose errors are one line that names the mend
+UNKNOWN_KEY = re.compile(r"Key '(\w+)' not in")
 VERBS = ("selfplay", "solve", "bench")
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
@@ -57,9 +61,18 @@ def refused(error: Exception, verb: str) -> int:
     lines = [line.strip() for part in said for line in str(part).partition("Config search path")[0].splitlines()]
     if isinstance(error, HydraException | OmegaConfBaseException):
         lines = [line for line in lines if line and not line.startswith(HYDRA_ADVICE)]
-        lines[-1] += f"; python -m {verb} --help shows every setting"
+        meant = [name for key in UNKNOWN_KEY.findall(" ".join(lines)) for name in _named(key, verb)]
+        lines[-1] += (
+            f"; did you mean {' or '.join(meant)}?" if meant else f"; python -m {verb} --help shows every setting"
+        )
     print(f"error: {' '.join(' '.join(lines).split())}", file=sys.stderr)
     return 2
+
+
+def _named(key: str, verb: str) -> list[str]:
+    """Full names of the verb's settings that end in `key`."""
+    page = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(CONF / f"{verb.rpartition('.')[2]}.yaml")))
+    return [f"{group}.{key}" for group, settings in page.items() if isinstance(settings, dict) and key in settings]
 
 
 def help_page(verb: str, root: str, groups: Sequence[str]) -> str:

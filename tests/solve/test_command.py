@@ -192,6 +192,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "no tokens": ((*ASK, "budget.tokens=0"), "give more than 0"),
     "too few tokens": ((*ASK, "budget.tokens=1"), "or more"),
     "tokens of another type": ((*ASK, "budget.tokens=many"), "python -m solve --help"),
+    "a setting without its group": ((*ASK, "tokens=300"), "did you mean budget.tokens?"),
     "no such setting": ((*ASK, "budgte.tokens=9"), "python -m solve --help"),
     "no such task": (("task=chess", "problem='e4'"), "Available options in 'task'"),
     "nothing to answer": ((TASK,), "give problem='...'"),
