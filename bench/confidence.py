@@ -23,12 +23,15 @@ from solve.tree import TreeSearch
 TOLERANCE = 1e-7
 RIDGE = 1e-2
 FITTED_ON = ("best_first", "unique_merged")  # what a led and an unled search find
-CALIBRATED = (
+CALIBRATED = (  # strategies whose share gets a meaning
     "best_first",
+    "best_of_n",
     "self_consistency",
     "weighted_vote",
     "unique_merged",
-)  # strategies whose share gets a meaning
+    "beam",
+    "puct_rollout",
+)
 
 
 def logistic(x: np.ndarray, right: np.ndarray, weights: np.ndarray, prior: np.ndarray) -> np.ndarray:
