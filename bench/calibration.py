@@ -5,7 +5,8 @@
 States are those that a search by the policy alone comes to within `chains` greedy chains' tokens: what a value will be
 asked about. Their labels are exact where the task has a solver, else what their own chain went on to earn. Where values are
 discounted by distance, ranking (AUC) is asked to tell states nearer than the median, and calibration compares with
-discount ** distance.
+discount ** distance. AUC within problems is that over pairs of states of one problem, which is what a search asks: a head that
+knows hard problems from easy ones alone has a fair AUC and misleads.
 
 Chains: on the same problems without a verifier, how far the value before the last step, the policy's probability of it and
 the value of the finished chain tell right chains from wrong ones (`solve.confidence.ChainFit`). Not for a value that is not
@@ -38,9 +39,9 @@ from bench.budget import BudgetBenchConfig, Setting, prepared
 from bench.confidence import CALIBRATED, chain_fit, confidences
 from models.manifest import annotate_checkpoint
 from selfplay.evaluate import exact_labels
-from selfplay.statistics import auc, brier, ece
+from selfplay.statistics import auc, auc_within, brier, ece
 from solve.confidence import ChainFit
-from solve.shelf import SHIPPED, TRUSTED_AUC, shipped
+from solve.shelf import SHIPPED, shipped, trustworthy
 from solve.tree import Tree, TreeSearch
 
 RESAMPLES = 200
@@ -66,6 +67,7 @@ class States:
             "n": len(self.values),
             "positive": float(self.labels.mean()),
             "auc": auc(self.values, self.labels),
+            "auc_within": auc_within(self.values, self.labels, self.problems),
             "brier": brier(self.values, self.targets),
             "ece": ece(self.values, self.targets),
         }
@@ -136,6 +138,7 @@ def calibrated(
     config = BudgetBenchConfig(problems=problems, split=split, rungs=[chains], trust_value=True, task=task)
     setting = prepared(config, name)
     states = searched_states(setting, chains)
+    value = states.figures()
     low, high = states.auc_interval(np.random.default_rng(0))
     depths = {int(depth): states.at(states.depths == depth).figures() for depth in np.unique(states.depths)}
     figures: dict[str, Any] = {
@@ -145,11 +148,11 @@ def calibrated(
         "problems": len(setting.problems),
         "chains": chains,
         "labels": "exact" if setting.shelved.task.exact else "what its chains earned",
-        "value": states.figures() | {"auc_ci95": [low, high]},
+        "value": value | {"auc_ci95": [low, high]},
         "by_depth": depths,
     }
     if not setting.shelved.task.reversible:
-        setting = replace(setting, trust_value=states.figures()["auc"] >= TRUSTED_AUC)
+        setting = replace(setting, trust_value=trustworthy(value["auc"], value["auc_within"]))
         figures["chain"] = chain_fit(setting) if setting.trust_value else None
         fit = figures["chain"] and ChainFit(**figures["chain"]["fit"])
         setting = replace(setting, shelved=replace(setting.shelved, chain_fit=fit))
@@ -159,7 +162,8 @@ def calibrated(
 
 def note(folder: Path, figures: dict[str, Any]) -> None:
     """Write what was measured into a checkpoint."""
-    value = {name: figures["value"][name] for name in ("auc", "auc_ci95", "n", "positive")}
+    value = {name: figures["value"][name] for name in ("auc", "auc_ci95", "auc_within", "n", "positive")}
+    value["auc_within"] = None if math.isnan(value["auc_within"]) else value["auc_within"]
     value |= {"problems": figures["problems"], "split": figures["split"]}
     facts: dict[str, Any] = {"value": value}
     if "confidence" in figures:
@@ -215,7 +219,8 @@ def page(figures: dict[str, Any]) -> str:
         f"## {figures['task']['name']}, {figures['model']}: the value head",
         "",
         f"{value['n']} states of {figures['problems']} {figures['split']} problems, labels: {figures['labels']}. "
-        f"AUC {value['auc']:.3f} ({low:.3f}-{high:.3f}), Brier {value['brier']:.3f}, ECE {value['ece']:.3f}.",
+        f"AUC {value['auc']:.3f} ({low:.3f}-{high:.3f}), within problems {value['auc_within']:.3f}, "
+        f"Brier {value['brier']:.3f}, ECE {value['ece']:.3f}.",
         "",
         "| steps done | states | positive, % | AUC | Brier | ECE |",
         "| --- | --- | --- | --- | --- | --- |",

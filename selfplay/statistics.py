@@ -138,6 +138,26 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
+def auc_within(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
+    """AUC over the pairs of one group alone: what telling groups apart by their base rates adds to `auc` is left out.
+
+    NaN if no group holds both classes.
+
+    Args:
+        scores: float [S]. labels: bool or 0/1 [S]. groups: int [S].
+
+    Raises:
+        ValueError: as `auc`.
+    """
+    right = pairs = 0.0
+    for group in np.unique(groups):
+        mine = groups == group
+        count = float(np.sum(labels[mine])) * float(np.sum(1 - np.asarray(labels[mine], np.float64)))
+        if count:
+            right, pairs = right + count * auc(scores[mine], labels[mine]), pairs + count
+    return right / pairs if pairs else math.nan
+
+
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean squared error of P(solved) against outcomes, in [0, 1]; NaN for no states.
 

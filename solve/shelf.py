@@ -20,6 +20,7 @@ from tasks import TASKS, Problem, Task, TaskError, make_task
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "shipped"
 TRUSTED_AUC = 0.7  # a value head below this, or never measured, is not looked at; docs/results/budget.md says why
+TRUSTED_WITHIN = 0.55  # nor one below this among states of one problem
 FEW_SHOT = 3  # solved examples that a pretrained model sees before a question
 
 
@@ -32,13 +33,19 @@ class Shelved:
     task: Task
     options: dict[str, Any]  # of the task, its name included
     value_auc: float | None = None
+    value_within: float | None = None  # its AUC over pairs of states of one problem; None: not told apart
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)  # by name of the strategy, without a judge
     chain_fit: ChainFit | None = None  # None: never fitted
 
     @property
     def trusted(self) -> bool:
         """Whether the value head was measured, and well enough to be looked at."""
-        return (self.value_auc or 0.0) >= TRUSTED_AUC
+        return self.value_auc is not None and trustworthy(self.value_auc, self.value_within)
+
+
+def trustworthy(auc: float, within: float | None) -> bool:
+    """Whether a value of such AUC over all dev states, and over those of one problem (None: not measured), is worth a look."""
+    return auc >= TRUSTED_AUC and (within is None or within >= TRUSTED_WITHIN)
 
 
 def take(
@@ -118,13 +125,14 @@ def _checkpoint(folder: Path, task: str | None, given: dict[str, Any]) -> Shelve
     return Shelved(folder.name, model, made, options, *_measured(folder, extra))
 
 
-def _measured(folder: Path, extra: dict) -> tuple[float | None, dict[str, Calibration], ChainFit | None]:
-    """(AUC of the value, fits of confidence by strategy, fit of chains) as a checkpoint tells them."""
+def _measured(folder: Path, extra: dict) -> tuple[float | None, float | None, dict[str, Calibration], ChainFit | None]:
+    """(AUC of the value, the same within problems, fits of confidence by strategy, fit of chains), as told."""
     value, confidence, chain = (extra.get(name) or {} for name in ("value", "confidence", "chain"))
     try:
         auc = float(value["auc"]) if value else None
+        within = None if value.get("auc_within") is None else float(value["auc_within"])
         calibrations = {name: Calibration(**_finite(fit)) for name, fit in confidence.items()}
-        return auc, calibrations, ChainFit(**_finite(chain)) if chain else None
+        return auc, within, calibrations, ChainFit(**_finite(chain)) if chain else None
     except (AttributeError, KeyError, TypeError, ValueError):
         raise CheckpointError(
             f"{folder}: what {EXTRA} says of its value and confidence is not what bench calibration writes: "

@@ -160,6 +160,7 @@ def test_a_checkpoint_learns_how_far_its_value_can_be_trusted(tmp_path):
     figures = json.loads((tmp_path / "out" / "calibration.json").read_text())["models"][0]
     assert told["value"]["auc"] == figures["value"]["auc"] > 0.9
     assert told["value"]["auc_ci95"][0] <= told["value"]["auc"] <= told["value"]["auc_ci95"][1]
+    assert told["value"]["auc_within"] == take(str(folder)).value_within > 0.9
     assert set(told["confidence"]) == set(CALIBRATED)
     assert told["chain"] == figures["chain"]["fit"]
     assert figures["chain"]["auc"] > figures["chain"]["auc_value"] - 0.02

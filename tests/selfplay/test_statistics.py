@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from selfplay.statistics import (
     auc,
+    auc_within,
     binomial_tail,
     bootstrap_difference,
     brier,
@@ -179,3 +180,24 @@ def test_calibration_refuses_what_is_no_probability():
             measure(np.array([1.2]), np.array([1]))
         with pytest.raises(ValueError):
             measure(np.array([0.2, 0.3]), np.array([1]))
+
+
+def test_auc_within_groups_counts_pairs_of_one_group_alone():
+    rng = np.random.default_rng(0)
+    groups, labels, scores = rng.integers(0, 12, 300), rng.random(300) < 0.4, rng.integers(0, 6, 300).astype(float)
+    pairs = [
+        (scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j])
+        for i in range(300)
+        for j in range(300)
+        if groups[i] == groups[j] and labels[i] and not labels[j]
+    ]
+    assert auc_within(scores, labels, groups) == pytest.approx(np.mean(pairs))
+
+
+def test_a_score_that_knows_groups_alone_has_an_auc_and_none_within():
+    groups = np.repeat([0, 1], 50)
+    labels = np.concatenate((np.arange(50) < 5, np.arange(50) < 45))
+    scores = groups.astype(float)
+    assert auc(scores, labels) == pytest.approx(0.9)
+    assert auc_within(scores, labels, groups) == 0.5
+    assert math.isnan(auc_within(scores, labels, np.arange(100)))

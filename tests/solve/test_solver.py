@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from itertools import count
@@ -166,6 +167,23 @@ def test_where_a_chain_is_known_its_own_probability_is_the_confidence(strategy):
         assert one.confidence in [chain.value for chain in chains["search"].chains(i) if chain.steps == one.steps]
         assert other.confidence == platt.confidence(one.confidence)
         assert (one.calibrated, other.calibrated) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("auc", "within", "trusted"),
+    [
+        (None, None, False),
+        (0.69, None, False),
+        (0.7, None, True),
+        (0.82, 0.54, False),  # knows hard problems from easy ones, and nothing else
+        (0.82, 0.56, True),
+        (0.69, 0.9, False),
+        (0.9, math.nan, False),
+    ],
+)
+def test_a_value_is_trusted_for_what_it_tells_apart_within_a_problem(auc, within, trusted):
+    shelved = replace(Solver(str(FOLDER)).shelved, value_auc=auc, value_within=within)
+    assert shelved.trusted is trusted
 
 
 def test_a_value_head_is_trusted_only_where_it_was_measured_unless_told():
