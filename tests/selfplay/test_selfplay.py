@@ -108,7 +108,7 @@ def test_playout_caps_and_mining_spend_less(tmp_path):
     assert 0 < capped < full
 
 
-NEED_DATA = {"data", "gym"}  # questions with answers: no random play
+NEED_DATA = {"data", "gym", "gym_steps"}  # questions with answers: no random play
 EXPERIMENTS = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - NEED_DATA)
 MINUTES = {"smollm2"}  # a step of a real model: loaded, trained and saved whole
 
@@ -163,6 +163,26 @@ def test_own_data_teaches_by_given_steps_and_by_scored_answers(tmp_path, teacher
     assert summary["test"]["judge"] == "gold, after the last token"
     assert 0 <= summary["test"]["guess"]["1"] < summary["test"]["guess"]["8"] <= 1
     assert "search" not in summary["test"]
+
+
+def test_worked_sums_of_the_gym_teach_and_the_value_learns_how_answers_were_scored(tmp_path, capsys):
+    pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed: pip install -e '.[gym]'")
+    settings = (
+        "task.config={min_terms:2,max_terms:3,min_digits:1,max_digits:1}",
+        "task.train=300",
+        "task.dev=30",
+        "task.test=30",
+        "selfplay.phases=[{teacher:given,iterations:2,steps:60},{teacher:search,generated_tokens:50,steps:2}]",
+        "learner.rows=64",
+        "learner.warmup_steps=5",
+        "actor.tokens=60",
+        "evaluation.test=9",
+    )
+    run(f"run_dir={tmp_path / 'run'}", *settings, experiment="gym_steps")
+    lines = lines_of(tmp_path / "run")
+    assert lines[2]["dev"]["greedy"] > lines[0]["dev"]["greedy"]
+    assert lines[-1]["actor"]["solved"] > 0
+    assert "reasoning-gym chain_sum" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
