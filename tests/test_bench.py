@@ -28,6 +28,7 @@ def test_a_bench_prints_its_figures_and_writes_them(name, tmp_path, capsys):
     assert f"{figures['ratio']:.2f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_store_is_measured_beside_its_peers(tmp_path, capsys):
     shape = {"actions": 3, "trees": 2, "simulations": 8}
     assert main(["store", f"run_dir={tmp_path}", "shapes=3x2x8", "largest=1e3", "rounds=1", "turn=0.001"]) == 0

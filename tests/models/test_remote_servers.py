@@ -136,6 +136,7 @@ def check_search(evaluator: RemoteEvaluator, result) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_search_over_a_real_model_is_judged_paid_and_repeated(transformers_server):
     task = Countdown(numbers=3, number_max=9, target_min=10, target_max=30)
     shapes = []

@@ -285,6 +285,7 @@ def test_the_command_prints_before_and_after(folder, tmp_path, capsys):
     assert "own_share" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.llm
 def test_a_real_model_gets_a_head_that_loads_back(smollm2, tmp_path):
     out = tmp_path / "smollm2"
