@@ -39,9 +39,7 @@ class Solution:
     answer: str | None  # None: no chain has ended with an answer
     solved: bool | None  # the judge in the loop accepted it; None: there was none
     confidence: float  # P(right) in [0, 1]
-    calibrated: (
-        bool  # False: `confidence` is the chain's own P(right), or the answer's share of all votes, as it stands
-    )
+    calibrated: bool  # False: `confidence` is the chain's own P(right), or the answer's share of all votes, as it is
     steps: tuple[str, ...]  # the chain that led to it
     agreeing: int  # chains with the same answer
     chains: int  # chains that have ended
@@ -226,9 +224,7 @@ def _confidence(found: Chosen, bench: Workbench, fit: Calibration | None) -> tup
     if found.chain is None or bench.verify == "task":
         return float(found.judged), True  # a refused chain is no answer
     sure = sureness(found, bench)
-    if (
-        fit is None
-    ):  # P(right) of the best of many chains is too high by then: only a fit of the choice itself mends that
+    if fit is None:  # P(right) of the best of many chains is too high: only a fit of the choice itself mends that
         return sure, False
     return fit.confidence(sure), True
 
