@@ -240,7 +240,7 @@ def best_first_backup(nodes, edges, heap, trees, counters, raised, leaves, first
     """Requeue the wave's leaves, queue their new children, raise what got a more probable path.
 
     first_new_edges [L + 1]: of each leaf, NONE if it has none; the last is the first of the wave.
-    `rollout`: the first new child of each leaf that leads deeper comes next.
+    `rollout`: the first new child of each leaf that leads deeper comes next, unless its value has fallen too far (PARK).
     """
     for n in leaves:
         enqueue(nodes, edges, heap, trees, n, priority_of(nodes, edges, n, prm))
@@ -252,7 +252,11 @@ def best_first_backup(nodes, edges, heap, trees, counters, raised, leaves, first
     values = nodes.view(np.float32)
     for row in range(leaves.shape[0] if rollout else 0):
         child = goes_on_at(nodes, edges, leaves[row], first_new_edges[row], EXPANDED | PENDING)
-        if child != NONE and values[child, RAW_VALUE] >= prm[PARK] * values[leaves[row], RAW_VALUE]:
+        if child == NONE:
+            continue
+        one_chain = nodes[child, DEPTH] + 1 == trees[nodes[child, TREE_ID], N_TREE_NODES]
+        parked_below = prm[PARK] ** 2 if one_chain else prm[PARK]
+        if values[child, RAW_VALUE] >= parked_below * values[leaves[row], RAW_VALUE]:
             enqueue(nodes, edges, heap, trees, child, NEXT)
 
 

@@ -36,7 +36,8 @@ class BestFirst:
     a flat policy, order alone tries every first step before any second one.
 
     park: a rollout does not go on where the raw value falls below `park` times that of the state before; the state waits for
-    its turn in the order. A likelihood ratio: it takes a value head that ranks well.
+    its turn in the order. A likelihood ratio: it takes a value head that ranks well. While the tree is one chain, the most
+    probable of all under draw="best", it takes twice the evidence: `park` squared.
 
     The value is the node's raw value, not its Q: the order is by what is known of the state. One pairing heap a tree.
     A state reached again on a more probable path takes that path's probability, and so do its descendants, eagerly; its

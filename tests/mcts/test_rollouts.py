@@ -74,24 +74,42 @@ def test_a_rollout_goes_on_after_a_cancelled_wave():
     assert shape_of(resume(store, world, PLAYED_OUT, Budget(simulations=40)), world, 0) == shape_of(whole, smooth, 0)
 
 
-def test_a_parked_state_is_not_gone_on_with_at_once():
-    free = BestFirst(rollout=True, value_weight=0.0, lam=1.0, cost="none")
-    parked = BestFirst(rollout=True, value_weight=0.0, lam=1.0, cost="none", park=0.8)
-    result, seen = waves_of(parked, TableEvaluator(7, **WIDE))
+def parked(park: float) -> BestFirst:
+    return BestFirst(rollout=True, value_weight=0.0, lam=1.0, cost="none", park=park)
+
+
+def goings_on(result, seen):
+    """Of every state below which the search could go on: its value over that of the state before, and whether it did."""
     values, flags = result.store.nodes["raw_value"], result.store.nodes["flags"]
-    followed = waited = 0
     for (before, child), (leaf, _) in itertools.pairwise(seen):
-        if child is None or flags[child] & Flag.TERMINAL:
-            continue
-        if values[child] >= np.float32(0.8) * values[before]:
-            assert leaf == child
-            followed += 1
-        else:
-            waited += leaf != child
-    assert followed > 5
-    assert waited > 5
-    _, unparked = waves_of(free, TableEvaluator(7, **WIDE))
+        if child is not None and not flags[child] & Flag.TERMINAL:
+            yield values[child] / values[before], leaf == child
+
+
+def test_a_parked_state_is_not_gone_on_with_at_once():
+    result, seen = waves_of(parked(0.8), TableEvaluator(7, **WIDE))
+    later = list(goings_on(result, seen))[WIDE["max_steps"] :]
+    assert all(went_on for ratio, went_on in later if ratio > 0.8)
+    assert sum(went_on for ratio, went_on in later if ratio > 0.8) > 5
+    assert sum(not went_on for ratio, went_on in later if ratio < 0.8) > 5
+    _, unparked = waves_of(parked(0.0), TableEvaluator(7, **WIDE))
     assert unparked != seen
+
+
+def test_the_first_chain_is_parked_on_twice_the_evidence():
+    kinds = {"kept": 0, "spared": 0, "parked": 0}
+    for seed in range(80):
+        result, seen = waves_of(parked(0.6), TableEvaluator(seed, **WIDE), simulations=8)
+        flags = result.store.nodes["flags"]
+        ended = [child is None or bool(flags[child] & Flag.TERMINAL) for _, child in seen]
+        ends = ended.index(True) if any(ended) else len(seen)
+        for ratio, went_on in goings_on(result, seen[: ends + 1]):
+            if ratio < 0.36:
+                kinds["parked"] += not went_on
+                break
+            assert went_on, f"seed {seed}: {ratio:.3f}"
+            kinds["kept" if ratio > 0.6 else "spared"] += 1
+    assert min(kinds.values()) > 3, kinds
 
 
 def test_parking_loses_no_state():
