@@ -12,17 +12,17 @@ Two modes that never share a table: with the verifier in the loop a problem is s
 the budget; without one the answer is chosen blindly and scored when the search has ended.
 
 Every cell (model, strategy, mode, seed) is a file of its own under run_dir/cells, written whole or not at all: a run that was
-stopped goes on with the cells that lack. Exit code 2: refused, with one line that says why.
+stopped goes on with the cells that lack, see bench/budget_cells.py. Exit code 2: refused, with one line that says why.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +36,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from bench import command
+from bench.budget_cells import cell_file, digest, label, reported, weights_of
 from bench.budget_report import AXES, write_report
 from models.rollout import rollouts
 from selfplay.team import core_count
@@ -87,10 +88,11 @@ class Setting:
     shelved: Shelved
     scorer: Scorer
     problems: list[Problem]
-    greedy_tokens: float  # of a greedy chain, mean over the problems
+    chain_tokens: int  # of a greedy chain, mean over the problems, rounded up so that two of them fit into 2x
     budgets: list[int]  # tokens a problem, one a rung
     trust_value: bool
     seed: int
+    facts: str  # digest of all that the outcomes depend on, strategy, mode and seed apart
 
     def bench(self, verify: Verify, **changes: Any) -> Workbench:
         """What a search works with, `changes` apart."""
@@ -133,28 +135,33 @@ def measure(config: BudgetBenchConfig) -> int:
         for mode in config.modes
         for strategy in (config.strategies if mode == "task" else config.blind_strategies)
     ]
+    now: dict[tuple[str, str], str] = {}
     with ProcessPoolExecutor(config.workers or core_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        for line in pool.map(_job, jobs):
+        for line, model, mode, facts in pool.map(_job, jobs):
+            now[model, mode] = facts
             if line:
                 print(line, flush=True)
     asked = {"task": config.strategies, "none": config.blind_strategies}
-    cells = [pq.read_table(file) for file in sorted((root / "cells").glob("*.parquet"))]
-    rows = pa.concat_tables(
-        [cell for cell in cells if cell["strategy"][0].as_py() in asked.get(cell["mode"][0].as_py(), [])]
-    )
+    rows = reported(root, asked, now)
+    if rows is None:
+        raise command.UsageError(
+            "nothing to measure: modes=[task] wants a task that judges its own answers, modes=[none] one whose chains end in "
+            "an answer; name strategies or blind_strategies for it"
+        )
     write_report(root, rows, {"task": config.baselines, "none": config.blind_baselines}, asked, config.axes)
     print(f"{time.monotonic() - started:.0f} s; {root / 'index.html'}, table.md, rows.parquet, budget.png, budget.svg")
     return 0
 
 
-def _job(job: tuple[BudgetBenchConfig, str, str, str]) -> str:
-    """One cell in a process of its own; what to print of it, "" where it was there or cannot be."""
+def _job(job: tuple[BudgetBenchConfig, str, str, str]) -> tuple[str, str, str, str]:
+    """One cell in a process of its own: what to print of it, "" where it was there or cannot be; its model, mode and facts."""
     config, name, mode, strategy = job
     setting = prepared(config, name)
-    task = setting.shelved.task
-    if (mode == "task" and not task.self_verifying) or (mode == "none" and task.reversible):
-        return ""  # no judge; or a chain ends where its goal is reached, and its end is the verdict
-    return _cell(Path(config.run_dir), config, setting, strategy, cast("Verify", mode))
+    task, line = setting.shelved.task, ""
+    # without a judge to ask, or where a chain ends at its goal, so that its end is the verdict, there is no such cell
+    if task.self_verifying if mode == "task" else not task.reversible:
+        line = _cell(Path(config.run_dir), config, setting, strategy, cast("Verify", mode))
+    return line, setting.shelved.name, mode, setting.facts
 
 
 def check(config: BudgetBenchConfig) -> None:
@@ -177,7 +184,9 @@ def check(config: BudgetBenchConfig) -> None:
 
 def prepared(config: BudgetBenchConfig, name: str) -> Setting:
     """A model with its problems and its ladder of budgets."""
-    key = repr((config.task, config.split, config.problems, config.rungs, config.trust_value, config.seed, name))
+    key = digest(
+        config.task, config.split, config.problems, config.rungs, config.trust_value, config.seed, config.models, name
+    )
     if key not in _PREPARED:
         _PREPARED.clear()
         _PREPARED[key] = _prepared(config, name)
@@ -191,32 +200,24 @@ def _prepared(config: BudgetBenchConfig, name: str) -> Setting:
     options = {key: value for key, value in config.task.items() if key != "name"}
     path = name if name not in shipped() else str(Path(__file__).parents[1] / "models" / "shipped" / name)
     shelved = take(path, task=config.task.get("name"), options=options)
+    shelved = replace(shelved, name=label(name, config.models))
     task = shelved.task
     problems = task.first_problems(cast("Any", config.split), config.problems)
     blind = wall(task, "task" if task.self_verifying else "none")
     greedy = rollouts(shelved.model, blind, problems, 1, temperature=0.0)
-    cost = float(np.mean([chains[0].tokens for chains in greedy]))
+    cost = math.ceil(np.mean([chains[0].tokens for chains in greedy]))
     trusted = shelved.trusted if config.trust_value is None else config.trust_value
-    budgets = [round(rung * cost) for rung in sorted(config.rungs)]
-    return Setting(shelved, make_scorer(**shelved.options), problems, cost, budgets, trusted, config.seed)
+    budgets = [rung * cost for rung in sorted(config.rungs)]
+    asked = [problem.id for problem in problems]
+    facts = digest(shelved.options, asked, budgets, config.split, trusted, shelved.chain_fit, weights_of(path))
+    return Setting(shelved, make_scorer(**shelved.options), problems, cost, budgets, trusted, config.seed, facts)
 
 
 def _cell(root: Path, config: BudgetBenchConfig, setting: Setting, strategy: str, mode: Verify) -> str:
     """One model under one strategy: its file, unless it is there. A line to print."""
     if strategy == ENUMERATION and (mode != "task" or not setting.shelved.task.exact):
         return ""
-    told = repr(
-        (
-            setting.shelved.options,
-            [problem.id for problem in setting.problems],
-            setting.budgets,
-            config.split,
-            setting.trust_value,
-            setting.shelved.chain_fit,
-        )
-    )
-    name = f"{setting.shelved.name}-{strategy}-{mode}-{config.seed}".replace("/", "_").replace(":", "_")
-    path = root / "cells" / f"{name}-{blake2b(told.encode(), digest_size=6).hexdigest()}.parquet"
+    path = cell_file(root, setting.shelved.name, strategy, mode, config.seed, setting.facts)
     if path.exists():
         return ""
     columns = _measured(setting, strategy, mode)
@@ -248,7 +249,7 @@ def _measured(setting: Setting, strategy: str, mode: Verify) -> dict[str, Any]:
         at = enumeration(setting.shelved.task, setting.problems, setting.budgets[-1], seed=setting.seed)
         solved = np.array([at <= budget for budget in setting.budgets])
         return _controls(setting, solved, (time.monotonic() - start) / len(setting.problems))
-    bench = setting.bench(mode, chain_tokens=round(setting.greedy_tokens))
+    bench = setting.bench(mode, chain_tokens=setting.chain_tokens)
     parts = [_searched(setting, bench, strategy, part) for _, part in setting.parts()]
     return {name: np.concatenate([part[name] for part in parts], axis=1).ravel() for name in parts[0]}
 
@@ -296,10 +297,9 @@ def _right(scorer: Scorer, problems: Sequence[Problem], chains: Sequence[Sequenc
 def _guesses(setting: Setting, mode: Verify) -> np.ndarray:
     """bool [rungs, P]: guessing as often as a budget pays for greedy chains; without a judge, once."""
     guesser = make_guesser(**setting.shelved.options)
-    most = 1 if mode == "none" else min(MOST_GUESSES, max(1, round(setting.budgets[-1] / setting.greedy_tokens)))
-    hits = guessed(guesser, setting.scorer, setting.problems, most)
-    rungs = [max(1, min(most, round(budget / setting.greedy_tokens))) for budget in setting.budgets]
-    return np.array([hits[:, rung - 1] for rung in rungs])
+    counts = [1 if mode == "none" else min(MOST_GUESSES, budget // setting.chain_tokens) for budget in setting.budgets]
+    hits = guessed(guesser, setting.scorer, setting.problems, counts[-1])
+    return np.array([hits[:, count - 1] for count in counts])
 
 
 def _controls(setting: Setting, solved: np.ndarray, seconds: float) -> dict[str, Any]:

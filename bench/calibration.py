@@ -85,7 +85,7 @@ class States:
 
 def searched_states(setting: Setting, chains: int) -> States:
     """States that a search by the policy alone expands, the root left out, labelled."""
-    task, limit = setting.shelved.task, round(chains * setting.greedy_tokens)
+    task, limit = setting.shelved.task, chains * setting.chain_tokens
     rule = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="none", rollout=not task.reversible)
     verify = "task" if task.self_verifying else "none"
     found: list[tuple[float, float, float, int, int]] = []

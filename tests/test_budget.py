@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bench import budget, budget_report
+from bench import budget, budget_report, command
 from bench.__main__ import main
 from bench.budget import BudgetBenchConfig, measure, prepared
 from bench.confidence import CALIBRATED, Ended, fitted, fitted_chains
-from models.checkpoint import load_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint
 from solve.confidence import Calibration, ChainFit
 from solve.shelf import SHIPPED, take
 
@@ -57,9 +58,9 @@ def test_a_row_holds_what_was_spent_and_what_it_bought(measured):
 
 
 def test_budgets_are_multiples_of_a_greedy_chain_and_are_kept_to(measured):
-    cost = prepared(SMALL, "countdown3").greedy_tokens
+    cost = prepared(SMALL, "countdown3").chain_tokens
     for row in rows(measured):
-        assert row["budget_tokens"] == round(cost * row["rung"])
+        assert row["budget_tokens"] == cost * row["rung"]
         if row["strategy"] == "best_first":  # a step may end past it
             assert row["tokens"] <= row["budget_tokens"] + 10
 
@@ -97,6 +98,52 @@ def test_a_cell_that_is_there_is_not_measured_again(measured, monkeypatch):
     monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
     assert measure(dataclasses.replace(SMALL, run_dir=str(measured))) == 0
     assert rows(measured) == before
+
+
+def cells(root):
+    return sorted((root / "cells").iterdir())
+
+
+def test_other_problems_or_weights_into_the_same_folder_are_measured_anew_and_never_mixed(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    net = tmp_path / "net"
+    shutil.copytree(SHIPPED / "countdown3", net)
+    config = dataclasses.replace(SMALL, models=[str(net)], strategies=["greedy"], modes=["task"], run_dir=str(tmp_path))
+    assert measure(config) == 0
+    assert measure(dataclasses.replace(config, problems=10)) == 0
+    assert len(cells(tmp_path)) == 2
+    assert {row["n"] for row in rows(tmp_path)} == {10}
+    assert measure(config) == 0
+    assert len(cells(tmp_path)) == 2
+    assert {row["n"] for row in rows(tmp_path)} == {20}
+    before = rows(tmp_path)
+    model, tokenizer, extra = load_checkpoint(net)
+    for weight in model.parameters():
+        weight.data.zero_()
+    shutil.rmtree(net)
+    save_checkpoint(net, model, tokenizer, extra)
+    budget._PREPARED.clear()
+    assert measure(config) == 0
+    assert len(cells(tmp_path)) == 3
+    assert max(row["solved"] for row in rows(tmp_path)) < max(row["solved"] for row in before)
+
+
+def test_two_folders_of_one_name_are_two_models(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    nets = [tmp_path / run / "step-000088" for run in ("one", "two")]
+    for net in nets:
+        shutil.copytree(SHIPPED / "countdown3", net)
+    config = dataclasses.replace(SMALL, strategies=["greedy"], modes=["task"], run_dir=str(tmp_path))
+    assert measure(dataclasses.replace(config, models=[str(net) for net in nets])) == 0
+    assert {row["model"] for row in rows(tmp_path)} == {str(net) for net in nets}
+    assert measure(dataclasses.replace(config, models=[str(nets[0])])) == 0
+    assert "step-000088" in {row["model"] for row in rows(tmp_path)}
+
+
+def test_nothing_to_measure_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    with pytest.raises(command.UsageError, match="nothing to measure"):
+        measure(dataclasses.replace(SMALL, models=["blocksworld5"], modes=["none"], run_dir=str(tmp_path)))
 
 
 class _Inline:
