@@ -18,6 +18,7 @@ stopped goes on with the cells that lack, see bench/budget_cells.py. Exit code 2
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,27 +30,25 @@ from typing import Any, cast
 
 import hydra
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from bench import command
-from bench.budget_cells import cell_file, digest, label, reported, weights_of
+from bench.budget_cells import cell_file, code, digest, label, reported, weights_of, write_cell
 from bench.budget_report import AXES, write_report
 from models.rollout import rollouts
-from selfplay.team import core_count
+from selfplay.team import core_count, end_with
 from solve.answers import chosen
 from solve.blinds import wall
 from solve.command import CONF, guarded, help_page
 from solve.command import run as run_command
 from solve.cost import flops_per_token
 from solve.enumeration import enumeration
-from solve.shelf import Shelved, shipped, take
+from solve.shelf import SHIPPED, Shelved, shipped, take
 from solve.strategies import way
-from solve.types import Verify, Workbench
-from tasks import Problem, Scorer, make_guesser, make_scorer
+from solve.types import NEVER, Verify, Workbench
+from tasks import Problem, Scorer, Task, make_guesser, make_scorer
 from tasks.guessing import guessed
 
 PART = 100  # problems searched at once
@@ -125,18 +124,18 @@ def measure(config: BudgetBenchConfig) -> int:
     Raises:
         command.UsageError: nothing to measure. One line.
     """
-    check(config)
+    config = check(config)
     root = Path(config.run_dir)
     (root / "cells").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     jobs = [
         (config, name, mode, strategy)
-        for name in config.models or list(shipped())
+        for name in config.models
         for mode in config.modes
         for strategy in (config.strategies if mode == "task" else config.blind_strategies)
     ]
     now: dict[tuple[str, str], str] = {}
-    with ProcessPoolExecutor(config.workers or core_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(config.workers or core_count(), get_context("spawn"), _begin, (os.getpid(),)) as pool:
         for line, model, mode, facts in pool.map(_job, jobs):
             now[model, mode] = facts
             if line:
@@ -153,22 +152,27 @@ def measure(config: BudgetBenchConfig) -> int:
     return 0
 
 
+def _begin(parent: int) -> None:
+    """In a worker: one thread, and an end where the run that it works for ends."""
+    end_with(parent)
+    torch.set_num_threads(1)
+
+
 def _job(job: tuple[BudgetBenchConfig, str, str, str]) -> tuple[str, str, str, str]:
     """One cell in a process of its own: what to print of it, "" where it was there or cannot be; its model, mode and facts."""
     config, name, mode, strategy = job
     setting = prepared(config, name)
-    task, line = setting.shelved.task, ""
-    # without a judge to ask, or where a chain ends at its goal, so that its end is the verdict, there is no such cell
-    if task.self_verifying if mode == "task" else not task.reversible:
+    line = ""
+    if _has(setting.shelved.task, mode):
         line = _cell(Path(config.run_dir), config, setting, strategy, cast("Verify", mode))
     return line, setting.shelved.name, mode, setting.facts
 
 
-def check(config: BudgetBenchConfig) -> None:
-    """Refuse what would fail later.
+def check(config: BudgetBenchConfig) -> BudgetBenchConfig:
+    """What is to be measured, each once; refuses what would fail later.
 
     Raises:
-        command.UsageError: one line that names the mend.
+        command.UsageError, SolveError, CheckpointError, TaskError: one line that names the mend.
     """
     if not config.rungs or min(config.rungs) < 1:
         raise command.UsageError("rungs are multiples of the greedy cost: give numbers from 1 up")
@@ -176,10 +180,39 @@ def check(config: BudgetBenchConfig) -> None:
         raise command.UsageError(f"axes={config.axes}: use some of {', '.join(AXES)}")
     if config.problems < 2:
         raise command.UsageError(f"problems={config.problems}: an interval needs two or more")
+    if config.workers < 0 or config.seed < 0:
+        raise command.UsageError(f"workers={config.workers} seed={config.seed}: 0 or more")
     if unknown := set(config.modes) - {"task", "none"}:
         raise command.UsageError(f"modes: {', '.join(sorted(unknown))} is none: use task, none or both")
     if config.split not in ("dev", "test"):
         raise command.UsageError(f"split={config.split}: use dev to choose on, test to quote")
+    once = {
+        name: list(dict.fromkeys(getattr(config, name)))
+        for name in ("strategies", "blind_strategies", "modes", "rungs")
+    }
+    config = replace(config, models=list(dict.fromkeys(config.models or shipped())), **once)
+    named = {"task": config.strategies + config.baselines, "none": config.blind_strategies + config.blind_baselines}
+    for name in config.models:
+        task = _taken(config, name).task
+        for strategy in [strategy for mode in config.modes if _has(task, mode) for strategy in named[mode]]:
+            if strategy not in (GUESS, ENUMERATION):
+                way(strategy, task)
+    return config
+
+
+def _has(task: Task, mode: str) -> bool:
+    """Whether a mode is one of this task: there is a judge to ask; or there is none, and a chain's end is not the verdict."""
+    return task.self_verifying if mode == "task" else not task.reversible
+
+
+def _taken(config: BudgetBenchConfig, name: str) -> Shelved:
+    options = {key: value for key, value in config.task.items() if key != "name"}
+    shelved = take(_path(name), task=config.task.get("name"), options=options)
+    return replace(shelved, name=label(name, config.models))
+
+
+def _path(name: str) -> str:
+    return str(SHIPPED / name) if name in shipped() else name
 
 
 def prepared(config: BudgetBenchConfig, name: str) -> Setting:
@@ -197,10 +230,7 @@ _PREPARED: dict[str, Setting] = {}  # the last one of this process: its cells co
 
 
 def _prepared(config: BudgetBenchConfig, name: str) -> Setting:
-    options = {key: value for key, value in config.task.items() if key != "name"}
-    path = name if name not in shipped() else str(Path(__file__).parents[1] / "models" / "shipped" / name)
-    shelved = take(path, task=config.task.get("name"), options=options)
-    shelved = replace(shelved, name=label(name, config.models))
+    shelved = _taken(config, name)
     task = shelved.task
     problems = task.first_problems(cast("Any", config.split), config.problems)
     blind = wall(task, "task" if task.self_verifying else "none")
@@ -209,7 +239,9 @@ def _prepared(config: BudgetBenchConfig, name: str) -> Setting:
     trusted = shelved.trusted if config.trust_value is None else config.trust_value
     budgets = [rung * cost for rung in sorted(config.rungs)]
     asked = [problem.id for problem in problems]
-    facts = digest(shelved.options, asked, budgets, config.split, trusted, shelved.chain_fit, weights_of(path))
+    facts = digest(
+        shelved.options, asked, budgets, config.split, trusted, shelved.chain_fit, weights_of(_path(name)), code()
+    )
     return Setting(shelved, make_scorer(**shelved.options), problems, cost, budgets, trusted, config.seed, facts)
 
 
@@ -231,24 +263,24 @@ def _cell(root: Path, config: BudgetBenchConfig, setting: Setting, strategy: str
         "problem": [problem.id for problem in setting.problems] * count,
         "rung": np.repeat(sorted(config.rungs), n),
         "budget_tokens": np.repeat(setting.budgets, n),
-        "value_auc": [setting.shelved.value_auc if setting.trust_value else None] * (n * count),
+        "split": [config.split] * (n * count),
+        "value_auc": [setting.shelved.value_auc] * (n * count),
+        "value_on": [setting.trust_value] * (n * count),
     }
-    new = path.with_name(f".{path.name}.new")
-    pq.write_table(pa.table(columns), new)
-    new.replace(path)
+    write_cell(path, columns)
     rates = columns["solved"].reshape(count, n).mean(1)
     return f"{setting.shelved.name:14} {mode:5} {strategy:32}" + "".join(f"{100 * rate:6.1f}" for rate in rates)
 
 
 def _measured(setting: Setting, strategy: str, mode: Verify) -> dict[str, Any]:
     """Arrays [rungs * problems]: outcomes at every budget, and tokens, simulations, prefilled, seconds, flops of a problem."""
+    budgets = np.array(setting.budgets)[:, None]
     if strategy == GUESS:
-        return _controls(setting, _guesses(setting, mode), seconds=0.0)
+        return _controls(_first_guess(setting, mode), budgets, seconds=0.0)
     if strategy == ENUMERATION:
         start = time.monotonic()
         at = enumeration(setting.shelved.task, setting.problems, setting.budgets[-1], seed=setting.seed)
-        solved = np.array([at <= budget for budget in setting.budgets])
-        return _controls(setting, solved, (time.monotonic() - start) / len(setting.problems))
+        return _controls(at, budgets, time.monotonic() - start)
     bench = setting.bench(mode, chain_tokens=setting.chain_tokens)
     parts = [_searched(setting, bench, strategy, part) for _, part in setting.parts()]
     return {name: np.concatenate([part[name] for part in parts], axis=1).ravel() for name in parts[0]}
@@ -276,12 +308,14 @@ def _searched(setting: Setting, bench: Workbench, strategy: str, problems: Seque
             ]
             out["solved"].append(_right(setting.scorer, problems, [pick.steps if pick else () for pick in picks]))
         prefilled = np.full(count, search.prefilled_tokens / count)
-        tokens = np.minimum(search.tokens, np.where(search.solved_at <= budget, search.solved_at, search.tokens))
+        tokens = np.where(
+            search.solved_at <= budget, search.solved_at, search.tokens
+        )  # what a round drew past it is no cost
         out["tokens"].append(tokens)
-        out["simulations"].append(search.simulations.copy())
+        out["simulations"].append(search.simulations * tokens / np.maximum(search.tokens, 1))
         out["prefilled"].append(prefilled)
         out["seconds"].append(np.full(count, spent / count))
-        out["flops"].append(each * (search.tokens + prefilled))
+        out["flops"].append(each * (tokens + prefilled))
     return {name: np.array(arrays) for name, arrays in out.items()}
 
 
@@ -294,23 +328,25 @@ def _right(scorer: Scorer, problems: Sequence[Problem], chains: Sequence[Sequenc
     return found
 
 
-def _guesses(setting: Setting, mode: Verify) -> np.ndarray:
-    """bool [rungs, P]: guessing as often as a budget pays for greedy chains; without a judge, once."""
-    guesser = make_guesser(**setting.shelved.options)
-    counts = [1 if mode == "none" else min(MOST_GUESSES, budget // setting.chain_tokens) for budget in setting.budgets]
-    hits = guessed(guesser, setting.scorer, setting.problems, counts[-1])
-    return np.array([hits[:, count - 1] for count in counts])
+def _first_guess(setting: Setting, mode: Verify) -> np.ndarray:
+    """int64 [P]: what guesses up to the first right one cost as greedy chains, NEVER; without a judge there is one guess."""
+    guesser, each = make_guesser(**setting.shelved.options), setting.chain_tokens
+    most = 1 if mode == "none" else min(MOST_GUESSES, setting.budgets[-1] // each)
+    hits = guessed(guesser, setting.scorer, setting.problems, most)
+    return np.where(hits[:, -1], each * (1 + hits.argmax(1)), NEVER)
 
 
-def _controls(setting: Setting, solved: np.ndarray, seconds: float) -> dict[str, Any]:
-    size = solved.size
+def _controls(at: np.ndarray, budgets: np.ndarray, seconds: float) -> dict[str, Any]:
+    """Columns of a control that was right for the first time after `at` tokens; `seconds`: of all problems and all tokens."""
+    solved, tokens = at <= budgets, np.minimum(at, budgets)
+    none = np.zeros(solved.size)
     return {
         "solved": solved.ravel(),
-        "tokens": np.repeat(setting.budgets, solved.shape[1]),
-        "simulations": np.zeros(size, np.int64),
-        "prefilled": np.zeros(size),
-        "seconds": np.full(size, seconds),
-        "flops": np.zeros(size),
+        "tokens": tokens.ravel(),
+        "simulations": none,
+        "prefilled": none,
+        "seconds": (seconds * tokens / tokens[-1].sum()).ravel(),
+        "flops": none,
     }
 
 

@@ -1,13 +1,14 @@
 """The cells of `bench.budget`: a file for each (model, strategy, mode, seed), named by all that its numbers depend on.
 
-The name ends in a digest of weights, problems, budgets and choices: a run into the folder of another one, with other settings
-or a model trained further, measures anew and mixes nothing. The code is not part of it: a folder is of one version.
+The name ends in a digest of the weights, problems, budgets, choices and source code: a run into the folder of another one, with
+other settings, a model trained further or a changed search, measures anew and mixes nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,45 @@ import pyarrow.parquet as pq
 
 from models.manifest import MANIFEST
 
+ROOMS = ("mcts", "models", "solve", "tasks", "bench/budget.py")  # sources that the numbers come from
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("task", "model", "strategy", "mode", "split", "problem")),
+        *((name, pa.int64()) for name in ("seed", "rung", "budget_tokens")),
+        ("solved", pa.bool_()),
+        *((name, pa.float64()) for name in ("tokens", "simulations", "prefilled", "seconds", "flops", "value_auc")),
+        ("value_on", pa.bool_()),
+    ]
+)
+
 
 def digest(*facts: Any) -> str:
     """Of anything whose repr tells it apart: 12 hexadecimal digits."""
     return blake2b(repr(facts).encode(), digest_size=6).hexdigest()
 
 
+@cache
+def code() -> str:
+    """Digest of the source code that the numbers come from."""
+    root = Path(__file__).parents[1]
+    files = [
+        path for room in ROOMS for path in ([root / room] if room.endswith(".py") else (root / room).rglob("*.py"))
+    ]
+    return digest([(str(file.relative_to(root)), file.read_bytes()) for file in sorted(files)])
+
+
 def cell_file(root: Path, model: str, strategy: str, mode: str, seed: int, facts: str) -> Path:
     """Where a cell of these `facts` (a digest) lies."""
     name = f"{model}-{strategy}-{mode}-{seed}".replace("/", "_").replace(":", "_")
     return root / "cells" / f"{name}-{facts}.parquet"
+
+
+def write_cell(path: Path, columns: dict[str, Any]) -> None:
+    """A cell appears whole or not at all. `columns`: those of SCHEMA."""
+    new = path.with_name(f".{path.name}.new")
+    pq.write_table(pa.table(columns, schema=SCHEMA), new)
+    new.replace(path)
 
 
 def weights_of(path: str) -> list[tuple]:
@@ -46,19 +76,14 @@ def label(model: str, models: Iterable[str]) -> str:
 
 
 def reported(root: Path, asked: dict[str, list[str]], now: dict[tuple[str, str], str]) -> pa.Table | None:
-    """The cells that belong into one report: of the strategies `asked` for by mode, all seeds, one digest a (model, mode).
+    """The cells of one report, of all seeds; None: there are none.
 
-    now: by (model, mode), the digest of what was asked for just now; of what lies there from before the newest one counts.
-    None: there are no cells.
+    asked: strategies by mode. now: the digest of what was asked for, by (model, mode).
     """
-    found: dict[tuple[str, str], list[tuple[float, str, pa.Table]]] = {}
-    for file in sorted((root / "cells").glob("*.parquet")):
-        cell = pq.read_table(file)
+    cells = [(file.stem.rpartition("-")[2], pq.read_table(file)) for file in sorted((root / "cells").glob("*.parquet"))]
+    found = []
+    for facts, cell in cells:
         model, strategy, mode = (cell[name][0].as_py() for name in ("model", "strategy", "mode"))
-        if strategy in asked.get(mode, []):
-            found.setdefault((model, mode), []).append((file.stat().st_mtime, file.stem.rpartition("-")[2], cell))
-    cells = []
-    for panel, there in found.items():
-        counts = now.get(panel) or max(there, key=lambda entry: entry[0])[1]
-        cells += [cell for _, facts, cell in there if facts == counts]
-    return pa.concat_tables(cells) if cells else None
+        if strategy in asked.get(mode, []) and now.get((model, mode)) == facts:
+            found.append(cell)
+    return pa.concat_tables(found) if found else None

@@ -1,7 +1,7 @@
 """The report of `bench.budget`: rows, tables, pictures and one page, from the cells that were measured.
 
-Intervals are 95 %: Wilson for a rate of one seed, normal over problems for a mean over seeds, paired bootstrap over problems
-for a difference. The two modes never share a table or a picture's panel.
+Intervals are 95 %: Wilson over problems for a rate, which is wider than it need be for a mean over seeds, and paired bootstrap
+over problems for a difference. The two modes never share a table or a picture's panel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfplay.evaluate import mean_interval
 from selfplay.statistics import bootstrap_difference, wilson
 
 MODES = {"task": "verifier in the loop", "none": "no verifier"}
@@ -25,7 +24,7 @@ CONTROLS = ("guess", "enumeration")
 RESAMPLES = 4000
 FIELDS = (
     "task", "model", "strategy", "mode", "budget_tokens", "n", "solved", "ci_low", "ci_high", "tokens", "simulations",
-    "seconds", "flops", "seed", "rung", "prefilled", "value_auc",
+    "seconds", "flops", "seed", "rung", "prefilled", "split", "value_on", "value_auc",
 )  # fmt: skip
 
 
@@ -40,7 +39,9 @@ class Line:
     seeds: int
     spent: dict[str, np.ndarray]  # float [R] by name of AXES, means over problems
     prefilled: np.ndarray  # float [R]
-    value_auc: float | None
+    split: str
+    value_on: bool
+    value_auc: float | None  # on dev; None: never measured
 
     @property
     def rate(self) -> np.ndarray:
@@ -49,10 +50,7 @@ class Line:
     def interval(self, rung: int) -> tuple[float, float]:
         """Of the rate at one rung."""
         outcomes = self.solved[rung]
-        if self.seeds == 1:
-            return wilson(round(float(outcomes.sum())), len(outcomes))
-        low, high = mean_interval(outcomes)
-        return low, high
+        return wilson(round(float(outcomes.sum())), len(outcomes))
 
 
 Panel = tuple[str, str, str]  # task, model, mode
@@ -88,7 +86,10 @@ def rows_of(cells: pa.Table) -> Iterator[dict]:
         low, high = wilson(int(solved.sum()), len(solved))
         means = {name: float(np.mean(part[name])) for name in (*AXES, "prefilled")}
         row = key | means | {"n": len(solved), "solved": float(solved.mean()), "ci_low": low, "ci_high": high}
-        row |= {"budget_tokens": int(part["budget_tokens"][0]), "value_auc": part["value_auc"][0]}
+        row |= {
+            "budget_tokens": int(part["budget_tokens"][0]),
+            **{name: part[name][0] for name in ("split", "value_on", "value_auc")},
+        }
         yield {name: row[name] for name in FIELDS}
 
 
@@ -114,7 +115,8 @@ def _line(strategy: str, part: dict[str, np.ndarray]) -> Line:
     mean = {name: np.array([part[name][rows == k].mean() for k in range(len(rungs))]) for name in (*AXES, "prefilled")}
     budgets = np.array([part["budget_tokens"][rows == k][0] for k in range(len(rungs))])
     prefilled, auc = mean.pop("prefilled"), part["value_auc"][0]
-    return Line(strategy, rungs, budgets, solved / seeds, seeds, mean, prefilled, None if auc is None else float(auc))
+    told = part["split"][0], bool(part["value_on"][0]), None if auc is None else float(auc)
+    return Line(strategy, rungs, budgets, solved / seeds, seeds, mean, prefilled, *told)
 
 
 def _groups(cells: pa.Table, keys: tuple[str, ...]) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
@@ -137,13 +139,14 @@ def table(panel: Panel, lines: list[Line], baselines: list[str]) -> str:
     task, model, mode = panel
     first = lines[0]
     heads = [f"{rung}x ({tokens})" for rung, tokens in zip(first.rungs, first.budgets, strict=True)]
-    auc = next((line.value_auc for line in lines if line.value_auc is not None), None)
-    value = "value off" if auc is None else f"value on, its AUC on dev {auc:.3f}"
+    measured = "never measured" if first.value_auc is None else f"its AUC on dev {first.value_auc:.3f}"
+    value = f"value {'on' if first.value_on else 'off'}, {measured}"
     seeds = max(line.seeds for line in lines)
     out = [
         f"## {task}, {model}: {MODES[mode]}",
         "",
-        f"n = {first.solved.shape[1]} problems, the same for all; {seeds} {'seed' if seeds == 1 else 'seeds'}; {value}. "
+        f"n = {first.solved.shape[1]} {first.split} problems, the same for all; "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}; {value}. "
         "Solved in %, 95 % interval; budgets in multiples of a greedy chain (generated tokens a problem).",
         "",
         _row(["strategy", *heads]),
@@ -225,7 +228,7 @@ def picture(panels: dict[Panel, list[Line]], names: list[str]):
             axis.set_ylim(0, 101)
             axis.grid(alpha=0.3)
         axis_row[0].set_ylabel("solved, %")
-        axis_row[0].set_title(f"{task}, {model}: {MODES[mode]}", loc="left", fontsize=10)
+        axis_row[0].set_title(f"{task}, {model}, {lines[0].split}: {MODES[mode]}", loc="left", fontsize=10)
         axis_row[0].legend(fontsize=7, loc="upper left")
     return figure
 

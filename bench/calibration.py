@@ -192,6 +192,10 @@ def main(
     """
     if split not in ("dev", "test") or write not in ("yes", "no"):
         raise command.UsageError(f"split={split} write={write}: split is dev or test, write yes or no")
+    if write == "yes" and split == "test":
+        raise command.UsageError(
+            "split=test write=yes: what a checkpoint says of itself comes from dev, test is to be quoted"
+        )
     torch.set_num_threads(1)
     name, _, rest = task.partition(":")
     options = dict(setting.split("=", 1) for setting in rest.split(",") if setting)

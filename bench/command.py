@@ -55,6 +55,14 @@ def run(bench: Bench, arguments: Sequence[str]) -> int:
 
 
 def save(result: dict[str, Any], run_dir: str, name: str) -> None:
-    """Write `result` to run_dir/name.json; nothing where no folder is given."""
+    """Write `result` to run_dir/name.json, null for what is not a number; nothing where no folder is given."""
     if run_dir:
-        (Path(run_dir) / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (Path(run_dir) / f"{name}.json").write_text(json.dumps(_plain(result), indent=1, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

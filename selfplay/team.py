@@ -130,12 +130,17 @@ def _join(rank: int, size: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(minutes=30))
 
 
-def _peer(rank: int, size: int, folder: str, parent: int, body: Callable[..., Any], args: tuple) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leader's to handle
+def end_with(parent: int) -> None:
+    """End this process, at once or later, when `parent`, which started it, has ended. Linux only; a no-op elsewhere."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        return
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _peer(rank: int, size: int, folder: str, parent: int, body: Callable[..., Any], args: tuple) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leader's to handle
+    end_with(parent)
     prepare_process()
     _join(rank, size, folder)
     try:

@@ -8,6 +8,7 @@ import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -165,13 +166,7 @@ def test_seeds_are_pooled_in_tables_and_kept_apart_in_rows(measured, tmp_path):
         assert measure(dataclasses.replace(config, seed=seed)) == 0
     assert {row["seed"] for row in rows(tmp_path)} == {0, 1}
     assert "2 seeds" in (tmp_path / "table.md").read_text()
-    (line,) = next(
-        iter(
-            budget_report.panels_of(
-                budget.pa.concat_tables(map(pq.read_table, (tmp_path / "cells").iterdir()))
-            ).values()
-        )
-    )
+    (line,) = next(iter(budget_report.panels_of(pa.concat_tables(map(pq.read_table, cells(tmp_path)))).values()))
     mean = np.mean([row["solved"] for row in rows(tmp_path) if row["rung"] == 4])
     assert line.rate[-1] == pytest.approx(mean)
 
