@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 
@@ -17,8 +18,10 @@ from bench.__main__ import main
 from bench.budget import BudgetBenchConfig, measure, prepared
 from bench.confidence import CALIBRATED, Ended, fitted, fitted_chains
 from models.checkpoint import load_checkpoint, save_checkpoint
+from models.manifest import annotate_checkpoint
 from solve.confidence import Calibration, ChainFit
 from solve.shelf import SHIPPED, take
+from solve.types import NEVER
 
 SMALL = BudgetBenchConfig(
     models=["countdown3"],
@@ -64,6 +67,20 @@ def test_budgets_are_multiples_of_a_greedy_chain_and_are_kept_to(measured):
         assert row["budget_tokens"] == cost * row["rung"]
         if row["strategy"] == "best_first":  # a step may end past it
             assert row["tokens"] <= row["budget_tokens"] + 10
+
+
+def test_every_strategy_pays_the_same_for_a_token_computed(measured):
+    searched = [row for row in rows(measured) if row["strategy"] not in ("guess", "enumeration")]
+    prices = [row["flops"] / (row["tokens"] + row["prefilled"]) for row in searched]
+    assert prices == pytest.approx([prices[0]] * len(prices))
+
+
+def test_a_control_pays_until_it_is_right():
+    at = np.array([5, NEVER])
+    costs = budget._controls(at, np.array([[4], [8]]), seconds=26.0)
+    assert costs["solved"].tolist() == [False, False, True, False]
+    assert costs["tokens"].tolist() == [4, 4, 5, 8]
+    assert costs["seconds"].tolist() == [8.0, 8.0, 10.0, 16.0]
 
 
 def test_with_a_judge_more_budget_never_solves_less(measured):
@@ -134,9 +151,13 @@ def test_two_folders_of_one_name_are_two_models(tmp_path, monkeypatch):
     nets = [tmp_path / run / "step-000088" for run in ("one", "two")]
     for net in nets:
         shutil.copytree(SHIPPED / "countdown3", net)
-    config = dataclasses.replace(SMALL, strategies=["greedy"], modes=["task"], run_dir=str(tmp_path))
+    annotate_checkpoint(nets[1], {"value": None})
+    config = dataclasses.replace(SMALL, strategies=["greedy", "greedy"], modes=["task"], run_dir=str(tmp_path))
     assert measure(dataclasses.replace(config, models=[str(net) for net in nets])) == 0
-    assert {row["model"] for row in rows(tmp_path)} == {str(net) for net in nets}
+    assert [row["model"] for row in rows(tmp_path)] == [str(net) for net in nets for _ in SMALL.rungs]
+    text = (tmp_path / "table.md").read_text()
+    assert "value on, its AUC on dev" in text
+    assert "value off, never measured" in text
     assert measure(dataclasses.replace(config, models=[str(nets[0])])) == 0
     assert "step-000088" in {row["model"] for row in rows(tmp_path)}
 
@@ -178,6 +199,10 @@ def test_seeds_are_pooled_in_tables_and_kept_apart_in_rows(measured, tmp_path):
         ({"problems": 1}, "problems=1"),
         ({"modes": ["oracle"]}, "oracle"),
         ({"split": "train"}, "split=train"),
+        ({"workers": -1}, "workers=-1"),
+        ({"seed": -1}, "seed=-1"),
+        ({"strategies": ["greedy", "bogus"]}, "bogus"),
+        ({"baselines": ["typo"]}, "typo"),
         ({"models": ["nowhere"]}, "nowhere"),
     ],
 )
@@ -188,6 +213,16 @@ def test_what_cannot_be_measured_is_refused(changes, word, tmp_path, monkeypatch
 
 
 # ---------------------------------------------------------------------------------------------- calibration
+
+
+def test_a_checkpoint_is_not_told_what_test_problems_say(capsys):
+    assert main(["calibration", "models=countdown3", "split=test", "write=yes"]) == 2
+    assert "split=test write=yes" in capsys.readouterr().err
+
+
+def test_what_is_not_a_number_is_null_in_a_file(tmp_path):
+    command.save({"a": [math.nan, 1.5], "b": {1: (math.inf, None)}}, str(tmp_path), "told")
+    assert json.loads((tmp_path / "told.json").read_text()) == {"a": [None, 1.5], "b": {"1": [None, None]}}
 
 
 def test_a_checkpoint_learns_how_far_its_value_can_be_trusted(tmp_path):
