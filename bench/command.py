@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.manifest import CheckpointError
+from solve.types import SolveError
 from tasks import TaskError
 
 Bench = Callable[..., dict[str, Any]]  # keywords with defaults; `run_dir` is a folder for the result, "" for none
@@ -48,7 +50,7 @@ def run(bench: Bench, arguments: Sequence[str]) -> int:
         if folder := chosen.get("run_dir"):
             Path(folder).mkdir(parents=True, exist_ok=True)
         bench(**chosen)
-    except (UsageError, TaskError, OSError) as error:
+    except (UsageError, TaskError, SolveError, CheckpointError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
