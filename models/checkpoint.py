@@ -180,7 +180,10 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 def refuse_unknown(config: Path) -> None:
     """`refuse_code`, and a config of an architecture that transformers does not hold."""
     refuse_code(config)
-    kind = json.loads(config.read_text()).get("model_type")
+    told = json.loads(config.read_text())
+    if not isinstance(told, dict):
+        raise CheckpointError(f"{config}: no settings in it; use another checkpoint")
+    kind = told.get("model_type")
     if config.name == "config.json" and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise CheckpointError(f"{config}: unknown causal LM {kind!r}; only built-in ones are loaded")
 

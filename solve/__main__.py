@@ -1,5 +1,10 @@
 """`python -m solve [overrides]`; what answers is `solve.solver.Solver`."""
 
-from solve.cli import hydra_main
+import sys
+
+try:
+    from solve.cli import hydra_main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 hydra_main()

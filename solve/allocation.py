@@ -45,9 +45,10 @@ def allocated(
         raise SolveError(f"share={share!r}: use one of {', '.join(SHARES)}")
     start = time.monotonic()
     left = budget.seconds
-    total = budget.tokens * count
+    each = budget.tokens if share == "none" or budget.size is None else budget.size
+    total = each * count
     limits = np.zeros(count, np.int64)
-    slice_ = max(1, budget.tokens // SLICES)
+    slice_ = max(1, each // SLICES)
     while True:
         open_ = (search.solved_at == NEVER) & ~search.exhausted
         if budget.simulations is not None:

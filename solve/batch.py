@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from solve.types import SolveError
 
@@ -27,13 +28,17 @@ class Asked:
 def read_lines(lines: Iterable[str], *, plain: bool) -> Iterator[Asked]:
     """What each line asks; empty lines are passed over. `plain`: a line is the problem itself, else JSON with a "problem".
 
-    Ids are the lines' own, or their numbers from 1; of two lines with one id the second is refused.
+    Ids are the lines' own, or their numbers from 1; of two lines with one id the second is refused. Bytes that are no UTF-8
+    come as lone surrogates (errors="surrogateescape").
     """
     seen: set[str] = set()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        asked = Asked(str(number), line.strip()) if plain else _parsed(line, number)
+        if any("\udc80" <= letter <= "\udcff" for letter in line):
+            asked = Asked(str(number), "", f"line {number}: not UTF-8 text; save the file as UTF-8")
+        else:
+            asked = Asked(str(number), line.strip()) if plain else _parsed(line, number)
         if asked.id in seen:
             asked = Asked(
                 f"line {number}", asked.text, f"line {number}: id {asked.id!r} came before; give each problem its own"
@@ -63,28 +68,33 @@ def _parsed(line: str, number: int) -> Asked:
 class Answers:
     """The file of answers. A record a line, flushed at once; what is there already counts as answered.
 
-    Errors of an earlier run are taken out when it is opened, so that mended lines are asked anew; a last line that a crash cut
-    short is dropped.
+    When it is opened, errors of an earlier run are taken out, so that mended lines are asked anew, and so are answers to
+    another text under an id of `asked`; a last line that a crash cut short is dropped. One run at a time: the file is locked.
 
     Raises:
-        SolveError: the file cannot be read or written, or holds something else.
+        SolveError: the file cannot be read or written, holds something else, or another run writes there.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, asked: Iterable[Asked] = ()):
         self.path = path
-        self.done: dict[str, str] = {}  # text of the problem by id
         try:
-            text = path.read_text() if path.exists() else ""
-            kept = [record for record in self._records(text) if "error" not in record]
-            self.done = {record["id"]: record["asked"] for record in kept}
-            new = path.with_name(f".{path.name}.new")
-            new.write_text("".join(_line(record) for record in kept))
-            new.replace(path)
-            self._file = path.open("a")
+            self._file = _locked(path.resolve(), path)
+            try:
+                self._file.seek(0)
+                records = self._records(text := self._file.read())
+                now = {line.id: line.text for line in asked}
+                kept = [record for record in records if _stands(record, now)]
+                if "".join(map(_line, kept)) != text:
+                    self._file = _rewritten(path.resolve(), self._file, kept)
+            except BaseException:
+                self._file.close()
+                raise
         except UnicodeDecodeError:
             raise self._foreign("its content") from None
         except OSError as error:
             raise SolveError(f"out={path} cannot be written ({error.strerror}): choose another place") from None
+        self.done: dict[str, str] = {record["id"]: record["asked"] for record in kept}
+        self.ways = {(str(record.get("strategy")), str(record.get("verify"))) for record in kept}
 
     def _records(self, text: str) -> list[dict[str, Any]]:
         *lines, torn = text.split("\n")
@@ -121,3 +131,50 @@ class Answers:
 
 def _line(record: dict[str, Any]) -> str:
     return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _stands(record: dict[str, Any], now: dict[str, str]) -> bool:
+    """Whether a record answers what is asked `now` (texts by id), or what is not asked at all."""
+    return "error" not in record and now.get(record["id"], record["asked"]) == record["asked"]
+
+
+def _locked(place: Path, named: Path) -> TextIO:
+    """The file open for appending, made if it is not there, and locked until it is closed."""
+    while True:
+        file = place.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if place.exists() and os.path.samestat(os.fstat(file.fileno()), place.stat()):
+                return file  # else another run has put a new file in its place meanwhile
+        except BlockingIOError:
+            file.close()
+            raise SolveError(f"out={named}: another run writes there; wait for it or name another file") from None
+        file.close()
+
+
+def _rewritten(place: Path, old: TextIO, kept: list[dict[str, Any]]) -> TextIO:
+    """A file of `kept` alone in the place of `old`, whole or not at all; locked before it can be seen."""
+    new = place.with_name(f".{place.name}.new")
+    file = new.open("w", encoding="utf-8")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    os.fchmod(file.fileno(), os.fstat(old.fileno()).st_mode & 0o7777)
+    file.writelines(map(_line, kept))
+    file.flush()
+    os.fsync(file.fileno())
+    new.replace(place)
+    old.close()
+    return file
+
+
+def check_writable(path: Path) -> None:
+    """Before a search: can the file of its tree be written?
+
+    Raises:
+        SolveError: it cannot. One line.
+    """
+    if path.is_dir():
+        raise SolveError(f"tree={path} is a folder: name a file")
+    if not path.parent.is_dir():
+        raise SolveError(f"tree={path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise SolveError(f"tree={path} cannot be written: choose another place")

@@ -19,7 +19,7 @@ import numpy as np
 from mcts.types import NO_KEY
 from models.evaluator import ModelEvaluator
 from solve.blinds import Curtained
-from solve.types import NEVER, Chain, Workbench
+from solve.types import COLDEST, NEVER, Chain, Workbench
 from tasks.base import Problem
 
 
@@ -37,8 +37,8 @@ class Beam:
     sized: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ValueError("a temperature to draw distinct steps at is above 0")
+        if not COLDEST <= self.temperature < math.inf:
+            raise ValueError(f"a temperature to draw distinct steps at is {COLDEST} or more")
         if self.candidates < 1 or (self.width is not None and self.width < 1):
             raise ValueError("at least 1")
 

@@ -16,6 +16,7 @@ EFFORTS = {  # of one problem: chains of the longest kind that its tokens pay fo
     "medium": (64, 60.0),
     "high": (512, 600.0),
 }
+UNLIMITED = 10**9  # of tokens, simulations or seconds: no search gets there
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Budget:
     tokens: int  # generated, a problem
     simulations: int | None = None  # a problem
     seconds: float | None = None  # in all
+    size: int | None = None  # tokens a problem for what is sized or shared where `tokens` is no limit; None: `tokens`
 
 
 def budget_of(
@@ -35,25 +37,33 @@ def budget_of(
     simulations: int | None = None,
     seconds: float | None = None,
 ) -> Budget:
-    """The limits of an effort, or those that are given in its place; the effort's seconds stand unless any limit is given.
+    """The limits of an effort, or those that are given in its place.
 
     Raises:
-        SolveError: no such effort, or a limit that buys nothing.
+        SolveError: no such effort, or a limit that buys nothing or cannot be counted.
     """
     if effort not in EFFORTS:
         raise SolveError(f"unknown effort {effort!r}: use one of {', '.join(EFFORTS)}")
-    for name, value in (("tokens", tokens), ("simulations", simulations), ("seconds", seconds)):
-        if value is not None and not value > 0:
+    given = {"tokens": tokens, "simulations": simulations, "seconds": seconds}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float if name == "seconds" else int):
+            raise SolveError(f"budget.{name}={value!r}: give {'a number' if name == 'seconds' else 'a whole number'}")
+        if not value > 0:
             raise SolveError(f"budget.{name}={value} buys nothing: give more than 0, or null for no limit")
+        if value > UNLIMITED:
+            raise SolveError(f"budget.{name}={value} is more than can be counted: give null for no limit")
     chains, most_seconds = EFFORTS[effort]
     longest = task.max_steps * task.max_step_tokens
+    size = chains * longest
     if tokens is not None and tokens < task.max_step_tokens:
         raise SolveError(
             f"budget.tokens={tokens} does not pay for one step of task {task.name}: give {longest} or more"
         )
-    if tokens is None and simulations is None and seconds is None:
-        seconds = most_seconds
-    return Budget(chains * longest if tokens is None else tokens, simulations, seconds)
+    if not any(given.values()):
+        return Budget(size, None, most_seconds, size)
+    return Budget(tokens or UNLIMITED, simulations, seconds, tokens or size)
 
 
 @contextmanager

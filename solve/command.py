@@ -21,7 +21,13 @@ HYDRA_ADVICE = ("To append", "See https", "full_key", "reference_type", "object_
 OURS = ("selfplay.", "solve.", "bench.", "tasks.", "models.")  # modules whose errors are one line that names the mend
 UNKNOWN_KEY = re.compile(r"Key '(\w+)' not in")
 VERBS = ("selfplay", "solve", "bench")
-INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as a shell reports them
+UNQUOTED = (
+    "mismatched input",
+    "LexerNoViableAlt",
+    "token recognition error",
+    "no viable alternative",
+)  # of Hydra's grammar
 
 
 def run(verb: str, composed_main: Callable[[], None], help_text: Callable[[], str]) -> None:
@@ -39,7 +45,7 @@ def run(verb: str, composed_main: Callable[[], None], help_text: Callable[[], st
             raise
         sys.exit(refused(HydraException(str(error)), verb))
     except KeyboardInterrupt:
-        print("stopped before the run began; start it again", file=sys.stderr)
+        print("stopped; the same command starts again, or goes on from what was written", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -47,6 +53,9 @@ def guarded(verb: str, play: Callable[[], int]) -> None:
     """Exit with what `play` returns, or with 2 and one line where it refuses; other errors are raised."""
     try:
         code = play()
+    except BrokenPipeError:  # who reads the answers has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
     except Exception as error:
         if not isinstance(error, REFUSALS) and not type(error).__module__.startswith(OURS):
             raise
@@ -62,9 +71,10 @@ def refused(error: Exception, verb: str) -> int:
     if isinstance(error, HydraException | OmegaConfBaseException):
         lines = [line for line in lines if line and not line.startswith(HYDRA_ADVICE)]
         meant = [name for key in UNKNOWN_KEY.findall(" ".join(lines)) for name in _named(key, verb)]
-        lines[-1] += (
-            f"; did you mean {' or '.join(meant)}?" if meant else f"; python -m {verb} --help shows every setting"
-        )
+        advice = f"python -m {verb} --help shows every setting"
+        if any(word in line for word in UNQUOTED for line in lines):
+            advice = "quote what holds spaces, commas or =, as in \"problem='3 7 12 = 15'\""
+        lines[-1] += f"; did you mean {' or '.join(meant)}?" if meant else f"; {advice}"
     print(f"error: {' '.join(' '.join(lines).split())}", file=sys.stderr)
     return 2
 

@@ -14,7 +14,7 @@ class BudgetConfig:
 
     tokens: int | None = None  # generated, a problem
     simulations: int | None = None  # a problem
-    seconds: float | None = None  # of one problem, or of a batch in all
+    seconds: float | None = None  # of one problem, or of those of a batch that are searched at once
 
 
 @dataclass

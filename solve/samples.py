@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.rollout import Rollout, rollouts
-from solve.types import NEVER, Chain, Workbench
+from solve.types import COLDEST, NEVER, Chain, Workbench
 from tasks.base import Problem
 
 LARGEST_ROUND = 16  # chains of one problem drawn at once
@@ -30,8 +30,8 @@ class Samples:
     sized: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError("a temperature is 0 or more")
+        if self.temperature != 0 and not COLDEST <= self.temperature < math.inf:
+            raise ValueError(f"a temperature is 0 for greedy decoding, or {COLDEST} or more")
 
     def start(self, bench: Workbench, problems: Sequence[Problem], limit: int | None = None) -> SampleSearch:
         return SampleSearch(self, bench, problems)

@@ -67,6 +67,8 @@ def take(
         CheckpointError, TaskError: what was named cannot be read.
     """
     given = dict(options or {})
+    if not isinstance(problem, str | None):
+        raise SolveError(f"a problem of type {type(problem).__name__}: give its text")
     if task is not None and task not in TASKS:
         raise SolveError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
     if checkpoint is None:
@@ -84,7 +86,7 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 def _shipped(task: str | None, given: dict[str, Any], problem: str | None) -> Shelved:
     """The first shipped checkpoint that reads the problem."""
-    refused: list[str] = []
+    refused: dict[str, list[str]] = {}  # names by reason
     for name, options in shipped().items():
         if (task and options["name"] != task) or any(options.get(key) != value for key, value in given.items()):
             continue
@@ -92,13 +94,14 @@ def _shipped(task: str | None, given: dict[str, Any], problem: str | None) -> Sh
             if problem is not None:
                 make_task(**options).parse_problem(problem)
         except TaskError as error:
-            refused.append(f"{name}: {error}")
+            refused.setdefault(str(error), []).append(name)
             continue
         return _checkpoint(SHIPPED / name, task, given)
     wanted = f"task={task}" + "".join(f" task.{key}={value}" for key, value in given.items()) if task else "this"
     names = ", ".join(shipped())
+    reasons = [f"{', '.join(alike)}: {reason}; " for reason, alike in refused.items()]
     raise SolveError(
-        f"none of the shipped checkpoints ({names}) answers {wanted}; {'; '.join([*refused, ''])}"
+        f"none of the shipped checkpoints ({names}) answers {wanted}; {''.join(reasons)}"
         "or train one with make selfplay and give checkpoint=FOLDER"
     )
 
@@ -111,7 +114,9 @@ def _told(folder: Path) -> dict[str, Any]:
 
 def _checkpoint(folder: Path, task: str | None, given: dict[str, Any]) -> Shelved:
     model, token_ids, extra = load_plain(folder) or _whole(folder)
-    saved = extra.get("task") or {}
+    saved = (extra.get("task") or {}) if isinstance(extra, dict) else None
+    if not isinstance(saved, dict) or (saved and not isinstance(saved.get("name"), str)):
+        raise CheckpointError(f"{folder / EXTRA}: does not say a task as training writes it; use another checkpoint")
     if not saved and not task:
         raise SolveError(f"{folder} does not say which task it is for: give task=NAME and its options")
     if saved and task and saved["name"] != task:
@@ -122,6 +127,8 @@ def _checkpoint(folder: Path, task: str | None, given: dict[str, Any]) -> Shelve
         raise CheckpointError(
             f"{folder}: its tokens are not those of task {made.name} with these options; leave them out"
         )
+    if any(not bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        raise CheckpointError(f"{folder}: has weights that are not finite; use the checkpoint before this one")
     return Shelved(folder.name, model, made, options, *_measured(folder, extra))
 
 
@@ -170,6 +177,8 @@ def read_problem(task: Task, text: str) -> Problem:
     Raises:
         SolveError: none of this task.
     """
+    if not isinstance(text, str):
+        raise SolveError(f"a problem of type {type(text).__name__}: give its text")
     try:
         return task.parse_problem(text)
     except TaskError as error:

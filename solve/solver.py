@@ -72,6 +72,8 @@ class Solver:
     ):
         """`checkpoint`, `task`, `problem`, `options`: see `shelf.take`. `trust_value`: None: as measured."""
         self.shelved: Shelved = take(checkpoint, task=task, options=options, problem=problem)
+        if not isinstance(trust_value, bool | None):
+            raise SolveError(f"trust_value={trust_value!r}: use true, false, or null for as measured")
         self.trust_value = self.shelved.trusted if trust_value is None else trust_value
         self._compiled: set[str] = set()  # strategies
 
@@ -109,7 +111,7 @@ class Solver:
 
         Args:
             effort: a named budget ("low", "medium", "high"); `tokens` and `simulations` a problem and `seconds` in all take its
-                place. The first limit reached stops.
+                place, each alone too. The first limit reached stops; the expansion or chain under way is still paid.
             choose: how an answer is chosen without a judge; None: the strategy's own way.
             share: "none": each problem has its own budget. "uniform" and "uncertain" give the same total in slices, to each
                 problem alike, or first where an answer is most likely to change.
@@ -119,10 +121,12 @@ class Solver:
         Raises:
             SolveError: a strategy, budget or mode that cannot be. One line that names the mend.
         """
-        asked = [self.read(problem) if isinstance(problem, str) else problem for problem in problems]
-        verify = verify or self.default_verify
+        asked = [problem if isinstance(problem, Problem) else self.read(problem) for problem in problems]
+        verify = self.default_verify if verify is None else verify
         if verify not in ("task", "none"):
             raise SolveError(f"verify={verify!r}: use task or none")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise SolveError(f"seed={seed!r}: a whole number from 0 up")
         if choose not in (None, *CHOICES):
             raise SolveError(f"choose={choose!r}: use one of {', '.join(CHOICES)}")
         task = wall(self.shelved.task, verify)
@@ -139,7 +143,7 @@ class Solver:
         if budget.seconds is not None:
             self._compile(strategy, chosen_way, bench, asked[0])
         started = time.monotonic()
-        search = chosen_way.search.start(bench, asked, budget.tokens)
+        search = chosen_way.search.start(bench, asked, budget.size)
         allocated(search, share, budget, len(asked), choose, on_progress)
         spent = time.monotonic() - started
         if on_search is not None:

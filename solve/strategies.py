@@ -85,6 +85,7 @@ def ways(task: Task) -> dict[str, Way]:
 
 
 FIXED = ("rule", "blind", "sized")  # what makes a strategy, not to be set
+WIDE, MOST_AT_ONCE = ("candidates", "width"), 1024  # settings that multiply what one expansion pays
 PHS_DISCOUNT = 0.5  # a step, where values are not discounted: PHS* then takes a value of 1/2 for one step to go
 
 
@@ -94,6 +95,8 @@ def way(name: str, task: Task) -> Way:
     Raises:
         SolveError: there is none of this name for the task, or it has no such setting.
     """
+    if not isinstance(name, str):
+        raise SolveError(f"strategy={name!r}: give the name of one")
     base, _, settings = name.partition(":")
     known = ways(task)
     if base not in known:
@@ -115,8 +118,8 @@ def _with(search: Any, name: str, key: str, text: str) -> Any:
         before = getattr(owner, key)
         try:
             value = _typed(text, before)
-            if value != value or (key.endswith("candidates") and value is not None and value < 1):
-                raise ValueError("a number, of candidates at least 1")
+            if value != value or (key.endswith(WIDE) and value is not None and not 1 <= value <= MOST_AT_ONCE):
+                raise ValueError(f"a number, of candidates and beams 1 to {MOST_AT_ONCE}")
             changed = replace(owner, **{key: value})
         except (ValueError, KeyError) as error:
             raise SolveError(f"strategy {name}: {key}={text!r} cannot be ({error})") from None

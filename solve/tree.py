@@ -12,7 +12,7 @@ import mcts
 from models.evaluator import ModelEvaluator
 from models.lineage import digest
 from solve.blinds import Curtained
-from solve.types import Chain, Workbench
+from solve.types import COLDEST, Chain, Workbench
 from tasks.base import Problem
 
 
@@ -33,8 +33,8 @@ class Tree:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ValueError("a temperature to draw distinct steps at is above 0")
+        if not COLDEST <= self.temperature < math.inf:
+            raise ValueError(f"a temperature to draw distinct steps at is {COLDEST} or more")
         if self.wave < 1:
             raise ValueError("at least 1")
 

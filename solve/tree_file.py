@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mcts
-from solve.tree import TreeSearch
+from solve.tree import Tree, TreeSearch
 from solve.types import Search, SolveError
 
 VERSION = 1
@@ -54,18 +53,14 @@ def tree_json(search: TreeSearch, problem: int = 0) -> dict[str, Any]:
     }
 
 
-def check_writable(path: Path) -> None:
-    """Before a search: can the file be written?
+def check_grown(search: Any) -> None:
+    """Before or after a search, by its strategy or itself: does it grow a tree?
 
     Raises:
-        SolveError: it cannot. One line.
+        SolveError: it does not. One line.
     """
-    if path.is_dir():
-        raise SolveError(f"tree={path} is a folder: name a file")
-    if not path.parent.is_dir():
-        raise SolveError(f"tree={path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise SolveError(f"tree={path} cannot be written: choose another place")
+    if not isinstance(search, Tree | TreeSearch):
+        raise SolveError("this strategy grows no tree: use one such as best_first, puct or levin, or leave tree= out")
 
 
 def save_tree(path: Path, search: Search, problem: int = 0, **told: Any) -> None:
@@ -74,9 +69,8 @@ def save_tree(path: Path, search: Search, problem: int = 0, **told: Any) -> None
     Raises:
         SolveError: the strategy grows no tree, or the file cannot be written.
     """
-    if not isinstance(search, TreeSearch):
-        raise SolveError("this strategy grows no tree: use one such as best_first, puct or levin, or leave tree= out")
-    text = json.dumps(told | tree_json(search, problem), allow_nan=False)
+    check_grown(search)
+    text = json.dumps(told | tree_json(cast("TreeSearch", search), problem), allow_nan=False)
     new = path.with_name(f".{path.name}.new")
     try:
         new.write_text(text + "\n")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from models.trie_forward import TrieForward
 
 NO_OPINION = 0.5  # of a value head that is not asked
+COLDEST = 1e-3  # temperature: below it a sampler is the greedy chain, and soon no number any more
 NEVER = np.iinfo(np.int64).max  # tokens at the first solution of a problem that has none
 
 Verify = Literal["task", "none"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,9 @@ class BestFirst:
     def __post_init__(self) -> None:
         if self.cost not in COSTS:
             raise ValueError(f"cost={self.cost!r}: use one of {', '.join(COSTS)}")
+        for name in ("value_weight", "lam"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: at least 0")
         if not self.park >= 0:
             raise ValueError(f"park={self.park}: at least 0, which parks nothing")
 

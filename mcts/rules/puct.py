@@ -82,7 +82,12 @@ class PUCT:
     rollout: bool = False
 
     def __post_init__(self) -> None:
-        for name, low, high in (("stdev_scale", 0.0, 1.0), ("max_share", 0.0, 1.0), ("noise_fraction", 0.0, 1.0)):
+        for name, low, high in (
+            ("discount", 0.0, 1.0),
+            ("stdev_scale", 0.0, 1.0),
+            ("max_share", 0.0, 1.0),
+            ("noise_fraction", 0.0, 1.0),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name}={getattr(self, name)}: must lie in {low:g}..{high:g}")
         if not (self.stdev_prior > 0 and self.stdev_weight >= 0 and self.forced >= 0):

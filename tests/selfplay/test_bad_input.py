@@ -364,7 +364,7 @@ def test_ctrl_c_stops_with_a_line_and_the_resumed_run_ends_as_if_nothing_had_bee
 
 def test_ctrl_c_before_the_run_begins_is_one_line(tmp_path):
     code, said = in_child(tmp_path, *NEW, f"run_dir={tmp_path / 'run'}", since="check_config", stop_at=1)
-    assert (code, said) == (INTERRUPTED, "stopped before the run began; start it again\n")
+    assert (code, said) == (INTERRUPTED, "stopped; the same command starts again, or goes on from what was written\n")
     assert not (tmp_path / "run").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,43 @@ def test_a_last_line_that_was_cut_short_is_dropped_wherever_it_was_cut(opened, o
         assert out.read_bytes() == whole[:first]
     answers.write(record(TWO, answer="6"))
     assert out.read_bytes() == whole
+
+
+def test_one_run_at_a_time_writes_into_a_file(opened, out):
+    answers = opened()
+    with pytest.raises(SolveError, match="another run writes there"):
+        Answers(out)
+    answers.write(record(ONE, answer="24"))
+    answers.write(record(TWO, error="no"))
+    answers = opened()  # puts a new file in its place
+    with pytest.raises(SolveError, match="another run writes there"):
+        Answers(out)
+    assert opened().answered(ONE)  # the one before is closed
+
+
+def test_a_link_and_the_rights_of_a_file_stay(out, tmp_path):
+    real = tmp_path / "real.jsonl"
+    out.symlink_to(real)
+    for asked in (record(ONE, error="no"), record(TWO, answer="6")):
+        answers = Answers(out)
+        answers.write(asked)
+        answers.close()
+    real.chmod(0o600)
+    Answers(out).close()
+    assert out.is_symlink()
+    assert [json.loads(line)["id"] for line in real.read_text().splitlines()] == [TWO.id]
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_answer_to_another_text_under_the_same_id_is_taken_out(out):
+    answers = Answers(out)
+    answers.write(record(ONE, answer="24"))
+    answers.write(record(TWO, answer="6"))
+    answers.close()
+    with closing(Answers(out, [Asked(ONE.id, "3 7 12 = 25")])) as answers:
+        assert not answers.answered(ONE)
+        assert answers.answered(TWO)
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == [TWO.id]
 
 
 FOREIGN = {

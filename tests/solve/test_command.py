@@ -134,7 +134,13 @@ def test_standard_input_is_a_problem_a_line(command):
 
 def test_a_batch_answers_around_its_bad_lines_and_is_gone_on_with(command, tmp_path):
     file, out = tmp_path / "problems.jsonl", tmp_path / "answers.jsonl"
-    lines = ['{"problem": "3 7 12 = 15", "id": "mine"}', "oops", '{"problem": "x"}', '"2 3 5 = 25"', '"1 2 3 4 = 10"']
+    lines = [
+        '{"problem": "3 7 12 = 15", "id": "mine"}',
+        "oops",
+        '{"problem": "x"}',
+        '"2 3 5 = 25"',
+        '"1 2 3 4 5 6 = 10"',
+    ]
     file.write_text("\n".join(lines) + "\n")
     ask = ("task=countdown", f"file={file}", f"out={out}", "batch=2", QUICK)
 
@@ -158,6 +164,86 @@ def test_a_batch_answers_around_its_bad_lines_and_is_gone_on_with(command, tmp_p
     code, told, said = command(*ask)
     assert (code, said) == (0, "")
     assert told.startswith("2 answered, 1 were before, 0 could not be asked")  # line 3 asks another problem now
+
+
+def test_each_line_is_answered_by_the_shipped_net_that_reads_it_in_the_order_of_the_lines(command):
+    asked = [EASY, "2 4 7 9 = 16", "2 3 5 = 25"]
+    code, out, said = command("task=countdown", "problem=-", "json=true", given="\n".join(asked))
+    assert (code, said) == (0, "")
+    assert [(found["asked"], found["solved"]) for found in records(out)] == [(text, True) for text in asked]
+
+
+def test_an_interrupted_batch_says_what_is_left(command, tmp_path, monkeypatch):
+    class Once:
+        """Ctrl-C comes while the second part is searched."""
+
+        def __init__(self):
+            self.asked = 0
+
+        def __enter__(self):
+            return lambda: self.asked > 1
+
+        def __exit__(self, *_):
+            return None
+
+    once, found = Once(), cli._answers
+    monkeypatch.setattr(cli, "interruptible", lambda: once)
+
+    def counted(*arguments, **named):
+        once.asked += 1
+        return found(*arguments, **named)
+
+    monkeypatch.setattr(cli, "_answers", counted)
+    file, out = tmp_path / "problems.jsonl", tmp_path / "answers.jsonl"
+    file.write_text("".join(f'"{problem}"\n' for problem in (EASY, "2 3 5 = 25", "5 6 4 = 26")))
+    ask = (TASK, f"file={file}", "batch=1", QUICK)
+    code, told, said = command(*ask, f"out={out}")
+    assert (code, said) == (0, "")
+    assert told.startswith("1 answered, 0 were before, 0 could not be asked")
+    assert told.endswith("; 2 are left, the same command goes on\n")
+    once.asked = 0
+    code, told, said = command(*ask, "json=true")
+    assert (code, len(records(told)), said) == (0, 2, "stopped: 1 of 3 problems were not asked\n")
+
+
+def test_answers_found_in_another_way_are_pointed_out(command, tmp_path):
+    file, out = tmp_path / "problems.jsonl", tmp_path / "answers.jsonl"
+    file.write_text(f'"{EASY}"\n')
+    ask = (TASK, f"file={file}", f"out={out}", QUICK)
+    assert command(*ask)[2] == ""
+    assert command(*ask)[2] == ""
+    _, told, said = command(*ask, "strategy=best_of_n")
+    assert told.startswith("0 answered, 1 were before")
+    assert said.startswith("note: ")
+    assert "strategy=best_first verify=task" in said
+
+
+def test_nothing_in_nothing_out(command, tmp_path):
+    (tmp_path / "problems.jsonl").write_text("\n\n")
+    said = "no problems were given\n"
+    assert command(TASK, f"file={tmp_path / 'problems.jsonl'}") == (0, "", said)
+    assert command(TASK, "problem=-") == (0, "", said)
+
+
+def test_bytes_that_are_no_text_and_a_byte_order_mark_harm_no_line(command, tmp_path):
+    file = tmp_path / "problems.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + f'"{EASY}"\n'.encode() + b'"3 7 \xff12 = 15"\n')
+    code, out, said = command(TASK, f"file={file}", "json=true", QUICK)
+    first, second = sorted(records(out), key=lambda found: found["id"])
+    assert (code, first["solved"]) == (1, True)
+    assert "line 2: not UTF-8" in said
+    assert "line 2: not UTF-8" in second["error"]
+
+
+def test_an_answer_is_told_even_where_its_tree_cannot_be_saved(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("solve.tree_file.MOST_NODES", 1)
+    tree = f"tree={tmp_path / 'tree.json'}"
+    code, out, said = command(*ASK, tree)
+    assert code == 2
+    assert "answer  5 * 3 = 15" in out
+    assert "save one of a smaller budget" in said
+    code, out, said = command(TASK, "problem=-", "json=true", tree, given=f"{EASY}\n2 3 5 = 25\n")
+    assert (code, len(records(out)), said.count("error: ")) == (1, 2, 1)
 
 
 def test_a_batch_of_bad_lines_alone_is_refused_as_a_whole(refusal, tmp_path):
@@ -184,7 +270,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "options that none has": ((*ASK, "task.cap=50"), "give checkpoint=FOLDER"),
     "strategy": ((*ASK, "strategy=luck"), "use one of greedy"),
     "setting of a strategy": ((*ASK, "strategy='best_of_n:heat=1'"), "use one of temperature"),
-    "value of a setting": ((*ASK, "strategy='best_of_n:temperature=-1'"), "a temperature is 0 or more"),
+    "value of a setting": ((*ASK, "strategy='best_of_n:temperature=-1'"), "a temperature is 0 for greedy decoding"),
     "effort": ((*ASK, "effort=heroic"), "use one of low, medium, high"),
     "verify": ((*ASK, "verify=gold"), "use task or none"),
     "choose": ((*ASK, "choose=luck"), "use one of votes"),
@@ -196,7 +282,18 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "no such setting": ((*ASK, "budgte.tokens=9"), "python -m solve --help"),
     "no such task": (("task=chess", "problem='e4'"), "Available options in 'task'"),
     "nothing to answer": ((TASK,), "give problem='...'"),
-    "two things to answer": ((*ASK, "file=x.jsonl"), "give problem='...'"),
+    "two things to answer": ((*ASK, "file=x.jsonl"), "not both"),
+    "a folder for a file": ((TASK, f"file={FOLDER}"), "a folder"),
+    "out of one problem": ((*ASK, "out=x.jsonl"), "file=FILE.jsonl or problem=-"),
+    "no verify": ((*ASK, "verify=''"), "use task or none"),
+    "more tokens than can be counted": ((*ASK, "budget.tokens=99999999999999999999999"), "null for no limit"),
+    "more simulations than can be counted": ((*ASK, "budget.simulations=9999999999"), "null for no limit"),
+    "too many candidates": ((*ASK, "strategy='puct:n_candidates=100000'"), "1 to 1024"),
+    "too wide a beam": ((*ASK, "strategy='beam:width=1000000000'"), "1 to 1024"),
+    "a temperature that is no number soon": ((*ASK, "strategy='best_of_n:temperature=1e-40'"), "0.001 or more"),
+    "a discount that grows": ((*ASK, "strategy='puct:discount=5'"), "0..1"),
+    "a weight below nothing": ((*ASK, "strategy='best_first:lam=-1'"), "at least 0"),
+    "a setting that is not quoted": ((*ASK, "strategy=best_of_n:temperature=.5"), "quote"),
     "no such file": ((TASK, "file=nowhere.jsonl"), "no such file"),
     "batch of none": ((*ASK, "batch=0"), "at least one problem at once"),
     "tree into a missing folder": ((*ASK, "tree=nowhere/tree.json"), "make it first"),
@@ -213,7 +310,10 @@ def test_a_mistake_is_one_line_that_names_the_mend(mistake, refusal):
 
 
 def test_a_strategy_that_grows_no_tree_saves_none(refusal, tmp_path):
-    assert "use one such as best_first" in refusal(*ASK, "strategy=greedy", f"tree={tmp_path / 'tree.json'}")
+    tree = f"tree={tmp_path / 'tree.json'}"
+    assert "use one such as best_first" in refusal(*ASK, "strategy=greedy", tree)
+    (tmp_path / "problems.jsonl").write_text(f'"{EASY}"\n')
+    assert "use one such as best_first" in refusal(TASK, f"file={tmp_path / 'problems.jsonl'}", "strategy=beam", tree)
 
 
 def test_a_file_of_something_else_is_not_written_over(refusal, tmp_path):

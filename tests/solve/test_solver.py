@@ -10,9 +10,10 @@ from itertools import count
 
 import pytest
 
-from models.manifest import CheckpointError, annotate_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint
+from models.manifest import CheckpointError, annotate_checkpoint, fingerprint
 from solve import Solution, SolveError, Solver, solve
-from solve.budgets import EFFORTS, budget_of
+from solve.budgets import EFFORTS, UNLIMITED, budget_of
 from solve.confidence import Calibration, ChainFit
 from solve.cost import flops_per_token
 from solve.strategies import way, ways
@@ -215,7 +216,51 @@ def test_fits_that_a_checkpoint_tells_wrongly_are_refused_in_one_line(facts, tmp
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("task_said", ["countdown", {"foo": 1}, {"name": 3}, [1]])
+def test_a_task_that_a_checkpoint_tells_wrongly_is_refused_in_one_line(task_said, tmp_path):
+    folder = tmp_path / "net"
+    shutil.copytree(FOLDER, folder)
+    annotate_checkpoint(folder, {"task": task_said})
+    with pytest.raises(CheckpointError, match=r"does not say a task .* use another checkpoint") as refused:
+        Solver(str(folder))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["extra.json", "config.json"])
+def test_a_list_where_settings_belong_is_refused_in_one_line(name, tmp_path):
+    folder = tmp_path / "net"
+    shutil.copytree(FOLDER, folder)
+    (folder / name).write_text("[]")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = fingerprint(folder / name)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="use another checkpoint") as refused:
+        Solver(str(folder))
+    assert "\n" not in str(refused.value)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model, tokenizer, extra = load_checkpoint(FOLDER)
+    next(iter(model.value_head.parameters())).data.fill_(math.nan)
+    save_checkpoint(tmp_path / "net", model, tokenizer, extra)
+    with pytest.raises(CheckpointError, match="not finite; use the checkpoint before"):
+        Solver(str(tmp_path / "net"))
+
+
 # ---------------------------------------------------------------------------------------------- limits
+
+
+def test_a_limit_in_simulations_or_seconds_alone_takes_the_place_of_the_efforts_tokens():
+    low = budget_of(task(), "low")
+    for limit in ({"simulations": 7}, {"seconds": 2.5}):
+        alone = budget_of(task(), "low", **limit)
+        assert alone.tokens == UNLIMITED
+        assert alone.size == low.tokens  # of a beam, which has to know how wide it is to be
+        assert (alone.simulations, alone.seconds) == (limit.get("simulations"), limit.get("seconds"))
+    most = low.tokens // task().max_step_tokens + 50
+    found = solver().solve([HARD], strategy="best_of_n", simulations=most)[0]
+    assert found.cost.simulations == most
+    assert solver().solve([HARD], strategy="beam", seconds=50)[0].cost.generated_tokens < 4 * low.tokens
 
 
 def test_efforts_rise_and_a_given_limit_takes_their_place():
@@ -316,12 +361,18 @@ def test_a_strategy_that_cannot_be_is_refused_in_one_line(strategy):
     ("settings", "mend"),
     [
         ({"verify": "gold"}, "use task or none"),
+        ({"verify": False}, "use task or none"),
         ({"choose": "luck"}, "use one of votes, value, visits, product"),
         ({"share": "fair"}, "use one of none, uniform, uncertain"),
         ({"effort": "heroic"}, "use one of low, medium, high"),
         ({"tokens": 0}, "give more than 0"),
         ({"tokens": 1}, "does not pay for one step"),
         ({"simulations": -1}, "give more than 0"),
+        ({"simulations": 0.5}, "a whole number"),
+        ({"tokens": "100"}, "a whole number"),
+        ({"tokens": 10**24}, "null for no limit"),
+        ({"seed": None}, "from 0 up"),
+        ({"strategy": None}, "give the name of one"),
         ({"seconds": float("nan")}, "give more than 0"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -330,6 +381,15 @@ def test_a_setting_that_cannot_be_is_refused_in_one_line(settings, mend):
     with pytest.raises(SolveError, match=mend) as refused:
         asked_for(**settings)
     assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_text_is_no_problem():
+    for ask in (solve, lambda problem: solver().solve([problem])):
+        for problem in (None, 5):
+            with pytest.raises(SolveError, match="give its text"):
+                ask(problem)
+    with pytest.raises(SolveError, match="use true, false, or null"):
+        Solver(str(FOLDER), trust_value="no")
 
 
 def test_no_problems_have_no_solutions_but_their_settings_are_checked():
