@@ -32,6 +32,7 @@ SMALL = BudgetBenchConfig(
     split="dev",
     workers=1,
 )
+LEAST = dataclasses.replace(SMALL, strategies=["greedy"], modes=["task"], rungs=[1], axes=["tokens"])
 COLUMNS = [
     "task", "model", "strategy", "mode", "budget_tokens", "n", "solved", "ci_low", "ci_high", "tokens", "simulations",
     "seconds", "flops", "seed",
@@ -126,7 +127,7 @@ def test_other_problems_or_weights_into_the_same_folder_are_measured_anew_and_ne
     monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
     net = tmp_path / "net"
     shutil.copytree(SHIPPED / "countdown3", net)
-    config = dataclasses.replace(SMALL, models=[str(net)], strategies=["greedy"], modes=["task"], run_dir=str(tmp_path))
+    config = dataclasses.replace(LEAST, models=[str(net)], run_dir=str(tmp_path))
     assert measure(config) == 0
     assert measure(dataclasses.replace(config, problems=10)) == 0
     assert len(cells(tmp_path)) == 2
@@ -152,9 +153,9 @@ def test_two_folders_of_one_name_are_two_models(tmp_path, monkeypatch):
     for net in nets:
         shutil.copytree(SHIPPED / "countdown3", net)
     annotate_checkpoint(nets[1], {"value": None})
-    config = dataclasses.replace(SMALL, strategies=["greedy", "greedy"], modes=["task"], run_dir=str(tmp_path))
+    config = dataclasses.replace(LEAST, strategies=["greedy", "greedy"], run_dir=str(tmp_path))
     assert measure(dataclasses.replace(config, models=[str(net) for net in nets])) == 0
-    assert [row["model"] for row in rows(tmp_path)] == [str(net) for net in nets for _ in SMALL.rungs]
+    assert [row["model"] for row in rows(tmp_path)] == [str(net) for net in nets]
     text = (tmp_path / "table.md").read_text()
     assert "value on, its AUC on dev" in text
     assert "value off, never measured" in text
@@ -181,8 +182,9 @@ class _Inline:
         return map(function, jobs)
 
 
-def test_seeds_are_pooled_in_tables_and_kept_apart_in_rows(measured, tmp_path):
-    config = dataclasses.replace(SMALL, strategies=["best_of_n"], modes=["task"], run_dir=str(tmp_path))
+def test_seeds_are_pooled_in_tables_and_kept_apart_in_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    config = dataclasses.replace(LEAST, strategies=["best_of_n"], rungs=[1, 4], run_dir=str(tmp_path))
     for seed in (0, 1):
         assert measure(dataclasses.replace(config, seed=seed)) == 0
     assert {row["seed"] for row in rows(tmp_path)} == {0, 1}
