@@ -97,6 +97,8 @@ def _shipped(task: str | None, given: dict[str, Any], problem: str | None) -> Sh
             refused.setdefault(str(error), []).append(name)
             continue
         return _checkpoint(SHIPPED / name, task, given)
+    if task is not None and given:
+        make_task(name=task, **given)  # says which options there are, where one of these is none
     wanted = f"task={task}" + "".join(f" task.{key}={value}" for key, value in given.items()) if task else "this"
     names = ", ".join(shipped())
     reasons = [f"{', '.join(alike)}: {reason}; " for reason, alike in refused.items()]

@@ -215,11 +215,17 @@ def solve(problem: str, *, task: str | None = None, checkpoint: str | None = Non
         SolveError, CheckpointError, TaskError: see `Solver`.
     """
     own = {name: settings.pop(name) for name in tuple(settings) if name in SETTINGS}
+    told = [name for name in settings if name != "trust_value"]
+    if told and task is None and checkpoint is None:
+        raise SolveError(
+            f"{', '.join(told)}: no setting of solve; use {', '.join(SETTINGS)}, or options of a task with task=NAME"
+        )
     return Solver(checkpoint, task=task, problem=problem, **settings).solve([problem], **own)[0]
 
 
 SETTINGS = (
-    "strategy", "effort", "verify", "choose", "tokens", "simulations", "seconds", "seed", "interrupted", "on_search",
+    "strategy", "effort", "verify", "choose", "tokens", "simulations", "seconds", "share", "seed", "interrupted",
+    "on_progress", "on_search",
 )  # fmt: skip
 
 
