@@ -4,9 +4,9 @@
 
 Per model and strategy, within `rung` greedy chains' tokens a problem and the verifier in the loop:
 
-* twice: share of the paid tokens that had been generated at the same state before. For samples: what a trie of all of them
-  would not have paid. For trees it is counted anew from the steps themselves: at each state, tokens that its candidates newly
-  cost less the distinct prefixes among them.
+* twice: share of the paid tokens that had been generated at the same place before. For samples: what a trie of all of them
+  would not have paid. For trees it is counted anew from the steps themselves: at each node, tokens that its candidates newly
+  cost less the distinct prefixes among them. A node is a state, but in trees that do not merge (unique, puct).
 * in full: of samples without replacement, solved if every chain were paid from its first token; beside it, paid as a tree does.
 * choice: of problems with a right leaf somewhere, the share whose path of most visits ends in one. The search goes on after its
   first solution and the choice looks at visits alone. Where a task can be searched unjudged, also: of problems to which such a
