@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from solve import cli
+from solve import batch_play, cli
 from tests.solve.shipped import FOLDER
 
 EASY = "3 7 12 = 15"
@@ -186,14 +186,14 @@ def test_an_interrupted_batch_says_what_is_left(command, tmp_path, monkeypatch):
         def __exit__(self, *_):
             return None
 
-    once, found = Once(), cli._answers
+    once, found = Once(), batch_play.search
     monkeypatch.setattr(cli, "interruptible", lambda: once)
 
     def counted(*arguments, **named):
         once.asked += 1
         return found(*arguments, **named)
 
-    monkeypatch.setattr(cli, "_answers", counted)
+    monkeypatch.setattr(batch_play, "search", counted)
     file, out = tmp_path / "problems.jsonl", tmp_path / "answers.jsonl"
     file.write_text("".join(f'"{problem}"\n' for problem in (EASY, "2 3 5 = 25", "5 6 4 = 26")))
     ask = (TASK, f"file={file}", "batch=1", QUICK)
