@@ -22,12 +22,7 @@ OURS = ("selfplay.", "solve.", "bench.", "tasks.", "models.")  # modules whose e
 UNKNOWN_KEY = re.compile(r"Key '(\w+)' not in")
 VERBS = ("selfplay", "solve", "bench")
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as a shell reports them
-UNQUOTED = (
-    "mismatched input",
-    "LexerNoViableAlt",
-    "token recognition error",
-    "no viable alternative",
-)  # of Hydra's grammar
+UNQUOTED = ("mismatched input", "LexerNoViableAlt", "token recognition error")  # of Hydra's grammar
 
 
 def run(verb: str, composed_main: Callable[[], None], help_text: Callable[[], str]) -> None:
