@@ -239,9 +239,8 @@ def _prepared(config: BudgetBenchConfig, name: str) -> Setting:
     trusted = shelved.trusted if config.trust_value is None else config.trust_value
     budgets = [rung * cost for rung in sorted(config.rungs)]
     asked = [problem.id for problem in problems]
-    facts = digest(
-        shelved.options, asked, budgets, config.split, trusted, shelved.chain_fit, weights_of(_path(name)), code()
-    )
+    value = trusted, shelved.value_auc, shelved.chain_fit
+    facts = digest(shelved.options, asked, budgets, config.split, value, weights_of(_path(name)), code())
     return Setting(shelved, make_scorer(**shelved.options), problems, cost, budgets, trusted, config.seed, facts)
 
 
@@ -276,11 +275,11 @@ def _measured(setting: Setting, strategy: str, mode: Verify) -> dict[str, Any]:
     """Arrays [rungs * problems]: outcomes at every budget, and tokens, simulations, prefilled, seconds, flops of a problem."""
     budgets = np.array(setting.budgets)[:, None]
     if strategy == GUESS:
-        return _controls(_first_guess(setting, mode), budgets, seconds=0.0)
+        return _controls(*_guesses(setting, mode), budgets, seconds=0.0)
     if strategy == ENUMERATION:
         start = time.monotonic()
         at = enumeration(setting.shelved.task, setting.problems, setting.budgets[-1], seed=setting.seed)
-        return _controls(at, budgets, time.monotonic() - start)
+        return _controls(at, setting.budgets[-1], budgets, time.monotonic() - start)
     bench = setting.bench(mode, chain_tokens=setting.chain_tokens)
     parts = [_searched(setting, bench, strategy, part) for _, part in setting.parts()]
     return {name: np.concatenate([part[name] for part in parts], axis=1).ravel() for name in parts[0]}
@@ -328,17 +327,23 @@ def _right(scorer: Scorer, problems: Sequence[Problem], chains: Sequence[Sequenc
     return found
 
 
-def _first_guess(setting: Setting, mode: Verify) -> np.ndarray:
-    """int64 [P]: what guesses up to the first right one cost as greedy chains, NEVER; without a judge there is one guess."""
+def _guesses(setting: Setting, mode: Verify) -> tuple[np.ndarray, int]:
+    """(int64 [P]: what guesses up to the first right one cost as greedy chains, NEVER; what all of them cost).
+
+    Without a judge there is one guess, which costs the same whether it is right or not.
+    """
     guesser, each = make_guesser(**setting.shelved.options), setting.chain_tokens
     most = 1 if mode == "none" else min(MOST_GUESSES, setting.budgets[-1] // each)
     hits = guessed(guesser, setting.scorer, setting.problems, most)
-    return np.where(hits[:, -1], each * (1 + hits.argmax(1)), NEVER)
+    return np.where(hits[:, -1], each * (1 + hits.argmax(1)), NEVER), each * most
 
 
-def _controls(at: np.ndarray, budgets: np.ndarray, seconds: float) -> dict[str, Any]:
-    """Columns of a control that was right for the first time after `at` tokens; `seconds`: of all problems and all tokens."""
-    solved, tokens = at <= budgets, np.minimum(at, budgets)
+def _controls(at: np.ndarray, most: int, budgets: np.ndarray, seconds: float) -> dict[str, Any]:
+    """Columns of a control that was right for the first time after `at` tokens and made `most` tokens' worth of tries.
+
+    `seconds`: of all problems and all tokens.
+    """
+    solved, tokens = at <= budgets, np.minimum(np.minimum(at, most), budgets)
     none = np.zeros(solved.size)
     return {
         "solved": solved.ravel(),

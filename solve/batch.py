@@ -68,22 +68,22 @@ def _parsed(line: str, number: int) -> Asked:
 class Answers:
     """The file of answers. A record a line, flushed at once; what is there already counts as answered.
 
-    When it is opened, errors of an earlier run are taken out, so that mended lines are asked anew, and so are answers to
-    another text under an id of `asked`; a last line that a crash cut short is dropped. One run at a time: the file is locked.
+    The last record of an id counts. When the file is opened, records that no longer count are taken out, and so are errors,
+    so that mended lines are asked anew; a last line that a crash cut short is dropped. One run at a time: the file is locked.
 
     Raises:
         SolveError: the file cannot be read or written, holds something else, or another run writes there.
     """
 
-    def __init__(self, path: Path, asked: Iterable[Asked] = ()):
+    def __init__(self, path: Path):
         self.path = path
         try:
             self._file = _locked(path.resolve(), path)
             try:
                 self._file.seek(0)
                 records = self._records(text := self._file.read())
-                now = {line.id: line.text for line in asked}
-                kept = [record for record in records if _stands(record, now)]
+                last = {record["id"]: record for record in records if "error" not in record}
+                kept = [record for record in records if last.get(record["id"]) is record]
                 if "".join(map(_line, kept)) != text:
                     self._file = _rewritten(path.resolve(), self._file, kept)
             except BaseException:
@@ -133,11 +133,6 @@ def _line(record: dict[str, Any]) -> str:
     return json.dumps(record, allow_nan=False) + "\n"
 
 
-def _stands(record: dict[str, Any], now: dict[str, str]) -> bool:
-    """Whether a record answers what is asked `now` (texts by id), or what is not asked at all."""
-    return "error" not in record and now.get(record["id"], record["asked"]) == record["asked"]
-
-
 def _locked(place: Path, named: Path) -> TextIO:
     """The file open for appending, made if it is not there, and locked until it is closed."""
     while True:
@@ -149,6 +144,9 @@ def _locked(place: Path, named: Path) -> TextIO:
         except BlockingIOError:
             file.close()
             raise SolveError(f"out={named}: another run writes there; wait for it or name another file") from None
+        except OSError:
+            file.close()
+            raise
         file.close()
 
 
@@ -156,12 +154,17 @@ def _rewritten(place: Path, old: TextIO, kept: list[dict[str, Any]]) -> TextIO:
     """A file of `kept` alone in the place of `old`, whole or not at all; locked before it can be seen."""
     new = place.with_name(f".{place.name}.new")
     file = new.open("w", encoding="utf-8")
-    fcntl.flock(file, fcntl.LOCK_EX)
-    os.fchmod(file.fileno(), os.fstat(old.fileno()).st_mode & 0o7777)
-    file.writelines(map(_line, kept))
-    file.flush()
-    os.fsync(file.fileno())
-    new.replace(place)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.fchmod(file.fileno(), os.fstat(old.fileno()).st_mode & 0o7777)
+        file.writelines(map(_line, kept))
+        file.flush()
+        os.fsync(file.fileno())
+        new.replace(place)
+    except OSError:
+        file.close()
+        new.unlink(missing_ok=True)
+        raise
     old.close()
     return file
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -44,24 +45,59 @@ class Solvers:
         self._known.append(new := Solver(config.checkpoint, **told, **self._options))
         return new, new.read(text)
 
-    def check(self, lines: list[Asked]) -> None:
-        """Raises: SolveError: none of the first lines can be read; what is wrong with the first one."""
+    def first(self, lines: list[Asked]) -> Solver:
+        """The solver of the first line that can be read.
+
+        Raises:
+            SolveError: none of the first lines can be; what is wrong with the first one.
+        """
         refused: SolveError | None = None
         for line in [line for line in lines if line.error is None][:20]:
             try:
-                self.reading(line.text)
+                return self.reading(line.text)[0]
             except SolveError as error:
                 refused = refused or error
-            else:
-                return
         raise refused or SolveError("no line can be asked")
 
 
-@dataclass
-class _Counts:
-    told: int = 0
-    bad: int = 0
-    unsaved: int = 0  # trees
+class _Told:
+    """Who is told what became of a line, and how many lines there were of each kind."""
+
+    def __init__(self, config: SolveConfig, answers: Answers | None):
+        self.config, self._answers = config, answers
+        self.answered = self.bad = self.unsaved = 0  # lines, lines, trees
+
+    def answer(self, line: Asked, solution: Solution) -> None:
+        """A search that was cut short is gone on with, so not filed."""
+        if self._answers is not None and solution.stopped == "interrupted":
+            return
+        self.answered += 1
+        self._tell(line, solution.to_dict(), page(solution))
+
+    def refuse(self, line: Asked, error: str) -> None:
+        """Say why a line cannot be asked."""
+        self.bad += 1
+        print(f"error: {error}", file=sys.stderr)
+        self._tell(line, {"error": error})
+
+    def sum_up(self, asked: int, todo: int) -> None:
+        """One line of what became of a batch, where it is not all that was printed."""
+        left = todo - self.answered - self.bad
+        if self._answers is not None:
+            more = f"; {left} are left, the same command goes on" if left else ""
+            counts = f"{self.answered} answered, {asked - todo} were before, {self.bad} could not be asked"
+            print(f"{counts}: {self.config.out}{more}")
+        elif left:
+            print(f"stopped: {left} of {asked} problems were not asked", file=sys.stderr)
+
+    def _tell(self, line: Asked, record: dict[str, Any], for_people: str | None = None) -> None:
+        record = {"id": line.id, "asked": line.text} | record
+        if self._answers is not None:
+            self._answers.write(record)
+        elif self.config.json:
+            print(json.dumps(record), flush=True)
+        elif for_people is not None:
+            print(for_people, end="\n\n", flush=True)
 
 
 @dataclass
@@ -84,31 +120,47 @@ def play_batch(
         print("no problems were given", file=sys.stderr)
         return 0
     solvers = Solvers(config, options)
-    solvers.check(asked)
-    answers = Answers(Path(config.out), asked) if config.out else None
-    if answers is not None:
-        _warn_of_other_ways(config, answers)
-    todo = [line for line in asked if answers is None or not answers.answered(line)]
-    counts, tree = _Counts(), config.tree
-    with _Bar(len(asked), len(asked) - len(todo), quiet=not sys.stderr.isatty()) as bar:
-        rest, size = iter(todo), len(todo) if config.share != "none" else config.batch
-        while not interrupted() and (part := list(islice(rest, max(size, 1)))):
-            found: dict[str, Solution] = {}
-            for solver, group in _grouped(part, solvers, config, answers, counts).items():
-                solutions, trouble = search(config, solver, group.problems, interrupted, tree=tree)
-                found |= {line.id: solution for line, solution in zip(group.lines, solutions, strict=True)}
-                tree = None
-                if trouble is not None:
-                    counts.unsaved += 1
-                    print(f"error: {trouble}", file=sys.stderr)
-            for line in [line for line in part if line.id in found]:
-                solution = found[line.id]
-                if answers is None or solution.stopped != "interrupted":  # a cut search is gone on with, not filed
-                    _tell(config, answers, line, solution.to_dict(), solution)
-                    counts.told += 1
-            bar.advance(len(part))
-    _sum_up(config, answers, counts, len(asked), len(todo))
-    return 1 if counts.bad or counts.unsaved else 0
+    search(config, solvers.first(asked), [], interrupted, tree=config.tree)  # refuses settings before a file is touched
+    with closing(Answers(Path(config.out))) if config.out else nullcontext() as answers:
+        if answers is not None:
+            _warn_of_other_ways(config, answers)
+        todo = [line for line in asked if answers is None or not answers.answered(line)]
+        told = _Told(config, answers)
+        with _Bar(len(asked), len(asked) - len(todo), quiet=not sys.stderr.isatty()) as bar:
+            rest, size, tree = iter(todo), len(todo) if config.share != "none" else config.batch, config.tree
+            while not interrupted() and (part := list(islice(rest, max(size, 1)))):
+                tree = _play_part(part, solvers, told, interrupted, tree)
+                bar.advance(len(part))
+    told.sum_up(len(asked), len(todo))
+    return 1 if told.bad or told.unsaved else 0
+
+
+def _play_part(
+    part: list[Asked], solvers: Solvers, told: _Told, interrupted: Callable[[], bool], tree: str | None
+) -> str | None:
+    """Search the lines of one part, by solver, and tell them in order, also what was found when something stops it midway.
+
+    tree: where to save that of the first problem; returned: the same as long as there was none.
+    """
+    found: dict[str, Solution] = {}
+    try:
+        for solver, group in _grouped(part, solvers, told).items():
+            try:
+                solutions, trouble = search(told.config, solver, group.problems, interrupted, tree=tree)
+            except SolveError as refused:  # what suits one solver's task may not suit another's
+                for line in group.lines:
+                    told.refuse(line, f"{line.id}: {refused}")
+                continue
+            found |= {line.id: solution for line, solution in zip(group.lines, solutions, strict=True)}
+            tree = None
+            if trouble is not None:
+                told.unsaved += 1
+                print(f"error: {trouble}", file=sys.stderr)
+    finally:
+        for line in part:
+            if line.id in found:
+                told.answer(line, found[line.id])
+    return tree
 
 
 def search(
@@ -147,21 +199,17 @@ def search(
     return solutions, trouble[0] if trouble else None
 
 
-def _grouped(
-    part: list[Asked], solvers: Solvers, config: SolveConfig, answers: Answers | None, counts: _Counts
-) -> dict[Solver, _Group]:
-    """The lines of a part by the solver that reads them; those that none reads are told at once."""
+def _grouped(part: list[Asked], solvers: Solvers, told: _Told) -> dict[Solver, _Group]:
+    """The lines of a part by the solver that reads them; those that none reads are refused."""
     groups: dict[Solver, _Group] = {}
     for line in part:
+        if line.error is not None:
+            told.refuse(line, line.error)
+            continue
         try:
-            if line.error is not None:
-                raise SolveError(line.error)
             solver, problem = solvers.reading(line.text)
         except SolveError as refused:
-            error = line.error or f"{line.id}: {refused}"
-            counts.bad += 1
-            print(f"error: {error}", file=sys.stderr)
-            _tell(config, answers, line, {"error": error})
+            told.refuse(line, f"{line.id}: {refused}")
             continue
         group = groups.setdefault(solver, _Group())
         group.lines.append(line)
@@ -175,31 +223,6 @@ def _warn_of_other_ways(config: SolveConfig, answers: Answers) -> None:
     if others:
         told = ", ".join(f"strategy={strategy} verify={verify}" for strategy, verify in sorted(others))
         print(f"note: {config.out} has answers by {told}; name another file to ask all anew", file=sys.stderr)
-
-
-def _tell(
-    config: SolveConfig, answers: Answers | None, line: Asked, record: dict, solution: Solution | None = None
-) -> None:
-    record = {"id": line.id, "asked": line.text} | record
-    if answers is not None:
-        answers.write(record)
-    elif config.json:
-        print(json.dumps(record), flush=True)
-    elif solution is not None:
-        print(page(solution), end="\n\n", flush=True)
-
-
-def _sum_up(config: SolveConfig, answers: Answers | None, counts: _Counts, asked: int, todo: int) -> None:
-    """One line of what became of a batch, where it is not all that was printed."""
-    left = todo - counts.told - counts.bad
-    if answers is not None:
-        answers.close()
-        more = f"; {left} are left, the same command goes on" if left else ""
-        print(
-            f"{counts.told} answered, {asked - todo} were before, {counts.bad} could not be asked: {config.out}{more}"
-        )
-    elif left:
-        print(f"stopped: {left} of {asked} problems were not asked", file=sys.stderr)
 
 
 class _Bar:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from solve.allocation import Share, allocated
+from solve.allocation import SHARES, Share, allocated
 from solve.answers import CHOICES, Choose, Chosen, chosen, sureness
 from solve.blinds import wall
 from solve.budgets import budget_of
@@ -129,6 +129,8 @@ class Solver:
             raise SolveError(f"seed={seed!r}: a whole number from 0 up")
         if choose not in (None, *CHOICES):
             raise SolveError(f"choose={choose!r}: use one of {', '.join(CHOICES)}")
+        if share not in SHARES:
+            raise SolveError(f"share={share!r}: use one of {', '.join(SHARES)}")
         task = wall(self.shelved.task, verify)
         chosen_way = way(strategy, self.shelved.task)
         budget = budget_of(self.shelved.task, effort, tokens=tokens, simulations=simulations, seconds=seconds)

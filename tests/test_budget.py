@@ -78,10 +78,12 @@ def test_every_strategy_pays_the_same_for_a_token_computed(measured):
 
 def test_a_control_pays_until_it_is_right():
     at = np.array([5, NEVER])
-    costs = budget._controls(at, np.array([[4], [8]]), seconds=26.0)
+    costs = budget._controls(at, 8, np.array([[4], [8]]), seconds=26.0)
     assert costs["solved"].tolist() == [False, False, True, False]
     assert costs["tokens"].tolist() == [4, 4, 5, 8]
     assert costs["seconds"].tolist() == [8.0, 8.0, 10.0, 16.0]
+    blind = budget._controls(np.array([2, NEVER]), 2, np.array([[4], [8]]), seconds=0.0)
+    assert blind["tokens"].tolist() == [2, 2, 2, 2]  # right or not: nobody has said so
 
 
 def test_with_a_judge_more_budget_never_solves_less(measured):

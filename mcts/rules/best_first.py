@@ -61,8 +61,8 @@ class BestFirst:
         for name in ("value_weight", "lam"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 0")
-        if not self.park >= 0:
-            raise ValueError(f"park={self.park}: at least 0, which parks nothing")
+        if not 0 <= self.park <= 1:
+            raise ValueError(f"park={self.park}: 0, which parks nothing, to 1")
 
     def _parameters(self) -> np.ndarray:
         return np.array([self.value_weight, self.lam, COSTS[self.cost], 0.0, self.park], np.float64)

@@ -174,26 +174,31 @@ def test_one_run_at_a_time_writes_into_a_file(opened, out):
 def test_a_link_and_the_rights_of_a_file_stay(out, tmp_path):
     real = tmp_path / "real.jsonl"
     out.symlink_to(real)
-    for asked in (record(ONE, error="no"), record(TWO, answer="6")):
-        answers = Answers(out)
-        answers.write(asked)
-        answers.close()
+    with closing(Answers(out)) as answers:
+        answers.write(record(ONE, error="no"))
+        answers.write(record(TWO, answer="6"))
     real.chmod(0o600)
-    Answers(out).close()
+    Answers(out).close()  # puts a new file in its place
     assert out.is_symlink()
     assert [json.loads(line)["id"] for line in real.read_text().splitlines()] == [TWO.id]
     assert real.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_answer_to_another_text_under_the_same_id_is_taken_out(out):
-    answers = Answers(out)
-    answers.write(record(ONE, answer="24"))
-    answers.write(record(TWO, answer="6"))
-    answers.close()
-    with closing(Answers(out, [Asked(ONE.id, "3 7 12 = 25")])) as answers:
+def test_the_last_record_of_an_id_counts_and_the_others_go_when_it_is_there(out):
+    other = Asked(ONE.id, "3 7 12 = 25")
+    with closing(Answers(out)) as answers:
+        answers.write(record(ONE, answer="24"))
+        answers.write(record(TWO, answer="6"))
+    with closing(Answers(out)) as answers:
+        assert not answers.answered(other)
+    assert len(out.read_text().splitlines()) == 2  # nothing is lost before something stands in its place
+    with closing(Answers(out)) as answers:
+        answers.write(record(other, error="no"))
+        answers.write(record(other, answer="25"))
+    with closing(Answers(out)) as answers:
+        assert answers.answered(other)
         assert not answers.answered(ONE)
-        assert answers.answered(TWO)
-    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == [TWO.id]
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == [TWO.id, ONE.id]
 
 
 FOREIGN = {

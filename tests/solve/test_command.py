@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from solve import batch_play, cli
-from tests.solve.shipped import FOLDER
+from tests.solve.shipped import FOLDER, task
 
 EASY = "3 7 12 = 15"
 ASK = ("task=countdown", f"problem='{EASY}'")
 QUICK = "budget.tokens=40"
+LONGEST_STEP = task().max_step_tokens  # of three numbers, too few tokens for a step of five
 
 
 @pytest.fixture
@@ -173,6 +174,16 @@ def test_each_line_is_answered_by_the_shipped_net_that_reads_it_in_the_order_of_
     assert [(found["asked"], found["solved"]) for found in records(out)] == [(text, True) for text in asked]
 
 
+def test_what_one_net_cannot_answer_harms_no_line_of_another(command, tmp_path):
+    file, out = tmp_path / "problems.jsonl", tmp_path / "answers.jsonl"
+    file.write_text(f'"{EASY}"\n"1 2 3 4 5 = 15"\n')
+    code, told, said = command(TASK, f"file={file}", f"out={out}", f"budget.tokens={LONGEST_STEP}")
+    assert code == 1
+    assert told.startswith("1 answered, 0 were before, 1 could not be asked")
+    assert "2: budget.tokens" in said
+    assert "error" not in records(out.read_text())[1]
+
+
 def test_an_interrupted_batch_says_what_is_left(command, tmp_path, monkeypatch):
     class Once:
         """Ctrl-C comes while the second part is searched."""
@@ -190,7 +201,7 @@ def test_an_interrupted_batch_says_what_is_left(command, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "interruptible", lambda: once)
 
     def counted(*arguments, **named):
-        once.asked += 1
+        once.asked += bool(arguments[2])  # of no problems the settings alone are checked
         return found(*arguments, **named)
 
     monkeypatch.setattr(batch_play, "search", counted)
