@@ -210,6 +210,7 @@ def picture(panels: dict[Panel, list[Line]], names: list[str]):
     """One row a panel, one column an axis of cost, or panels side by side where there is one; bands are 95 % intervals."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     mpl.rcParams["svg.hashsalt"] = "budget"  # the same picture, the same bytes
     shape = (len(panels), len(names)) if len(names) > 1 else (1, len(panels))
@@ -224,12 +225,17 @@ def picture(panels: dict[Panel, list[Line]], names: list[str]):
             for line in lines:
                 _drawn(axis, line, name, colours[line.strategy])
             axis.set_xscale("log", base=2 if name == "tokens" else 10)
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set_xlabel(AXES[name])
             axis.set_ylim(0, 101)
             axis.grid(alpha=0.3)
         axis_row[0].set_ylabel("solved, %")
         axis_row[0].set_title(f"{task}, {model}, {lines[0].split}: {MODES[mode]}", loc="left", fontsize=10)
-        axis_row[0].legend(fontsize=7, loc="upper left")
+        if len(names) == 1:
+            axis_row[0].legend(fontsize=7, loc="upper left")
+        else:  # beside the row, so that it hides no line
+            shown = axis_row[0].get_legend_handles_labels()
+            axis_row[-1].legend(*shown, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
 
 
