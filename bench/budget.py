@@ -307,9 +307,8 @@ def _searched(setting: Setting, bench: Workbench, strategy: str, problems: Seque
             ]
             out["solved"].append(_right(setting.scorer, problems, [pick.steps if pick else () for pick in picks]))
         prefilled = np.full(count, search.prefilled_tokens / count)
-        tokens = np.where(
-            search.solved_at <= budget, search.solved_at, search.tokens
-        )  # what a round drew past it is no cost
+        # what a round of samples drew past its solution is no cost
+        tokens = np.where(search.solved_at <= budget, search.solved_at, search.tokens)
         out["tokens"].append(tokens)
         out["simulations"].append(search.simulations * tokens / np.maximum(search.tokens, 1))
         out["prefilled"].append(prefilled)
