@@ -2,12 +2,14 @@
 
     python -m bench [run_dir=DIR]             every bench at short settings, a minute or two each
     python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate, store, merging, engine,
-                                              acting, judges, calibration, anatomy, sharing
+                                              acting, first_answer, judges, calibration, anatomy, sharing
+    python -m bench paired before=CHECKOUT        this checkout beside another, in turns: which is faster, see bench/paired.py
     python -m bench budget [SETTING=VALUE ...]    strategies against budgets of search, see bench/budget.py
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/compare.py
     python -m bench curves runs=... against=...   their learning curves in one picture
 
-With run_dir, each bench also writes its figures to DIR/NAME.json. Exit code 2: refused, with one line that says why.
+With run_dir, each bench also writes its figures to DIR/NAME.json; bench/command.py says what holds for these.
+Exit code 2: refused, with one line that says why.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from bench import (
     compare,
     curves,
     engine,
+    first_answer,
     generate,
     judges,
     merging,
+    paired,
     sharing,
     store,
     train,
@@ -39,6 +43,7 @@ BENCHES: dict[str, command.Bench] = {
     "merging": merging.main,
     "engine": engine.main,
     "acting": acting.main,
+    "first_answer": first_answer.main,
     "judges": judges.main,
     "calibration": calibration.main,
     "anatomy": anatomy.main,
@@ -47,6 +52,7 @@ BENCHES: dict[str, command.Bench] = {
 ON_DEMAND: dict[str, command.Bench] = {
     "compare": compare.main,
     "curves": curves.main,
+    "paired": paired.main,
 }  # these need to be told what to measure
 BUDGET = "budget"  # a Hydra application of its own, for its sweeps
 SHORT = {
@@ -56,6 +62,7 @@ SHORT = {
     "merging": ("problems=60", "nodes=100"),
     "engine": ("leaves=16", "depths=8", "steps=20", "methods=ours,batched,slab", "rounds=1"),
     "acting": ("turns=2",),
+    "first_answer": ("runs=2",),
     "calibration": ("problems=100", "chains=8"),
     "anatomy": ("problems=60", "rung=8"),
     "sharing": ("problems=60", "rungs=4"),

@@ -1,10 +1,18 @@
-"""What the command lines of the benches share: `KEY=VALUE` settings in, a JSON file out, one line for a mistake."""
+"""What the command lines of the benches share: `KEY=VALUE` settings in, a JSON file out, one line for a mistake.
+
+The contract that `bench paired` measures any two checkouts by, whatever lies where in them: `python -m bench NAME run_dir=DIR
+KEY=VALUE` writes DIR/NAME.json, an object whose key "figures" maps stable names to numbers. The end of a name is its unit and
+says which way is better: `_per_s` more; `_s`, `_ms`, `_us`, `_ns`, `_bytes` less. A bench that measures neither speed nor
+memory has no figures, an empty mapping. A figure keeps its name and its meaning, as earlier commits are compared by it.
+"""
 
 from __future__ import annotations
 
 import inspect
 import json
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +22,15 @@ from models.manifest import CheckpointError
 from solve.types import SolveError
 from tasks import TaskError
 
+CHECKOUT = Path(__file__).resolve().parents[1]  # the folder that holds this package
+UNITS = {
+    "_per_s": 1,
+    "_s": -1,
+    "_ms": -1,
+    "_us": -1,
+    "_ns": -1,
+    "_bytes": -1,
+}  # ends of names: 1 where more is better, else -1
 Bench = Callable[..., dict[str, Any]]  # keywords with defaults; `run_dir` is a folder for the result, "" for none
 
 
@@ -56,10 +73,63 @@ def run(bench: Bench, arguments: Sequence[str]) -> int:
     return 0
 
 
+def better(figure: str) -> int:
+    """1 where more of a figure is better, -1 where less is.
+
+    Raises:
+        UsageError: its name ends in no unit.
+    """
+    for unit, sign in UNITS.items():
+        if figure.endswith(unit):
+            return sign
+    raise UsageError(f"the figure {figure!r} has no unit: end its name in one of {', '.join(UNITS)}")
+
+
+def figures(result: Any) -> dict[str, float]:
+    """The figures of a result that were measured: finite and above zero. What could not be measured is null or zero.
+
+    Raises:
+        UsageError: they do not keep the contract above.
+    """
+    found = result.get("figures") if isinstance(result, dict) else None
+    if not isinstance(found, dict):
+        raise UsageError('no mapping "figures" in the result: bench/command.py says what it holds')
+    for name, number in found.items():
+        better(name)
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
+            raise UsageError(f"the figure {name!r} is no number but {number!r}: give a number, or null")
+    return {name: number for name, number in found.items() if number is not None and 0 < number < math.inf}
+
+
 def save(result: dict[str, Any], run_dir: str, name: str) -> None:
-    """Write `result` to run_dir/name.json, null for what is not a number; nothing where no folder is given."""
+    """Write `result` to run_dir/name.json, null for what is not a number; nothing where no folder is given.
+
+    Raises:
+        UsageError: its figures do not keep the contract above.
+    """
+    result = {"figures": {}} | result
+    figures(result)
     if run_dir:
         (Path(run_dir) / f"{name}.json").write_text(json.dumps(_plain(result), indent=1, allow_nan=False) + "\n")
+
+
+def python(arguments: Sequence[str], checkout: Path = CHECKOUT, threads: str = "") -> subprocess.CompletedProcess[str]:
+    """`python ARGUMENTS` in a checkout's folder and by its own code, whichever is installed; waits for its end.
+
+    `threads`: of torch and numba; "": as they choose.
+    """
+    path = os.pathsep.join(filter(None, (str(checkout), os.environ.get("PYTHONPATH"))))  # goes before what is installed
+    variables = {**os.environ, "PYTHONPATH": path}
+    if threads:
+        variables |= dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), threads)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=checkout, env=variables, capture_output=True, text=True, check=False
+    )
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a process failed, as far as it says so."""
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}, no reason given"])[-1]
 
 
 def _plain(value: Any) -> Any:

@@ -18,13 +18,12 @@ import numpy as np
 import torch
 
 from bench import command
-from bench.paired import mean_and_half_width
 from models.checkpoint import load_checkpoint
 from selfplay.commit import Folders
 from selfplay.evaluate import Evaluation, evaluate
 from selfplay.randomness import derived_seed
 from selfplay.rundir import RunDirError, frozen_config
-from selfplay.statistics import PairedDifference, paired_difference
+from selfplay.statistics import PairedDifference, mean_and_half_width, paired_difference
 from selfplay.team import Team
 from tasks import Problem, Scorer, Task, make_guesser, make_scorer, make_task
 from tasks.guessing import guessed

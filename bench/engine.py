@@ -18,14 +18,13 @@ gets the same leaves; a round measures them one after the other, on one thread; 
 Prompts are read once a tree, and a tree of depth D has been expanded D + 1 times: ours, slab and llama_cpp pay that share of
 it; keys and values of the steps before are there, paid for when these were generated. per_node and batched read all anew.
 
-Writes results.json, engine.png and a table into run_dir. On a GPU (`device=cuda`) the same with `model=FOLDER`, or
+Writes engine.json, engine.png and a table into run_dir. On a GPU (`device=cuda`) the same with `model=FOLDER`, or
 `model=random-0.5b`, `random-1.5b` for weights that need no file.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -40,7 +39,6 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from bench import command, engine_llama, engine_plot
 from bench import engine_peers as peers
 from bench.engine_peers import Clock, Job, Spent
-from bench.paired import paired_ratio
 from models.causal_forward import CausalForward
 from models.manifest import CheckpointError
 from models.policy_value import PolicyValueLM
@@ -48,6 +46,7 @@ from models.pretrained import SMOLLM2, load_pretrained, smollm2, torch_dtype
 from models.sampling import StepSampler
 from models.trie import TokenTrie
 from models.trie_forward import TrieForward
+from selfplay.statistics import paired_ratio
 
 CANDIDATES = 4
 PROMPT, STEP = (100, 141), 20  # tokens of a prompt (from, below), and of a step above the leaves
@@ -218,10 +217,10 @@ def main(
     if run_dir:
         folder = Path(run_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+        command.save(result, run_dir, "engine")
         engine_plot.draw(result, folder / "engine.png")
         (folder / "table.md").write_text(engine_plot.table(result))
-        _report(f"{engine_plot.table(result)}\n{folder / 'results.json'}")
+        _report(f"{engine_plot.table(result)}\n{folder / 'engine.json'}")
     return result
 
 

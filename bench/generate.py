@@ -1,6 +1,6 @@
 """Candidate drawing in a search against `transformers` generate: same model, prefixes and job, new tokens a second.
 
-    python -m bench generate [run_dir=DIR] [leaves=256] [rounds=5] [warmup=400]
+    python -m bench generate [run_dir=DIR] [leaves=256] [rounds=5] [warmup=400] [peers=yes]
 
 The job: eight candidate steps at every leaf of three waves, Countdown states of depth 0, 1 and 2 with their history. The model
 is tiny and warmed up on random legal play, so that steps have the length that they have in self-play. Ours: `ModelEvaluator`,
@@ -11,6 +11,7 @@ it; decoding, verifying and values are not asked of it. The two alternate in one
 process, as other programs may share the cores.
 
 Tokens: ours counts distinct tokens sampled, theirs every sampled token up to the newline, duplicates included.
+peers=no: ours alone.
 """
 
 from __future__ import annotations
@@ -117,41 +118,56 @@ def best_batch(job: Callable[[int], Lot], sizes: tuple[int, ...]) -> int:
     return max(speed, key=lambda size: speed[size])
 
 
-def main(run_dir: str = "", leaves: int = 256, rounds: int = 5, warmup: int = 400) -> dict[str, float]:
+def main(
+    run_dir: str = "", leaves: int = 256, rounds: int = 5, warmup: int = 400, peers: str = "yes"
+) -> dict[str, Any]:
     """Alternate the two `rounds` times on waves of `leaves` leaves, and print what each makes a second.
 
     Raises:
         TaskError: fewer training problems than `leaves`.
+        UsageError: `peers` is neither yes nor no.
     """
+    if peers not in ("yes", "no"):
+        raise command.UsageError(f"peers={peers}: write yes or no")
     torch.set_num_threads(1)
     task = Countdown(numbers=4, number_max=9)
     problems = task.problems("train", leaves)
     model = warmed_up_model(task, warmup)
     evaluator = ModelEvaluator(model, task)
     _, waves = ours(evaluator, problems)  # compiles
-    batch = best_batch(lambda size: theirs(model, task, waves[:1], size), BATCHES)
-    print(f"waves of {[len(wave) for wave in waves]} leaves, {CANDIDATES} candidates each, one thread;")
-    print(f"generate in batches of {batch} prefixes")
-    print(f"{'round':>5} {'ours tok/s':>11} {'generate tok/s':>15} {'ratio':>6} {'distinct steps':>20}")
-    pairs = []
+    print(f"waves of {[len(wave) for wave in waves]} leaves, {CANDIDATES} candidates each, one thread")
+    batch = 0
+    if peers == "yes":
+        batch = best_batch(lambda size: theirs(model, task, waves[:1], size), BATCHES)
+        print(f"generate in batches of {batch} prefixes")
+        print(f"{'round':>5} {'ours tok/s':>11} {'generate tok/s':>15} {'ratio':>6} {'distinct steps':>20}")
+    lots, pairs = [], []
     for i in range(rounds):
-        (a, _), b = ours(evaluator, problems), theirs(model, task, waves, batch)
-        pairs.append((a.tokens / a.seconds, b.tokens / b.seconds, a.steps / a.seconds, b.steps / b.seconds))
-        a_speed, b_speed, *_ = pairs[-1]
-        print(f"{i:>5} {a_speed:>11,.0f} {b_speed:>15,.0f} {a_speed / b_speed:>6.2f} {a.steps:>9} vs {b.steps:>7}")
-    our_tokens, their_tokens, our_steps, their_steps = np.median(pairs, axis=0).tolist()
-    ratio = float(np.median([a_speed / b_speed for a_speed, b_speed, *_ in pairs]))
-    print(f"median ratio {ratio:.2f}; distinct steps a second: {our_steps:,.0f} vs {their_steps:,.0f}")
-    result = {
+        a, _ = ours(evaluator, problems)
+        lots.append((a.tokens / a.seconds, a.steps / a.seconds))
+        if peers == "no":
+            print(f"{i:>5} {lots[-1][0]:>11,.0f} tok/s {lots[-1][1]:>11,.0f} distinct steps/s")
+            continue
+        b = theirs(model, task, waves, batch)
+        pairs.append((b.tokens / b.seconds, b.steps / b.seconds, lots[-1][0] * b.seconds / b.tokens))
+        print(f"{i:>5} {lots[-1][0]:>11,.0f} {pairs[-1][0]:>15,.0f} {pairs[-1][2]:>6.2f} {a.steps:>9} vs {b.steps:>7}")
+    our_tokens, our_steps = np.median(lots, axis=0).tolist()
+    result: dict[str, Any] = {
         "ours_tokens_per_second": our_tokens,
-        "generate_tokens_per_second": their_tokens,
-        "ratio": ratio,
         "ours_distinct_steps_per_second": our_steps,
-        "generate_distinct_steps_per_second": their_steps,
         "leaves": leaves,
         "rounds": rounds,
-        "generate_batch": batch,
+        "figures": {"ours_tokens_per_s": our_tokens, "ours_distinct_steps_per_s": our_steps},
     }
+    if pairs:
+        their_tokens, their_steps, ratio = np.median(pairs, axis=0).tolist()
+        print(f"median ratio {ratio:.2f}; distinct steps a second: {our_steps:,.0f} vs {their_steps:,.0f}")
+        result |= {
+            "generate_tokens_per_second": their_tokens,
+            "generate_distinct_steps_per_second": their_steps,
+            "generate_batch": batch,
+            "ratio": ratio,
+        }
     command.save(result, run_dir, "generate")
     return result
 

@@ -1,21 +1,20 @@
 """The tree against its peers, and against the memory it lives in; one core, all in one run.
 
-    python -m bench store [run_dir=DIR] [rounds=3] [shapes=4x64x256,8x64x256] [largest=1e7] [turn=0.1]
+    python -m bench store [run_dir=DIR] [rounds=3] [shapes=4x64x256,8x64x256] [largest=1e7] [turn=0.1] [peers=yes]
     python -m bench.store                      the same
     pip install --no-deps gumbel-mcts open_spiel LightZero      the peers that the dev extra does not bring
 
 Table of engines: actions x trees x simulations, simulations a second of CPU time; the engines take turns, each plays searches
 for at least `turn` seconds, and the best of `rounds` turns counts (the noise of a shared machine only ever takes time).
 `ours_over_this` compares like with like: `RIVAL` names ours for each. Growth: ns a visited node while a forest of 64 trees
-grows to `largest` nodes, beside a pointer chase over as many bytes, in huge pages like ours. With run_dir: `results.json` and
-`store.png`.
+grows to `largest` nodes, beside a pointer chase over as many bytes, in huge pages like ours. peers=no: ours
+alone, in seconds: without peers, threads and picture. With run_dir: `store.json` and `store.png`.
 """
 
 from __future__ import annotations
 
 import gc
 import itertools
-import json
 import subprocess
 import sys
 import threading
@@ -40,6 +39,7 @@ SHAPES = [  # (actions, trees, simulations)
     (8, 1, 256), (8, 64, 256), (16, 64, 256), (32, 1, 256), (32, 64, 256),
 ]  # fmt: skip
 SIZES = (1e3, 1e4, 1e5, 1e6, 3e6, 1e7)
+OURS = "ours"  # how names of our engines begin
 
 
 def _shapes(text: str) -> list[tuple[int, int, int]]:
@@ -56,10 +56,10 @@ def _shapes(text: str) -> list[tuple[int, int, int]]:
     return [(actions, trees, simulations) for actions, trees, simulations in found]
 
 
-def compare(shapes: list[tuple[int, int, int]], rounds: int, turn: float) -> list[dict]:
-    """A row an engine and shape; engines that are not installed are named once and left out."""
-    engines, rows = dict(ENGINES), []
-    for name in ENGINES:
+def compare(shapes: list[tuple[int, int, int]], rounds: int, turn: float, peers: bool = True) -> list[dict]:
+    """A row an engine and shape; engines that are not installed are named once and left out. `peers`: not ours alone."""
+    engines, rows = {name: engine for name, engine in ENGINES.items() if peers or name.startswith(OURS)}, []
+    for name in list(engines):
         try:
             engines[name](World.of(4), 1, 8)
         except ImportError as error:
@@ -289,30 +289,48 @@ def merges_a_second(states: int = 20_000, repeats: int = 3) -> float:
     return max(rates[1:])
 
 
-def main(run_dir: str = "", rounds: int = 3, shapes: str = "all", largest: float = 1e7, turn: float = 0.1) -> dict:
-    """Measure, print, and with `run_dir` write results.json and store.png.
+def main(
+    run_dir: str = "", rounds: int = 3, shapes: str = "all", largest: float = 1e7, turn: float = 0.1, peers: str = "yes"
+) -> dict:
+    """Measure, print, and with `run_dir` write store.json and, with peers, store.png.
 
     Raises:
-        UsageError: a shape is no ACTIONSxTREESxSIMULATIONS.
+        UsageError: a shape is no ACTIONSxTREESxSIMULATIONS, or `peers` neither yes nor no.
     """
-    result: dict = {"rows": compare(_shapes(shapes), rounds, turn)}
-    if run_dir:
-        (Path(run_dir) / "results.json").write_text(json.dumps(result, indent=1) + "\n")  # should the rest be cut
+    if peers not in ("yes", "no"):
+        raise command.UsageError(f"peers={peers}: write yes or no")
+    result: dict = {"rows": compare(_shapes(shapes), rounds, turn, peers == "yes")}
+    command.save(result, run_dir, "store")  # should the rest be cut
     result["growth"], result["bytes_per_node"] = growth(largest, rounds)
     result["chase"] = chase(largest, rounds)
     result["cached_start_s"] = cached_start()
     result["round_us"], result["empty_call_us"] = round_microseconds()
     result["merges_per_s"] = merges_a_second()
-    for trees in (128, 2048):
+    for trees in (128, 2048) if peers == "yes" else ():
         name = f"two_threads_over_one_{trees}_trees"
         result[name], result[f"{name}_control"] = two_threads(trees, max(1, int(40 * turn)), 3 * rounds)
     for name, number in result.items():
         if isinstance(number, float):
             print(f"{name:<36} {number:,.3f}")
-    if run_dir:
-        (Path(run_dir) / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    result["figures"] = figures(result)
+    command.save(result, run_dir, "store")
+    if run_dir and peers == "yes":
         plot(result, Path(run_dir) / "store.png")
     return result
+
+
+def figures(result: dict) -> dict[str, float]:
+    """What of ours `bench paired` compares."""
+    found = {
+        f"{row['engine']}_{row['actions']}x{row['trees']}x{row['simulations']}_sims_per_s": row["sims_per_s"]
+        for row in result["rows"]
+        if row["engine"].startswith(OURS)
+    }
+    for point in result["growth"]:
+        size = f"{point['nodes']:.0e}".replace("e+0", "e")  # 1e6
+        found[f"grown_{size}_visit_ns"] = point["ns_per_visit"]
+    found["node_bytes"] = result["bytes_per_node"]
+    return found | {name: result[name] for name in ("merges_per_s", "cached_start_s", "round_us")}
 
 
 def plot(result: dict, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figures with their uncertainty, as pure functions of arrays: intervals, paired tests, ranking and calibration.
+"""Figures with their uncertainty, as pure functions: intervals, paired tests and ratios, ranking and calibration.
 
 Legend: P problems (paired samples), S scored states.
 """
@@ -6,11 +6,24 @@ Legend: P problems (paired samples), S scored states.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 Z_95 = 1.96  # two-sided 95 % quantile of the standard normal
+T_975 = (
+    math.inf,
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+)  # of Student's t, by degrees of freedom
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,29 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> PairedDifference:
     wins, losses = int((difference_P > 0).sum()), int((difference_P < 0).sum())
     half_width = Z_95 * float(difference_P.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     return PairedDifference(n, float(difference_P.mean()), half_width, wins, losses, sign_test(wins, losses))
+
+
+def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half width of its 95 % interval: Student's t, from ten values on that of ten, which is wider.
+
+    One value: its half width is inf.
+
+    Raises:
+        ValueError: no values.
+    """
+    k = len(values)
+    if k == 0:
+        raise ValueError("no values have no mean")
+    if k == 1:
+        return values[0], math.inf
+    quantile = T_975[min(k, len(T_975)) - 1]
+    return float(np.mean(values)), quantile * float(np.std(values, ddof=1)) / math.sqrt(k)
+
+
+def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Geometric mean of ours / theirs over rounds, and its 95 % interval: Student's t over the logarithms. All are positive."""
+    mean, half = mean_and_half_width([math.log(a / b) for a, b in zip(ours, theirs, strict=True)])
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half) if half < math.inf else math.inf
 
 
 def bootstrap_difference(

@@ -16,7 +16,9 @@ from selfplay.statistics import (
     bootstrap_difference,
     brier,
     ece,
+    mean_and_half_width,
     paired_difference,
+    paired_ratio,
     sign_test,
     wilson,
 )
@@ -99,6 +101,19 @@ def test_one_problem_has_no_known_spread():
 def test_paired_difference_refuses_what_is_not_paired(a, b):
     with pytest.raises(ValueError):
         paired_difference(np.array(a), np.array(b))
+
+
+def test_a_ratio_has_the_interval_of_students_t():
+    mean, low, high = paired_ratio([2.0, 8.0, 4.0], [1.0, 2.0, 2.0])
+    assert mean == pytest.approx(2 ** (4 / 3))
+    assert math.log2(high / mean) == pytest.approx(4.303 * (1 / 3) ** 0.5 / 3**0.5)
+    assert mean / low == pytest.approx(high / mean)
+
+
+def test_a_single_ratio_has_no_known_spread():
+    assert paired_ratio([3.0], [2.0]) == (pytest.approx(1.5), 0, math.inf)
+    with pytest.raises(ValueError, match="no mean"):
+        mean_and_half_width([])
 
 
 def test_bootstrap_agrees_with_the_normal_interval_on_many_problems(rng):
