@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from bench import command
-from selfplay.statistics import paired_ratio
+from solve.statistics import paired_ratio
 
 KINDS = ("float32", "auto")  # of products
 

@@ -13,24 +13,25 @@ from time import process_time
 from typing import Any
 
 from bench import command
-from models.checkpoint import load_checkpoint
+from models.local_policy import LocalPolicy
+from models.policy import open_policy
 from selfplay.actor import act
 from selfplay.config import ActorConfig
 from selfplay.team import Team, prepare_process
 from tasks import make_task
 
-CHECKPOINT = command.CHECKOUT / "models" / "shipped" / "countdown3"
+NET = "countdown3"
 
 
 def main(dtype: str = "auto", rounds: int = 3, problems: int = 128) -> dict[str, Any]:
     """Act `rounds` times after a warm-up, each time on other problems; `dtype` is that of the products, `actor.dtype`."""
     prepare_process()
-    model, _, _ = load_checkpoint(CHECKPOINT)
+    policy = LocalPolicy(open_policy(NET, trainable=True).policy.model, quick=dtype == "auto")
     task, config = make_task("countdown"), ActorConfig(problems=problems, mine=False, dtype=dtype)
     speeds = []
     for iteration in range(rounds + 1):
         started = process_time()
-        experience = act(model, task, "search", config, Team(), seed=1, iteration=iteration)
+        experience = act(policy, task, "search", config, Team(), seed=1, iteration=iteration)
         speeds.append(experience.generated_tokens / (process_time() - started))
     result = {"tokens_per_cpu_s": speeds[1:]}
     print(json.dumps(result))

@@ -1,6 +1,6 @@
 """Where the tokens of a search go, and whether its own choice is right.
 
-    python -m bench anatomy [models=countdown5,blocksworld6] [problems=300] [rung=16] [split=test] [run_dir=DIR]
+    python -m bench anatomy [policy=countdown5,blocksworld6] [problems=300] [rung=16] [split=test] [run_dir=DIR]
 
 Per model and strategy, within `rung` greedy chains' tokens a problem and the verifier in the loop:
 
@@ -29,8 +29,8 @@ import torch
 import mcts
 from bench import command
 from bench.budget import BudgetBenchConfig, Setting, prepared
-from selfplay.statistics import wilson
 from solve.answers import chosen
+from solve.statistics import wilson
 from solve.strategies import way
 from solve.tree import Tree, TreeSearch
 from solve.types import Search
@@ -38,13 +38,14 @@ from solve.types import Search
 TREES = ("unique", "unique_merged", "levin", "best_first", "puct", "puct_rollout")
 CHOOSERS = ("puct", "puct:max_share=1.0", "puct_rollout", "graph")
 
+DEFAULT = ["countdown5", "blocksworld6"]
 BLIND_CHOOSERS = ("best_first", "best_of_n", "self_consistency")
 
 
 def searches(setting: Setting, strategy: str, *, go_on: bool) -> list[tuple[Sequence, Search]]:
     """Finished searches over all problems, in parts; `go_on`: after the first solution, too."""
     found = []
-    chosen_way, limit = way(strategy, setting.shelved.task), setting.budgets[-1]
+    chosen_way, limit = way(strategy, setting.task), setting.budgets[-1]
     search_settings = chosen_way.search
     if go_on:
         search_settings = replace(cast("Tree", search_settings), go_on=True)
@@ -61,7 +62,7 @@ def twice_in_samples(search: Search, setting: Setting, problems: int) -> tuple[i
     for i in range(problems):
         seen: set[tuple[int, ...]] = set()
         for chain in search.chains(i):
-            tokens = setting.shelved.task.encode("".join(chain.steps))
+            tokens = setting.task.encode("".join(chain.steps))
             prefixes = {tuple(tokens[: k + 1]) for k in range(len(tokens))}
             paid += len(tokens)
             again += len(prefixes & seen)
@@ -75,7 +76,7 @@ def twice_in_trees(search: TreeSearch) -> tuple[int, int]:
     for node in np.flatnonzero(store.nodes["flags"] & mcts.Flag.EXPANDED).tolist():
         prefixes, newly = set(), 0
         for edge in store.edges_of(node).tolist():
-            tokens = search.evaluator.tokens(int(store.edge_handles[edge]))
+            tokens = search.evaluator.step(int(store.edge_handles[edge])).tokens or ()
             prefixes |= {tuple(tokens[: k + 1]) for k in range(len(tokens))}
             newly += int(store.edges["tokens"][edge])
         again += max(0, newly - len(prefixes))
@@ -88,7 +89,7 @@ def solved_in_full(search: TreeSearch, setting: Setting, problems: int) -> int:
     for i in range(problems):
         paid = 0
         for chain in search.chains(i):
-            paid += len(setting.shelved.task.encode("".join(chain.steps)))
+            paid += len(setting.task.encode("".join(chain.steps)))
             if chain.reward is not None and chain.reward >= 1:
                 solved += paid <= setting.budgets[-1]
                 break
@@ -110,7 +111,7 @@ def choices(search: TreeSearch, problems: int) -> tuple[int, int]:
 
 def blind_choices(setting: Setting, strategy: str) -> tuple[int, int]:
     """(problems to which a search without a verifier has found a right answer, of them those where it chose one)."""
-    chosen_way, limit = way(strategy, setting.shelved.task), setting.budgets[-1]
+    chosen_way, limit = way(strategy, setting.task), setting.budgets[-1]
     anywhere = right = 0
     for _, part in setting.parts():
         search = chosen_way.search.start(setting.bench("none"), part, limit)
@@ -152,11 +153,11 @@ def measured(setting: Setting) -> dict[str, Any]:
             counts += choices(search, len(part))
         anywhere, right = counts.tolist()
         picked[strategy] = {"any": anywhere, "chosen": right, "ci95": wilson(right, anywhere)}
-    for strategy in () if setting.shelved.task.reversible else BLIND_CHOOSERS:
+    for strategy in () if setting.task.reversible else BLIND_CHOOSERS:
         anywhere, right = blind_choices(setting, strategy)
         picked[f"{strategy}, no verifier"] = {"any": anywhere, "chosen": right, "ci95": wilson(right, anywhere)}
     return {
-        "model": setting.shelved.name,
+        "model": setting.name,
         "n": n,
         "budget_tokens": setting.budgets[-1],
         "twice": twice,
@@ -186,9 +187,14 @@ def page(figures: dict[str, Any]) -> str:
 
 
 def main(
-    models: str = "countdown5,blocksworld6", problems: int = 300, rung: int = 16, split: str = "test", run_dir: str = ""
+    policy: str = "",
+    models: str = "",
+    problems: int = 300,
+    rung: int = 16,
+    split: str = "test",
+    run_dir: str = "",
 ) -> dict[str, Any]:
-    """Print a table a model.
+    """Print a table a policy; `models` is an alias of `policy`.
 
     Raises:
         command.UsageError: a split that is none.
@@ -197,7 +203,7 @@ def main(
         raise command.UsageError(f"split={split}: dev or test")
     torch.set_num_threads(1)
     results, pages = [], []
-    for name in models.split(","):
+    for name in command.policies(policy, models) or DEFAULT:
         config = BudgetBenchConfig(problems=problems, split=split, rungs=[rung])
         results.append(measured(prepared(config, name)))
         pages.append(page(results[-1]))

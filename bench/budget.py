@@ -1,7 +1,7 @@
 """What does each token of search buy? Strategies x budgets x models on the same problems, with intervals and controls.
 
     python -m bench.budget                                        two of the shipped checkpoints, under ten minutes on two cores
-    python -m bench.budget models=[FOLDER] strategies=[best_first,best_of_n] rungs=[1,4,16] problems=300
+    python -m bench.budget policy=[FOLDER] strategies=[best_first,best_of_n] rungs=[1,4,16] problems=300
     python -m bench.budget -m seed=0,1,2                          Hydra's multirun: a seed a job
 
 Budgets are generated tokens, as multiples of what a greedy chain costs. A token is paid when the model samples it: independent
@@ -21,7 +21,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -35,23 +35,22 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from bench import command
-from bench.budget_cells import cell_file, code, digest, label, reported, weights_of, write_cell
-from bench.budget_report import AXES, write_report
-from models.rollout import rollouts
+from bench.budget_cells import cell_file, code, digest, label, reported, write_cell
+from bench.budget_report import AXES, rows_of, write_report
+from models.policy import shipped
 from selfplay.team import core_count, end_with
 from solve.answers import chosen
-from solve.blinds import wall
+from solve.budgets import EFFORTS
+from solve.calibrate.ground import Ground, greedy_tokens
 from solve.command import CONF, guarded, help_page
 from solve.command import run as run_command
-from solve.cost import flops_per_token
 from solve.enumeration import enumeration
-from solve.shelf import SHIPPED, Shelved, shipped, take
+from solve.shelf import Shelved, take
 from solve.strategies import way
 from solve.types import NEVER, Verify, Workbench
 from tasks import Problem, Scorer, Task, make_guesser, make_scorer
 from tasks.guessing import guessed
 
-PART = 100  # problems searched at once
 GUESS, ENUMERATION = "guess", "enumeration"  # controls without a model
 MOST_GUESSES = 64
 
@@ -60,14 +59,15 @@ MOST_GUESSES = 64
 class BudgetBenchConfig:
     """See conf/budget.yaml."""
 
-    models: list[str] = field(default_factory=list)
+    policy: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)  # an alias of policy
     task: dict[str, Any] = field(default_factory=dict)
     strategies: list[str] = field(default_factory=list)
     blind_strategies: list[str] = field(default_factory=list)
     baselines: list[str] = field(default_factory=lambda: ["best_of_n"])
     blind_baselines: list[str] = field(default_factory=lambda: ["self_consistency"])
     modes: list[str] = field(default_factory=lambda: ["task", "none"])
-    rungs: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32, 64])
+    rungs: list[Any] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32, 64])  # greedy chains, or names of efforts
     axes: list[str] = field(default_factory=lambda: list(AXES))
     problems: int = 300
     split: str = "test"
@@ -80,30 +80,14 @@ class BudgetBenchConfig:
 ConfigStore.instance().store(name="budget_schema", node=BudgetBenchConfig)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One model on its problems."""
+@dataclass(frozen=True, kw_only=True)
+class Setting(Ground):
+    """One policy on its problems, and its ladder of budgets."""
 
     shelved: Shelved
-    scorer: Scorer
-    problems: list[Problem]
-    chain_tokens: int  # of a greedy chain, mean over the problems, rounded up so that two of them fit into 2x
-    budgets: list[int]  # tokens a problem, one a rung
-    trust_value: bool
-    seed: int
+    name: str  # in tables
+    budgets: list[int]  # tokens a problem, one a rung; the last one is the ground's limit
     facts: str  # digest of all that the outcomes depend on, strategy, mode and seed apart
-
-    def bench(self, verify: Verify, **changes: Any) -> Workbench:
-        """What a search works with, `changes` apart."""
-        shelved = self.shelved
-        task = wall(shelved.task, verify)
-        usual = Workbench(shelved.model, task, verify, self.trust_value, self.seed, shelved.chain_fit)
-        return replace(usual, **changes)
-
-    def parts(self) -> Iterator[tuple[int, list[Problem]]]:
-        """The problems in parts that are searched at once, each with the number of its first one."""
-        for start in range(0, len(self.problems), PART):
-            yield start, self.problems[start : start + PART]
 
 
 @hydra.main(config_path=str(CONF), config_name="budget", version_base="1.3")
@@ -148,7 +132,8 @@ def measure(config: BudgetBenchConfig) -> int:
             "an answer; name strategies or blind_strategies for it"
         )
     write_report(root, rows, {"task": config.baselines, "none": config.blind_baselines}, asked, config.axes)
-    print(f"{time.monotonic() - started:.0f} s; {root / 'index.html'}, table.md, rows.parquet, budget.png, budget.svg")
+    command.save({"rows": list(rows_of(rows))}, config.run_dir, "budget")
+    print(f"{time.monotonic() - started:.0f} s; {root / 'index.html'}, table.md, rows.parquet, budget.json, .png, .svg")
     return 0
 
 
@@ -163,9 +148,9 @@ def _job(job: tuple[BudgetBenchConfig, str, str, str]) -> tuple[str, str, str, s
     config, name, mode, strategy = job
     setting = prepared(config, name)
     line = ""
-    if _has(setting.shelved.task, mode):
+    if _has(setting.task, mode):
         line = _cell(Path(config.run_dir), config, setting, strategy, cast("Verify", mode))
-    return line, setting.shelved.name, mode, setting.facts
+    return line, setting.name, mode, setting.facts
 
 
 def check(config: BudgetBenchConfig) -> BudgetBenchConfig:
@@ -174,8 +159,8 @@ def check(config: BudgetBenchConfig) -> BudgetBenchConfig:
     Raises:
         command.UsageError, SolveError, CheckpointError, TaskError: one line that names the mend.
     """
-    if not config.rungs or min(config.rungs) < 1:
-        raise command.UsageError("rungs are multiples of the greedy cost: give numbers from 1 up")
+    if not config.rungs or min(rungs_of(config)) < 1:
+        raise command.UsageError("rungs are multiples of the greedy cost: give numbers from 1 up, or names of efforts")
     if not config.axes or (unknown := set(config.axes) - set(AXES)):
         raise command.UsageError(f"axes={config.axes}: use some of {', '.join(AXES)}")
     if config.problems < 2:
@@ -190,7 +175,7 @@ def check(config: BudgetBenchConfig) -> BudgetBenchConfig:
         name: list(dict.fromkeys(getattr(config, name)))
         for name in ("strategies", "blind_strategies", "modes", "rungs")
     }
-    config = replace(config, models=list(dict.fromkeys(config.models or shipped())), **once)
+    config = replace(config, models=list(dict.fromkeys(config.models or config.policy or shipped())), **once)
     named = {"task": config.strategies + config.baselines, "none": config.blind_strategies + config.blind_baselines}
     for name in config.models:
         task = _taken(config, name).task
@@ -200,6 +185,21 @@ def check(config: BudgetBenchConfig) -> BudgetBenchConfig:
     return config
 
 
+def rungs_of(config: BudgetBenchConfig) -> list[int]:
+    """Greedy chains that each rung pays for.
+
+    Raises:
+        command.UsageError: a rung that is neither a whole number nor an effort.
+    """
+    found = []
+    for rung in config.rungs:
+        chains = rung if isinstance(rung, int) and not isinstance(rung, bool) else EFFORTS.get(str(rung))
+        if chains is None:
+            raise command.UsageError(f"rungs: {rung} is none: give whole numbers, or efforts with a limit of their own")
+        found.append(chains)
+    return found
+
+
 def _has(task: Task, mode: str) -> bool:
     """Whether a mode is one of this task: there is a judge to ask; or there is none, and a chain's end is not the verdict."""
     return task.self_verifying if mode == "task" else not task.reversible
@@ -207,12 +207,7 @@ def _has(task: Task, mode: str) -> bool:
 
 def _taken(config: BudgetBenchConfig, name: str) -> Shelved:
     options = {key: value for key, value in config.task.items() if key != "name"}
-    shelved = take(_path(name), task=config.task.get("name"), options=options)
-    return replace(shelved, name=label(name, config.models))
-
-
-def _path(name: str) -> str:
-    return str(SHIPPED / name) if name in shipped() else name
+    return take(name, task=config.task.get("name"), options=options)
 
 
 def prepared(config: BudgetBenchConfig, name: str) -> Setting:
@@ -231,44 +226,45 @@ _PREPARED: dict[str, Setting] = {}  # the last one of this process: its cells co
 
 def _prepared(config: BudgetBenchConfig, name: str) -> Setting:
     shelved = _taken(config, name)
-    task = shelved.task
+    task, policy, calibration = shelved.task, shelved.policy, shelved.calibration
     problems = task.first_problems(cast("Any", config.split), config.problems)
-    blind = wall(task, "task" if task.self_verifying else "none")
-    greedy = rollouts(shelved.model, blind, problems, 1, temperature=0.0)
-    cost = math.ceil(np.mean([chains[0].tokens for chains in greedy]))
+    cost = math.ceil(greedy_tokens(policy, task, problems)[0])
     trusted = shelved.trusted if config.trust_value is None else config.trust_value
-    budgets = [rung * cost for rung in sorted(config.rungs)]
+    budgets = [rung * cost for rung in sorted(rungs_of(config))]
     asked = [problem.id for problem in problems]
-    value = trusted, shelved.value_auc, shelved.chain_fit
-    facts = digest(shelved.options, asked, budgets, config.split, value, weights_of(_path(name)), code())
-    return Setting(shelved, make_scorer(**shelved.options), problems, cost, budgets, trusted, config.seed, facts)
+    value = trusted, calibration.value_auc, calibration.chain
+    facts = digest(shelved.options, asked, budgets, config.split, value, policy.version, code())
+    return Setting(
+        policy, task, make_scorer(**shelved.options), problems, cost, budgets[-1], trusted, calibration.chain, config.seed,
+        shelved=shelved, name=label(name, config.models), budgets=budgets, facts=facts,
+    )  # fmt: skip
 
 
 def _cell(root: Path, config: BudgetBenchConfig, setting: Setting, strategy: str, mode: Verify) -> str:
     """One model under one strategy: its file, unless it is there. A line to print."""
-    if strategy == ENUMERATION and (mode != "task" or not setting.shelved.task.exact):
+    if strategy == ENUMERATION and (mode != "task" or not setting.task.exact):
         return ""
-    path = cell_file(root, setting.shelved.name, strategy, mode, config.seed, setting.facts)
+    path = cell_file(root, setting.name, strategy, mode, config.seed, setting.facts)
     if path.exists():
         return ""
     columns = _measured(setting, strategy, mode)
     n, count = len(setting.problems), len(setting.budgets)
     columns |= {
-        "task": [setting.shelved.task.name] * (n * count),
-        "model": [setting.shelved.name] * (n * count),
+        "task": [setting.task.name] * (n * count),
+        "model": [setting.name] * (n * count),
         "strategy": [strategy] * (n * count),
         "mode": [mode] * (n * count),
         "seed": [setting.seed] * (n * count),
         "problem": [problem.id for problem in setting.problems] * count,
-        "rung": np.repeat(sorted(config.rungs), n),
+        "rung": np.repeat(sorted(rungs_of(config)), n),
         "budget_tokens": np.repeat(setting.budgets, n),
         "split": [config.split] * (n * count),
-        "value_auc": [setting.shelved.value_auc] * (n * count),
+        "value_auc": [setting.shelved.calibration.value_auc] * (n * count),
         "value_on": [setting.trust_value] * (n * count),
     }
     write_cell(path, columns)
     rates = columns["solved"].reshape(count, n).mean(1)
-    return f"{setting.shelved.name:14} {mode:5} {strategy:32}" + "".join(f"{100 * rate:6.1f}" for rate in rates)
+    return f"{setting.name:14} {mode:5} {strategy:32}" + "".join(f"{100 * rate:6.1f}" for rate in rates)
 
 
 def _measured(setting: Setting, strategy: str, mode: Verify) -> dict[str, Any]:
@@ -278,7 +274,7 @@ def _measured(setting: Setting, strategy: str, mode: Verify) -> dict[str, Any]:
         return _controls(*_guesses(setting, mode), budgets, seconds=0.0)
     if strategy == ENUMERATION:
         start = time.monotonic()
-        at = enumeration(setting.shelved.task, setting.problems, setting.budgets[-1], seed=setting.seed)
+        at = enumeration(setting.task, setting.problems, setting.budgets[-1], seed=setting.seed)
         return _controls(at, setting.budgets[-1], budgets, time.monotonic() - start)
     bench = setting.bench(mode, chain_tokens=setting.chain_tokens)
     parts = [_searched(setting, bench, strategy, part) for _, part in setting.parts()]
@@ -287,11 +283,11 @@ def _measured(setting: Setting, strategy: str, mode: Verify) -> dict[str, Any]:
 
 def _searched(setting: Setting, bench: Workbench, strategy: str, problems: Sequence[Problem]) -> dict[str, np.ndarray]:
     """The same of one part, arrays [rungs, problems]."""
-    chosen_way = way(strategy, setting.shelved.task)
+    chosen_way = way(strategy, setting.task)
     count = len(problems)
     names = ("solved", "tokens", "simulations", "prefilled", "seconds", "flops")
     out: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    each = flops_per_token(setting.shelved.model)
+    each = setting.policy.flops_per_token or math.nan
     search, spent = None, 0.0
     for budget in setting.budgets:
         start = time.monotonic()

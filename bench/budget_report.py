@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfplay.statistics import bootstrap_difference, wilson
+from solve.statistics import bootstrap_difference, wilson
 
 MODES = {"task": "verifier in the loop", "none": "no verifier"}
 AXES = {"tokens": "generated tokens a problem", "simulations": "simulations", "seconds": "seconds", "flops": "FLOPs"}

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.abilities import PolicyError
 from models.manifest import CheckpointError
 from solve.types import SolveError
 from tasks import TaskError
@@ -67,10 +68,21 @@ def run(bench: Bench, arguments: Sequence[str]) -> int:
         if folder := chosen.get("run_dir"):
             Path(folder).mkdir(parents=True, exist_ok=True)
         bench(**chosen)
-    except (UsageError, TaskError, SolveError, CheckpointError, OSError) as error:
+    except (UsageError, TaskError, SolveError, PolicyError, CheckpointError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def policies(policy: str, models: str) -> list[str]:
+    """The policies that a bench is told to measure, between commas; `models` is an alias of `policy`.
+
+    Raises:
+        UsageError: both name some.
+    """
+    if policy and models:
+        raise UsageError("policy= and models= name the same things: give policy= alone")
+    return [name for name in (policy or models).split(",") if name]
 
 
 def better(figure: str) -> int:

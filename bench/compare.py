@@ -18,13 +18,12 @@ import numpy as np
 import torch
 
 from bench import command
-from models.checkpoint import load_checkpoint
-from selfplay.commit import Folders
+from models.policy import open_policy
 from selfplay.evaluate import Evaluation, evaluate
 from selfplay.randomness import derived_seed
 from selfplay.rundir import RunDirError, frozen_config
-from selfplay.statistics import PairedDifference, mean_and_half_width, paired_difference
 from selfplay.team import Team
+from solve.statistics import PairedDifference, mean_and_half_width, paired_difference
 from tasks import Problem, Scorer, Task, make_guesser, make_scorer, make_task
 from tasks.guessing import guessed
 
@@ -44,12 +43,12 @@ def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def measured(
-    run: Path, summary: dict, task: Task, scorer: Scorer, problems: list[Problem], discount: float, samples: int
+    run: Path, task: Task, scorer: Scorer, problems: list[Problem], discount: float, samples: int
 ) -> Evaluation:
     """The promoted net of a run on `problems`; the seed of its samples is the same for every run."""
-    model = load_checkpoint(Folders(run).checkpoints / Path(summary["checkpoint"]).name)[0]
+    policy = open_policy(str(run)).policy
     seed = derived_seed(0, "compare")
-    return evaluate(model, task, problems, Team(), samples=samples, discount=discount, seed=seed, scorer=scorer)
+    return evaluate(policy, task, problems, Team(), samples=samples, discount=discount, seed=seed, scorer=scorer)
 
 
 def compare(runs: list[Path], against: list[Path], problems: int, samples: int) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def compare(runs: list[Path], against: list[Path], problems: int, samples: int) 
         task, scorer = make_task(**config["task"]), make_scorer(**config["task"])
         chosen = task.first_problems("test", problems)
         discount = config["actor"]["discount"]
-        one, two = (measured(x, y, task, scorer, chosen, discount, samples) for x, y in ((a, summary), (b, other)))
+        one, two = (measured(run, task, scorer, chosen, discount, samples) for run in (a, b))
         guesses = guessed(make_guesser(**config["task"]), scorer, chosen, 1)
         rows.append(
             {

@@ -41,12 +41,13 @@ from bench import engine_peers as peers
 from bench.engine_peers import Clock, Job, Spent
 from models.causal_forward import CausalForward
 from models.manifest import CheckpointError
+from models.policy import open_policy
 from models.policy_value import PolicyValueLM
-from models.pretrained import SMOLLM2, load_pretrained, smollm2, torch_dtype
+from models.pretrained import SMOLLM2, smollm2, torch_dtype
 from models.sampling import StepSampler
 from models.trie import TokenTrie
 from models.trie_forward import TrieForward
-from selfplay.statistics import paired_ratio
+from solve.statistics import paired_ratio
 
 CANDIDATES = 4
 PROMPT, STEP = (100, 141), 20  # tokens of a prompt (from, below), and of a step above the leaves
@@ -128,7 +129,7 @@ def open_model(name: str, dtype: str, device: str) -> PolicyValueLM:
         with torch.device(device):
             trunk = AutoModelForCausalLM.from_config(config, dtype=torch_dtype(dtype, device))
         return PolicyValueLM.from_trunk(trunk).to(device, trunk.dtype).eval()
-    return load_pretrained(smollm2() if name == "smollm2" else name, dtype=dtype, device=device)[0]
+    return open_policy(name, dtype=dtype, device=device).policy.model
 
 
 def main(

@@ -3,12 +3,12 @@
     python -m bench generate [run_dir=DIR] [leaves=256] [rounds=5] [warmup=400] [peers=yes]
 
 The job: eight candidate steps at every leaf of three waves, Countdown states of depth 0, 1 and 2 with their history. The model
-is tiny and warmed up on random legal play, so that steps have the length that they have in self-play. Ours: `ModelEvaluator`,
-stochastic beam search through an empty token trie; prefill, verifier, keys and values are in the timing. The trie's memory is
-kept from round to round, as a run keeps it from one batch of problems to the next. Theirs: `generate` from the same prefixes,
-padded on the left, `num_return_sequences=8`, sampling, the newline as end of sequence, in the batch size that is fastest for
-it; decoding, verifying and values are not asked of it. The two alternate in one run on one thread; time is CPU time of the
-process, as other programs may share the cores.
+is tiny and warmed up on random legal play, so that steps have the length that they have in self-play. Ours: a policy's
+evaluator, stochastic beam search through an empty token trie; prefill, verifier, keys and values are in the timing. The trie's
+memory is kept from round to round, as a run keeps it from one batch of problems to the next. Theirs: `generate` from the same
+prefixes, padded on the left, `num_return_sequences=8`, sampling, the newline as end of sequence, in the batch size that is
+fastest for it; decoding, verifying and values are not asked of it. The two alternate in one run on one thread; time is CPU time
+of the process, as other programs may share the cores.
 
 Tokens: ours counts distinct tokens sampled, theirs every sampled token up to the newline, duplicates included.
 peers=no: ours alone.
@@ -26,7 +26,8 @@ import numpy as np
 import torch
 
 from bench import command
-from models.evaluator import ModelEvaluator
+from models.abilities import StepEvaluator
+from models.local_policy import LocalPolicy
 from models.policy_value import PolicyValueLM, tiny_llama
 from tasks import BOS_ID, NEWLINE_ID, PAD_ID, UNK_ID, Countdown, Task
 
@@ -60,7 +61,7 @@ def warmed_up_model(task: Task, steps: int) -> PolicyValueLM:
     return model.eval()
 
 
-def ours(evaluator: ModelEvaluator, problems: list) -> tuple[Lot, list[list[str]]]:
+def ours(evaluator: StepEvaluator, problems: list) -> tuple[Lot, list[list[str]]]:
     """The job, and the contexts of each wave's leaves. A wave's leaves are candidates of the one before that go on; a model
     that writes no legal step has none.
     """
@@ -133,7 +134,7 @@ def main(
     task = Countdown(numbers=4, number_max=9)
     problems = task.problems("train", leaves)
     model = warmed_up_model(task, warmup)
-    evaluator = ModelEvaluator(model, task)
+    evaluator = LocalPolicy(model).evaluator(task)
     _, waves = ours(evaluator, problems)  # compiles
     print(f"waves of {[len(wave) for wave in waves]} leaves, {CANDIDATES} candidates each, one thread")
     batch = 0

@@ -20,10 +20,8 @@ import numpy as np
 import mcts
 from bench import command
 from bench.compare import finished_run
-from models.checkpoint import load_checkpoint
-from models.evaluator import ModelEvaluator
-from selfplay.commit import Folders
-from selfplay.statistics import paired_difference
+from models.policy import open_policy
+from solve.statistics import paired_difference
 from tasks import Countdown, Problem, Task, make_task
 
 BUDGETS = (3, 10, 30, 100, 300, 1000, 3000)
@@ -158,12 +156,12 @@ def main(
         UsageError: the run has not ended.
     """
     task: Task = Countdown(numbers=numbers, number_max=9)
-    model, candidates = None, 1 << 10
+    policy, candidates = None, 1 << 10
     if run:
         folder = Path(run)
-        config, summary = finished_run(folder)
+        config, _ = finished_run(folder)
         task = make_task(**config["task"])
-        model = load_checkpoint(Folders(folder).checkpoints / Path(summary["checkpoint"]).name)[0].eval()
+        policy = open_policy(run).policy
         candidates = 8
     chosen = task.problems("test", problems, seed=seed)
     result: dict = {"problems": len(chosen), "nodes": nodes, "numbers": numbers, "run": run, "rows": []}
@@ -172,7 +170,7 @@ def main(
         for merged in (True, False):
             solved_at[merged] = []
             for start in range(0, len(chosen), 64):
-                evaluator = Counted(ModelEvaluator(model, task, seed=seed) if model else EqualSteps(task), merged)
+                evaluator = Counted(policy.evaluator(task, seed=seed) if policy else EqualSteps(task), merged)
                 mcts.search(
                     evaluator.begin(chosen[start : start + 64]), evaluator, RULES[rule](candidates),
                     mcts.Budget(simulations=4 * nodes), stop_on_solution=True, seed=seed,

@@ -1,6 +1,6 @@
 """A batch of problems shares one budget: does it help to spend where an answer may still change?
 
-    python -m bench sharing [models=countdown4,countdown5] [problems=300] [rungs=4,8,16] [split=test] [run_dir=DIR]
+    python -m bench sharing [policy=countdown4,countdown5] [problems=300] [rungs=4,8,16] [split=test] [run_dir=DIR]
 
 Three ways to spend the same total, tokens x problems: "none" (each problem its own budget), "uniform" (what solved problems
 leave goes to all others alike) and "uncertain" (first where the leading answer is least sure for what was spent on it). With
@@ -17,19 +17,20 @@ import torch
 
 from bench import command
 from bench.budget import BudgetBenchConfig, Setting, prepared
-from selfplay.statistics import bootstrap_difference
 from solve.allocation import SHARES, Share, allocated
 from solve.answers import chosen
 from solve.budgets import Budget
+from solve.statistics import bootstrap_difference
 from solve.strategies import way
 from solve.types import Verify
 
 STRATEGY = "best_first"
+DEFAULT = ["countdown4", "countdown5"]
 
 
 def outcome(setting: Setting, share: Share, verify: Verify, tokens: int) -> tuple[np.ndarray, int]:
     """(bool [P] solved, tokens spent in all)."""
-    chosen_way = way(STRATEGY, setting.shelved.task)
+    chosen_way = way(STRATEGY, setting.task)
     choose = chosen_way.chooses(setting.trust_value)
     search = chosen_way.search.start(setting.bench(verify), setting.problems, tokens)
     allocated(search, share, Budget(tokens), len(setting.problems), choose)
@@ -40,13 +41,14 @@ def outcome(setting: Setting, share: Share, verify: Verify, tokens: int) -> tupl
 
 
 def main(
-    models: str = "countdown4,countdown5",
+    policy: str = "",
+    models: str = "",
     problems: int = 300,
     rungs: str = "4,8,16",
     split: str = "test",
     run_dir: str = "",
 ) -> dict[str, Any]:
-    """Print a line a model, mode and budget.
+    """Print a line a policy, mode and budget; `models` is an alias of `policy`.
 
     Raises:
         command.UsageError: a split or a rung that is none.
@@ -61,11 +63,11 @@ def main(
         + "| --- " * 8
         + "|"
     )
-    for name in models.split(","):
+    for name in command.policies(policy, models) or DEFAULT:
         setting = prepared(
             BudgetBenchConfig(problems=problems, split=split, rungs=[int(r) for r in rungs.split(",")]), name
         )
-        modes: tuple[Verify, ...] = ("task",) if setting.shelved.task.reversible else ("task", "none")
+        modes: tuple[Verify, ...] = ("task",) if setting.task.reversible else ("task", "none")
         for verify in modes:
             for tokens in setting.budgets:
                 found = {share: outcome(setting, share, verify, tokens) for share in SHARES}

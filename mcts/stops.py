@@ -23,16 +23,25 @@ class Stop(Protocol):
 
 
 def playout_caps(
-    n_trees: int, *, full: int, cheap: int, share: float = 0.25, seed: int = 0
+    n_trees: int, *, full: int, cheap: int, share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Playout cap randomisation (Wu 2019, section 3.1): (simulations int64 [T], whether a search is full bool [T]).
+    """Playout cap randomisation (Wu 2019, section 3.1): (limits int64 [T] for a `Budget`, whether a search is full bool [T]).
 
-    A game's value targets want many short games, its policy targets deep searches: `share` of the searches get `full`
-    simulations and give policy targets, the others get `cheap` ones and play on without noise. (KataGo: 600, 100, .25.)
+    Value targets want many short searches, policy targets deep ones: each search is full with probability `share` and gives
+    policy targets then; the others get `cheap` and teach the value only. (KataGo: 600 and 100 simulations, .25.)
+
+    Args:
+        full, cheap: in simulations or in generated tokens, whichever the budget counts.
+        rng: one draw a tree is taken, `rng.random(n_trees)`.
+
+    Raises:
+        ValueError: a limit below 1, a share outside 0..1, or cheap above full where both are drawn.
     """
-    if not (0 < cheap <= full and 0.0 <= share <= 1.0):
-        raise ValueError(f"full={full}, cheap={cheap}, share={share}: use 0 < cheap <= full and a share in 0..1")
-    is_full = np.random.default_rng(seed).random(n_trees) < share
+    if not (min(full, cheap) > 0 and 0.0 <= share <= 1.0):
+        raise ValueError(f"full={full}, cheap={cheap}, share={share}: use limits above 0 and a share in 0..1")
+    if cheap > full and 0.0 < share < 1.0:
+        raise ValueError(f"cheap={cheap} is above full={full}: lower it, or give share=1 or 0 to use one of them alone")
+    is_full = rng.random(n_trees) < share
     return np.where(is_full, full, cheap), is_full
 
 

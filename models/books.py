@@ -15,6 +15,7 @@ import numpy as np
 
 from mcts.types import NO_KEY
 from models import draw_kernels as kernels
+from models.abilities import Step
 from models.codec import Codec, WordCodec
 from models.lineage import Lineage, digest
 from models.sampling import DrawnSteps, StepSampler, grown
@@ -65,12 +66,16 @@ class Book(Protocol):
         """Position in `open` of the problem that the state belongs to."""
         ...
 
-    def step_text(self, handle: int) -> str:
-        """The last step; empty at a root."""
+    def step(self, handle: int) -> Step:
+        """The last step; without text and tokens at a root."""
+        ...
+
+    def history(self, handle: int) -> list[Step]:
+        """All steps from the root."""
         ...
 
     def steps(self, handle: int) -> list[str]:
-        """All steps from the root."""
+        """Their texts."""
         ...
 
     def state(self, handle: int) -> tuple | None:
@@ -106,6 +111,7 @@ class _Record:
     parent: int
     key: int
     seed: int  # of the noise of draws at this state
+    tokens: tuple[int, ...] | None = None  # of the last step, as they were sampled
     slot: int = NO_SLOT  # of the sampler, once the state has been expanded
 
 
@@ -151,7 +157,8 @@ class StateBook(Lineage[_Record]):
             leaf = self._records[parent]
             text = self._codec.step(tokens[: lengths[row]], finished[row])
             state = next_state(self.task, leaf.state, text, finished[row])
-            child = _Record(state, leaf.tree, parent, self._key(leaf.tree, state), seed)
+            taken = tuple(tokens[: lengths[row]])
+            child = _Record(state, leaf.tree, parent, self._key(leaf.tree, state), seed, taken)
             if child.key != NO_KEY:
                 self._depths[child.key] = min(state.depth, self._depths.get(child.key, state.depth))
             self._records.append(child)
@@ -266,18 +273,22 @@ class TokenBook:
     def tree(self, handle: int) -> int:
         return int(self._lines["tree"][handle])
 
-    def step_text(self, handle: int) -> str:
+    def step(self, handle: int) -> Step:
         length = int(self._lines["length"][handle])
         if not length:
-            return ""
-        return self._codec.step(self._tokens[handle, :length].tolist(), bool(self._lines["finished"][handle]))
+            return Step("")
+        tokens = self._tokens[handle, :length].tolist()
+        return Step(self._codec.step(tokens, bool(self._lines["finished"][handle])), tuple(tokens))
 
-    def steps(self, handle: int) -> list[str]:
+    def history(self, handle: int) -> list[Step]:
         steps = []
         while self._lines["length"][handle]:
-            steps.append(self.step_text(handle))
+            steps.append(self.step(handle))
             handle = self.parent(handle)
         return steps[::-1]
+
+    def steps(self, handle: int) -> list[str]:
+        return [step.text for step in self.history(handle)]
 
     def state(self, handle: int) -> tuple | None:
         if self._lines["code"][handle] != GOES_ON:
@@ -289,4 +300,4 @@ class TokenBook:
             return NO_STEP
         before, problem = self.parent(handle), self._problems[self.tree(handle)]
         state = State(problem, (), self.state(before), NO_STEP, 0)
-        return next_state(self.task, state, self.step_text(handle), bool(self._lines["finished"][handle])).verdict
+        return next_state(self.task, state, self.step(handle).text, bool(self._lines["finished"][handle])).verdict

@@ -5,13 +5,13 @@
     value_head.safetensors                the value head of `models.policy_value`
     extra.json                            whatever the writer wants to know again
     manifest.json                         sha256 and size of every file above
+    calibration.json                      what a run has measured of these weights, see `models.calibration`
 
 How a folder appears whole or not at all: `models.manifest`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Generator
@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from models.digests import tensors_digest
 from models.manifest import (
     EXTRA,
     FEW_SHOT,
@@ -140,7 +141,7 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor]) -> None:
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     new = path.with_name(f".{path.name}.new")
     with writing(path):
-        save_file(tensors, new, metadata={"sha256": _digest(tensors)})
+        save_file(tensors, new, metadata={"sha256": tensors_digest(tensors)})
         sync(new)
         new.replace(path)
         sync(path.parent)
@@ -159,22 +160,9 @@ def load_tensors(path: Path | str) -> dict[str, Tensor]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: missing or damaged ({one_line(error)}); use an earlier one") from error
-    if _digest(tensors) != digest:
+    if tensors_digest(tensors) != digest:
         raise CheckpointError(f"{path}: content changed (sha256); use an earlier one")
     return tensors
-
-
-def weights_hash(model: PolicyValueLM) -> str:
-    """sha256 of all weights: which net made a trace."""
-    return _digest(model.state_dict())
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def refuse_unknown(config: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 QUESTION = "Question: "
 TOKENS_PER_WORD = 4  # of a tokenizer for one word of a task, at most
+AS_TEXT = {"add_special_tokens": False, "split_special_tokens": True}  # "<|im_end|>" in a question ends nothing
 
 
 class Codec(Protocol):
@@ -39,8 +40,12 @@ class Codec(Protocol):
         """Text of one step, in the task's own form; `finished`: the last token ends it."""
         ...
 
+    def tokens(self, step: str) -> list[int]:
+        """Token ids of a step's text, as the model would read it after a context."""
+        ...
+
     def rows(self, rows: Rows) -> Rows:
-        """Rows to learn from, written in a task's tokens, in the model's."""
+        """Free rows, written in a task's words, in the model's tokens."""
         ...
 
 
@@ -60,6 +65,9 @@ class WordCodec:
     def step(self, tokens: Sequence[int], finished: bool) -> str:
         words = " ".join(map(self._task.vocabulary.__getitem__, tokens[:-1] if finished else tokens))
         return words + NEWLINE if finished else words  # as `task.decode`: only the last word can be a newline
+
+    def tokens(self, step: str) -> list[int]:
+        return self._task.encode(step)
 
     def rows(self, rows: Rows) -> Rows:
         return rows
@@ -102,6 +110,12 @@ class TextCodec:
         last = self._pieces.get(int(tokens[-1]), "").partition(NEWLINE)[0]
         return _tidy(self._text(tokens[:-1]) + last) + NEWLINE
 
+    def tokens(self, step: str) -> list[int]:
+        line, alone = self._ids(NEWLINE + step), self._ids(NEWLINE)
+        if line[: len(alone)] != alone:  # a tokenizer that merges newlines with what follows them
+            return self._ids(step)
+        return line[len(alone) :]  # some put a blank before whatever they read, but a step stands behind a newline
+
     def rows(self, rows: Rows) -> Rows:
         """The same lines in the model's tokens, the examples before them; each token takes the policy weight of the word that
         it is part of, and the last one of a word takes the word's value target.
@@ -128,7 +142,7 @@ class TextCodec:
             text += word if line_start or word == NEWLINE else f" {word}"
             line_start = word == NEWLINE
             ends.append(len(text))
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        encoded = self._tokenizer(text, return_offsets_mapping=True, **AS_TEXT)
         tokens: list[int] = [*self._opening, *encoded["input_ids"]]
         weights, values = np.zeros(len(tokens), np.float32), np.full(len(tokens), np.nan, np.float32)
         for t, (_, stop) in enumerate(encoded["offset_mapping"], start=len(self._opening)):
@@ -147,7 +161,7 @@ class TextCodec:
         return self._tokenizer("").input_ids
 
     def _ids(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False).input_ids if text else []
+        return self._tokenizer(text, **AS_TEXT).input_ids if text else []
 
 
 def few_shot_examples(task: Task, n: int, seed: int = 0) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mcts.types import Draw, Expansion, Roots
+from models.abilities import Step
 from models.books import book_for
 from models.codec import codec_of
 from models.sampling import StepSampler
@@ -107,17 +108,17 @@ class ModelEvaluator:
         """Position in `begin` of the problem that the state belongs to."""
         return self._book.tree(handle)
 
-    def step_text(self, handle: int) -> str:
-        """The last step; empty at a root."""
-        return self._book.step_text(handle)
+    def step(self, handle: int) -> Step:
+        """The last step; without text and tokens at a root."""
+        return self._book.step(handle)
+
+    def history(self, handle: int) -> list[Step]:
+        """All steps from the root."""
+        return self._book.history(handle)
 
     def steps(self, handle: int) -> list[str]:
-        """All steps from the root."""
+        """Their texts."""
         return self._book.steps(handle)
-
-    def tokens(self, handle: int) -> list[int]:
-        """Token ids of the last step in the task's own vocabulary."""
-        return self.task.encode(self.step_text(handle))
 
     def state(self, handle: int) -> tuple | None:
         """The task's own state; None when terminal."""

@@ -1,4 +1,4 @@
-"""What the handles of an evaluator stand for, for traces: every state's steps, parent and verdict, whatever drew the steps."""
+"""The history of every handle of an evaluator that keeps a record a state: its steps, parent and verdict."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Generic, Protocol, TypeVar
 
 from mcts.types import NO_KEY
+from models.abilities import Step
 from models.states import State
 from tasks.base import Task, Verdict
 
@@ -16,6 +17,7 @@ class Record(Protocol):
     state: State
     tree: int  # position of the problem in `begin`
     parent: int  # handle of the state before the last step, the own one at a root
+    tokens: tuple[int, ...] | None  # of the last step, as the policy sampled them; None: not known
 
 
 R = TypeVar("R", bound=Record)
@@ -35,17 +37,22 @@ class Lineage(Generic[R]):
         """Position in `begin` of the problem that the state belongs to."""
         return self._records[handle].tree
 
-    def step_text(self, handle: int) -> str:
-        """The last step; empty at a root."""
-        return self._records[handle].state.steps[-1] if self._records[handle].state.steps else ""
+    def step(self, handle: int) -> Step:
+        """The last step; without text and tokens at a root."""
+        record = self._records[handle]
+        return Step(record.state.steps[-1] if record.state.steps else "", record.tokens)
+
+    def history(self, handle: int) -> list[Step]:
+        """All steps from the root."""
+        steps = []
+        while (parent := self._records[handle].parent) != handle:
+            steps.append(self.step(handle))
+            handle = parent
+        return steps[::-1]
 
     def steps(self, handle: int) -> list[str]:
-        """All steps from the root."""
+        """Their texts."""
         return list(self._records[handle].state.steps)
-
-    def tokens(self, handle: int) -> list[int]:
-        """Token ids of the last step in the task's own vocabulary."""
-        return self.task.encode(self.step_text(handle))
 
     def state(self, handle: int) -> tuple | None:
         """The task's own state; None when terminal."""

@@ -17,7 +17,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 MANIFEST, EXTRA, VALUE_HEAD = "manifest.json", "extra.json", "value_head.safetensors"
-FORMAT_VERSION = 1
+CALIBRATION = "calibration.json"  # beside the manifest and outside it, see `models.calibration`
+FORMAT_VERSION, CALIBRATION_VERSION = 1, 1
 FEW_SHOT = "few_shot"  # in EXTRA, of a pretrained model: how many examples stand before a question
 _FORBIDDEN_KEYS = {"auto_map", "quantization_config", "attn_implementation", "_attn_implementation", "custom_pipelines"}
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, SafetensorError)
@@ -27,8 +28,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used. The message is one line and names the file and the mend."""
 
 
-def verify_checkpoint(folder: Path | str) -> None:
-    """Compare every file with the manifest.
+def verify_checkpoint(folder: Path | str, *, calibration: bool = True) -> None:
+    """Compare every file with the manifest, and the calibration with its digest and with the weights.
+
+    `calibration`: False leaves the calibration out, which is about to be replaced.
 
     Raises:
         CheckpointError: the first file that differs.
@@ -58,29 +61,48 @@ def verify_checkpoint(folder: Path | str) -> None:
         if found["sha256"] != digest:
             raise CheckpointError(f"{file}: content changed (sha256); use the checkpoint before this one")
     for file in sorted(folder.iterdir()):
-        if file.name not in expected and file.name != MANIFEST and file.suffix != ".md":
+        beside = file.name in (MANIFEST, CALIBRATION, f".{CALIBRATION}.new") or file.suffix == ".md"
+        if file.name not in expected and not beside:
             raise CheckpointError(f"{file}: not in the manifest; remove it")
+    if calibration and os.path.lexists(folder / CALIBRATION):
+        _verify_calibration(folder)
 
 
-def annotate_checkpoint(folder: Path | str, facts: dict) -> None:
-    """Add `facts` (JSON data) to what a checkpoint says of itself; weights stay as they are.
+def _verify_calibration(folder: Path) -> None:
+    file = folder / CALIBRATION
+    anew = f"remove it; python -m bench calibration policy={folder} write=yes then measures anew"
+    try:
+        if file.is_symlink() or not file.is_file():
+            raise ValueError("a link, a folder or a pipe")
+        facts = json.loads(file.read_text())
+        version, digest, weights = facts["version"], facts.pop("digest"), facts["weights"]
+    except READ_ERRORS as error:
+        raise CheckpointError(f"{file}: not what a calibration writes; {anew}") from error
+    if version != CALIBRATION_VERSION:
+        raise CheckpointError(f"{file}: version {version}, not {CALIBRATION_VERSION}; {anew}")
+    if digest != calibration_digest(facts):
+        raise CheckpointError(f"{file}: content changed (sha256); {anew}")
+    if weights != weights_digest(folder):
+        raise CheckpointError(f"{file}: measured other weights; {anew}")
+
+
+def calibration_digest(facts: dict) -> str:
+    """sha256 of a calibration's facts, its own digest left out; layout of the file does not matter."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def weights_digest(folder: Path | str) -> str:
+    """sha256 over the weights that a checkpoint's manifest names: which net this is.
 
     Raises:
-        CheckpointError: it is damaged, or the disk is full or not writable.
+        CheckpointError: no manifest that can be read.
     """
-    folder = Path(folder)
-    verify_checkpoint(folder)
-    new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
-    with writing(folder):
-        for stale in folder.parent.glob(f".{folder.name}.*"):
-            shutil.rmtree(stale)
-        shutil.copytree(folder, new)
-        told = json.loads((new / EXTRA).read_text()) | facts
-        (new / EXTRA).write_text(json.dumps(told, indent=1, sort_keys=True, allow_nan=False))
-        manifest = json.loads((new / MANIFEST).read_text())
-        manifest["files"][EXTRA] = fingerprint(new / EXTRA)
-        (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        put_in_place(new, folder, old)
+    try:
+        files = json.loads((Path(folder) / MANIFEST).read_text())["files"]
+        named = sorted((name, entry["sha256"]) for name, entry in files.items() if name.endswith(".safetensors"))
+    except READ_ERRORS as error:
+        raise CheckpointError(f"{Path(folder) / MANIFEST}: missing or damaged; use another checkpoint") from error
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def refuse_code(config: Path) -> None:

@@ -108,7 +108,7 @@ class _Retry(Exception):
         self.status, self.wait = status, wait
 
 
-class RemotePolicy:
+class RemoteClient:
     """One model behind one server. Threads may share it. Close it, or use it as a context manager.
 
     The key goes to `base_url` alone (no redirect is followed) and appears in no message, log or repr.
@@ -154,9 +154,9 @@ class RemotePolicy:
         self._loop = ClientLoop(self._open_client)
 
     def __repr__(self) -> str:
-        return f"RemotePolicy({self.base_url!r}, {self.model!r})"
+        return f"RemoteClient({self.base_url!r}, {self.model!r})"
 
-    def __enter__(self) -> RemotePolicy:
+    def __enter__(self) -> RemoteClient:
         return self
 
     def __exit__(self, *unused: object) -> None:

@@ -28,7 +28,7 @@ class AnswerError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server can do: declared by the user, or found out by `RemotePolicy.probe`."""
+    """What a server can do: declared by the user, or found out by `RemoteClient.probe`."""
 
     token_ids: bool = False  # answers carry the ids of the generated tokens
     logprobs: bool = True  # answers carry a log-probability for every token

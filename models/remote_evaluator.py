@@ -21,7 +21,7 @@ import numpy as np
 
 from mcts.types import NO_KEY, Draw, Expansion, Roots
 from models.lineage import Lineage, digest
-from models.remote import Answer, RemoteError, RemotePolicy
+from models.remote import Answer, RemoteClient, RemoteError
 from models.remote_answers import Request
 from models.states import State, next_state
 from tasks.base import NEWLINE, NO_STEP, Problem, Task
@@ -40,6 +40,7 @@ class _Step:
     finished: bool
     logprob: float | None
     tokens: int  # of the draw that found it
+    ids: tuple[int, ...] | None  # of those tokens, where the server tells them
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class _Draws:
                 continue  # cut off by the server, not by the policy
             text = one.text + NEWLINE if finished else one.text
             if text not in self.counts:
-                self.waiting.append(_Step(text, finished, one.logprob, one.tokens))
+                self.waiting.append(_Step(text, finished, one.logprob, one.tokens, one.token_ids or None))
             self.counts[text] = self.counts.get(text, 0) + 1
 
     def logprob(self, step: _Step) -> float:
@@ -93,11 +94,12 @@ class _Record:
     tree: int  # position of the problem in `begin`
     parent: int  # handle of the state before the last step, the own one at a root
     key: int
+    tokens: tuple[int, ...] | None = None  # of the last step, where the server tells them
     draws: _Draws = field(default_factory=_Draws)
 
 
 class RemoteEvaluator(Lineage[_Record]):
-    """Implements `mcts.types.Evaluator` over a `RemotePolicy`. A handle is the index of a state record.
+    """Implements `mcts.types.Evaluator` over a `RemoteClient`. A handle is the index of a state record.
 
     `leaf_tokens` counts every generated token that was paid, repeats included; a candidate's `tokens` those of the draw
     that found it. `best_unseen_logprob` is the whole unseen mass: a step not yet seen may have all of it.
@@ -111,7 +113,7 @@ class RemoteEvaluator(Lineage[_Record]):
 
     def __init__(
         self,
-        policy: RemotePolicy,
+        client: RemoteClient,
         task: Task,
         *,
         few_shot: str = "",
@@ -130,18 +132,19 @@ class RemoteEvaluator(Lineage[_Record]):
         `max_failures`: leaves in a row without any answer that mean that the server is gone.
 
         Raises:
-            ValueError: a number that makes no sense, or a policy that declares values.
-            RemoteError: the policy's capabilities are not declared, and the probe failed.
+            ValueError: a number that makes no sense, or a client that declares values.
+            RemoteError: the client's capabilities are not declared, and the probe failed.
         """
         if temperature < 0 or redraws < 0 or patience < 1 or max_failures < 1:
             raise ValueError("temperature and redraws must be 0 or more, patience and max_failures 1 or more")
-        if policy.capabilities.values:
+        if client.capabilities.values:
             raise ValueError("no protocol gives values yet: declare capabilities with values=False")
-        self.policy, self.task, self.seed = policy, task, seed
+        self.client, self.task, self.seed = client, task, seed
         self.few_shot, self.temperature, self.top_p = few_shot, temperature, top_p
         self.max_step_tokens = max_step_tokens or 4 * task.max_step_tokens
         self.redraws, self.patience, self.max_failures = redraws, patience, max_failures
         self.generated_tokens = 0  # paid since the evaluator was made; the sum of all `leaf_tokens`
+        self.prefilled_tokens = 0  # servers do not say how many they computed
         self.failed_requests = 0  # that no retry could save
         self._records: list[_Record] = []
         self._depths: dict[int, int] = {}  # fewest steps known to lead to the state of a key
@@ -222,7 +225,7 @@ class RemoteEvaluator(Lineage[_Record]):
             jobs = [(i, job) for i in short for job in self._requests(leaves[i], n_candidates, draw)]
             asked.update(short)
             errors = {i: error for i, error in errors.items() if i not in short}
-            answers = self.policy.complete([request for _, request in jobs])
+            answers = self.client.complete([request for _, request in jobs])
             for (i, request), answer in zip(jobs, answers, strict=True):
                 draws = leaves[i].draws
                 draws.take(answer)
@@ -268,7 +271,7 @@ class RemoteEvaluator(Lineage[_Record]):
         children = []
         for step in steps:
             state = next_state(self.task, leaf.state, step.text, step.finished)
-            child = _Record(state, leaf.tree, handle, self._key(leaf.tree, state))
+            child = _Record(state, leaf.tree, handle, self._key(leaf.tree, state), step.ids)
             if child.key != NO_KEY:
                 self._depths[child.key] = min(state.depth, self._depths.get(child.key, state.depth))
             children.append(child)

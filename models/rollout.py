@@ -16,6 +16,7 @@ from hashlib import blake2b
 import numpy as np
 
 from models import draw_kernels as kernels
+from models.abilities import Step
 from models.codec import Codec, codec_of
 from models.sampling import StepSampler
 from models.states import State, next_state, place, root_states
@@ -41,6 +42,12 @@ class Rollout:
     states: tuple[tuple, ...]  # the task's states: the initial one, then after each step that goes on
     values: tuple[float, ...]  # P(solved) in each of `states`, by the value head
     end_value: float  # of the finished chain, by the value head, where a scorer judges it later; else the reward
+    step_tokens: tuple[tuple[int, ...] | None, ...]  # of each step, as they were sampled; None: not known
+
+    @property
+    def history(self) -> list[Step]:
+        """The steps as they were written."""
+        return [Step(text, tokens) for text, tokens in zip(self.steps, self.step_tokens, strict=True)]
 
 
 @dataclass(slots=True)
@@ -56,6 +63,7 @@ class _Chain:
     logprob: float = 0.0
     last_logprob: float = 0.0
     end_value: float | None = None
+    step_tokens: list[tuple[int, ...]] = field(default_factory=list)
 
     def note_state(self, trie: TokenTrie) -> None:
         """Write down the present state, which has a value, and that value."""
@@ -76,6 +84,7 @@ class _Chain:
             tuple(self.states),
             tuple(self.values),
             self.state.verdict.reward if self.end_value is None else self.end_value,
+            tuple(self.step_tokens),
         )
 
 
@@ -162,6 +171,7 @@ def _play(trie: TokenTrie, task: Task, codec: Codec, chains: list[_Chain], tempe
             parent = chain.state
             finished = bool(codec.ends[row[length - 1]])
             chain.state = next_state(task, parent, codec.step(row[:length], finished), finished)
+            chain.step_tokens.append(tuple(row[:length]))
             chain.last_logprob = float(logprobs[c]) - chain.logprob
             chain.tokens, chain.logprob = int(position[c]), float(logprobs[c])
             if chain.state.valued:
@@ -197,13 +207,14 @@ def _play_without_reentry(trie: TokenTrie, task: Task, codec: Codec, chains: lis
             length = int(drawn.lengths[first])
             chain.tokens += length
             finished = bool(drawn.finished[first])
-            text = codec.step(drawn.tokens[first, :length].tolist(), finished)
-            state = next_state(task, parent, text, finished)
+            tokens = drawn.tokens[first, :length].tolist()
+            state = next_state(task, parent, codec.step(tokens, finished), finished)
             keys = _keys(task, state)
             if keys & chain.keys:
                 waiting.append(i)
                 continue
             chain.state = state
+            chain.step_tokens.append(tuple(tokens))
             chain.last_logprob = float(drawn.logprobs[first])
             chain.logprob += chain.last_logprob
             if state.valued:

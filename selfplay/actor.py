@@ -1,23 +1,20 @@
 """The actor: new experience from the acting net, by search (`search`) or by independent samples (`star`).
 
-Both pay for every generated token from the same account, so that teachers can be compared at equal tokens.
+Both pay for every generated token from the same account, so that teachers can be compared at equal tokens. Who proposes the
+steps is a `models.policy.Policy`; how trees are searched is an entry of the one table of strategies (`actor.strategy`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 import mcts
-from models.checkpoint import weights_hash
-from models.codec import codec_of
-from models.evaluator import ModelEvaluator
-from models.rollout import Rollout, rollouts
-from models.trie_forward import TrieForward, forward_for, is_plain_llama
+from models.codec import Codec
+from models.policy import Policy
+from models.rollout import Rollout
 from selfplay.chains import RowBuilder
 from selfplay.config import ActorConfig
 from selfplay.randomness import derived_seed, generator
@@ -26,6 +23,9 @@ from selfplay.targets import Targets, search_rows
 from selfplay.teachers import NO_ROWS
 from selfplay.team import Team
 from selfplay.traces import Trace
+from solve.strategies import way
+from solve.tree import Tree
+from solve.types import SolveError, Workbench
 from tasks.base import Problem, Rows, Scorer, Task
 from tasks.scoring import Replay
 
@@ -68,7 +68,7 @@ class Origin:
 
 
 def act(
-    model,
+    policy: Policy,
     task: Task,
     teacher: str,
     config: ActorConfig,
@@ -78,14 +78,17 @@ def act(
     iteration: int,
     trust_value: bool = True,
     scorer: Scorer | None = None,
+    codec: Codec | None = None,
 ) -> Experience:
     """This rank's share of one iteration's problems, searched or sampled, as rows and traces.
 
     `trust_value`: False hides the value head from the search, which then orders by the policy alone. `scorer`: judges answers
-    when a search has ended, where the task cannot; no search sees it.
+    when a search has ended, where the task cannot; no search sees it. `codec`: of who learns from the rows; None: the policy
+    itself does, and they hold the tokens that it sampled.
 
     Raises:
         ValueError: the task needs a scorer and there is none.
+        SolveError: the policy cannot do what the strategy needs.
     """
     if scorer is None:
         if not task.self_verifying:
@@ -93,19 +96,23 @@ def act(
                 f"task {task.name} needs gold answers to be judged: give act a scorer; no search may see it"
             )
         scorer = Replay(task)
+    reader = codec or policy.codec(task)
+    if reader is None:
+        raise ValueError(f"policy {policy.name} keeps its tokens to itself: give act the codec of who learns")
+    builder = RowBuilder(task, reader, own=codec is None)
     rng = generator(seed, "act", iteration, team.rank)
-    origin = Origin(seed, iteration, weights_hash(model))
+    origin = Origin(seed, iteration, policy.version)
     wanted = max(1, config.problems // team.size)
-    problems, mined, tokens = draw_problems(model, task, wanted, config, rng, scorer)
+    problems, mined, tokens = draw_problems(policy, task, wanted, config, rng, scorer)
     if teacher == "search":
-        harvest = searched(model, task, problems, config, rng, origin, trust_value, scorer)
+        harvest = searched(policy, task, problems, config, rng, origin, trust_value, scorer, builder)
     else:
-        harvest = sampled(model, task, problems, config, rng, origin, scorer)
+        harvest = sampled(policy, task, problems, config, rng, origin, scorer, builder)
     return replace(harvest, mined=mined, generated_tokens=harvest.generated_tokens + tokens)
 
 
 def draw_problems(
-    model, task: Task, n: int, config: ActorConfig, rng: np.random.Generator, scorer: Scorer
+    policy: Policy, task: Task, n: int, config: ActorConfig, rng: np.random.Generator, scorer: Scorer
 ) -> tuple[list[Problem], int, int]:
     """(practice problems, problems tried, generated tokens): all, or with `mine` those that greedy decoding fails."""
     if not config.mine:
@@ -115,68 +122,63 @@ def draw_problems(
     while len(hard) < n and at < len(tried):
         batch = tried[at : at + n]
         at += len(batch)
-        forward = acting_forward(model, task, config)
-        found = scored(scorer, batch, rollouts(model, task, batch, 1, temperature=0.0, seed=0, forward=forward))
-        for problem, chains in zip(batch, found, strict=True):
+        greedy = scored(scorer, batch, policy.chains(task, batch, temperature=0.0))
+        for problem, chains in zip(batch, greedy, strict=True):
             tokens += chains[0].tokens
             if chains[0].verdict.reward < 1:
                 hard.append(problem)
     return hard[:n], at, tokens
 
 
-def searched(model, task, problems, config, rng, origin, trust_value, scorer) -> Experience:
+def searched(policy, task, problems, config, rng, origin, trust_value, scorer, builder) -> Experience:
     """Tree search that goes on after the first solution; rows by graph backup."""
-    builder, traces = RowBuilder(task), []
-    evaluator = ModelEvaluator(
-        model,
-        task,
-        temperature=config.temperature,
-        seed=derived_seed(origin.seed, "search", origin.iteration),
-        forward=acting_forward(model, task, config),
+    traces, tree = [], tree_of(config, task)
+    seed = derived_seed(origin.seed, "search", origin.iteration)
+    bench = Workbench(policy, task, "task" if task.self_verifying else "none", trust_value, seed)
+    limits, full = mcts.playout_caps(
+        len(problems), full=config.tokens, cheap=config.cheap_tokens, share=config.full_share, rng=rng
     )
-    rule = make_rule(config, task)
-    generated = solved = 0
-    full = rng.random(len(problems)) < config.full_share
-    order = [*np.flatnonzero(full), *np.flatnonzero(~full)]
+    order = np.argsort(~full, kind="stable")  # those that teach the policy come first
+    generated = prefilled = solved = 0
     for start in range(0, len(order), TREES):
         part = order[start : start + TREES]
-        for teach, share in ((True, [i for i in part if full[i]]), (False, [i for i in part if not full[i]])):
-            if not share:
-                continue
-            chosen = [problems[i] for i in share]
-            budget = mcts.Budget(config.simulations, config.tokens if teach else config.cheap_tokens)
-            roots = evaluator.begin(chosen)
-            result = mcts.search(
-                roots,
-                evaluator if trust_value else _ValueBlind(evaluator),
-                rule,
-                budget,
-                wave_size=config.wave,
-                seed=derived_seed(origin.seed, "rule", origin.iteration),
-            )
-            result = settled(scorer, chosen, result, evaluator)
-            targets = Targets.of(result.store, config.discount, trust_value=trust_value)
-            for tree, problem in enumerate(chosen):
-                search_rows(builder, task, problem, result, tree, targets, evaluator, config, rng, teach_policy=teach)
-                traces.append(_search_trace(task, problem, result, tree, targets, evaluator, config, origin, scorer))
-            generated += int(result.tokens.sum())
-            solved += int(result.solved.sum())
-    return Experience(builder.rows(), traces, generated, evaluator.prefilled_tokens, len(problems), solved, 0)
+        chosen = [problems[i] for i in part]
+        search = tree.start(bench, chosen, config.tokens)
+        search.advance(limits[part], simulations=config.simulations)
+        result = settled(scorer, chosen, search.result, search.evaluator)
+        targets = Targets.of(result.store, config.discount, trust_value=trust_value)
+        for k, (problem, teach) in enumerate(zip(chosen, full[part].tolist(), strict=True)):
+            search_rows(builder, task, problem, result, k, targets, search.evaluator, config, rng, teach_policy=teach)
+            traces.append(_search_trace(task, problem, result, k, targets, search.evaluator, config, origin, scorer))
+        generated += int(result.tokens.sum())
+        prefilled += search.prefilled_tokens
+        solved += int(result.solved.sum())
+    return Experience(builder.rows(), traces, generated, prefilled, len(problems), solved, 0)
 
 
-def sampled(model, task, problems, config, rng, origin, scorer) -> Experience:
+def tree_of(config: ActorConfig, task: Task) -> Tree:
+    """The search that `actor.strategy` names, with the discount of the run's value targets.
+
+    Raises:
+        SolveError: a strategy that grows no tree, or none at all.
+    """
+    tree = way(config.strategy, task).search
+    if not isinstance(tree, Tree):
+        raise SolveError(f"actor.strategy={config.strategy} grows no tree to learn from: use selfplay, puct or gumbel")
+    return replace(tree, rule=replace(cast("Any", tree.rule), discount=config.discount), go_on=True)
+
+
+def sampled(policy, task, problems, config, rng, origin, scorer, builder) -> Experience:
     """STaR (Zelikman et al. 2022), sampling part: independent chains until the tokens are spent; accepted ones teach."""
-    builder, traces = RowBuilder(task), []
+    traces: list[Trace] = []
     paid = np.zeros(len(problems), np.int64)
     good: list[list[Rollout]] = [[] for _ in problems]
     bad: list[list[Rollout]] = [[] for _ in problems]
     active, round_ = np.arange(len(problems)), 0
-    forward = acting_forward(model, task, config)
     while len(active):
         seed = derived_seed(origin.seed, "star", origin.iteration, round_)
         some = [problems[i] for i in active]
-        batch = rollouts(model, task, some, SAMPLES, temperature=config.temperature, seed=seed, forward=forward)
-        batch = scored(scorer, some, batch)
+        batch = scored(scorer, some, policy.chains(task, some, SAMPLES, temperature=config.temperature, seed=seed))
         for i, chains in zip(active, batch, strict=True):
             for chain in chains:
                 if paid[i] < config.tokens:
@@ -193,67 +195,28 @@ def sampled(model, task, problems, config, rng, origin, scorer) -> Experience:
 
 def _star_rows(builder, task, problem, good, bad, config, rng) -> None:
     distinct = {tuple(chain.steps): chain for chain in good}
-    solved = [list(distinct)[k] for k in rng.permutation(len(distinct))]
+    solved = [list(distinct.values())[k] for k in rng.permutation(len(distinct))]
     before = len(builder)
-    for steps in solved:
+    for chain in solved:
         if len(builder) - before >= config.rows_per_problem:
             break
+        steps = chain.history
         values = [config.discount ** (len(steps) - k) for k in range(len(steps))]
         builder.chain(problem, steps, [1.0] * len(steps), values, np.nan if task.self_verifying else 1.0)
-    states = [(builder.state, chain.steps[:k]) for chain in bad for k in range(1, len(chain.steps))]
+    states = [(builder.state, chain.history[:k]) for chain in bad for k in range(1, len(chain.steps))]
     if not task.self_verifying:
         states += [
-            (builder.ended, chain.steps) for chain in bad if chain.verdict.legal and task.answer(problem, chain.steps)
+            (builder.ended, chain.history) for chain in bad if chain.verdict.legal and task.answer(problem, chain.steps)
         ]
     for k in rng.permutation(len(states))[: config.losing_rows]:
         teach, steps = states[k]
         teach(problem, steps, 0.0)
 
 
-def acting_forward(model, task: Task, config: ActorConfig) -> TrieForward:
-    """How the acting net is computed: a pretrained one in its own way, one trained from scratch as `actor.dtype` says."""
-    codec = codec_of(model, task)
-    from_scratch = model.tokenizer is None and is_plain_llama(model.trunk)
-    settings = {"autocast": torch.bfloat16} if from_scratch and config.dtype == "auto" else {}
-    return forward_for(model, codec.vocabulary_size, codec.masked, **settings)
-
-
-def make_rule(config: ActorConfig, task: Task) -> mcts.Rule:
-    """The rule that the configuration names."""
-    common: dict[str, Any] = {"n_candidates": config.candidates, "discount": config.discount}
-    if config.rule == "best_first":
-        return mcts.BestFirst(draw=cast("mcts.Draw", config.draw), rollout=follows_to_the_end(config, task), **common)
-    if config.rule == "puct":
-        return mcts.PUCT(**common)
-    if config.rule == "gumbel":
-        return mcts.Gumbel(**common)
-    return mcts.Proportional(**common)
-
-
-def follows_to_the_end(config: ActorConfig, task: Task) -> bool:
-    """`actor.rollout`; where steps can be undone a chain has no end of its own."""
-    return not task.reversible if config.rollout is None else config.rollout
-
-
-class _ValueBlind:
-    """An evaluator whose every state looks the same to the rule; terminals keep their rewards."""
-
-    def __init__(self, evaluator: ModelEvaluator):
-        self._evaluator = evaluator
-
-    def begin(self, problems: Sequence[Problem]) -> mcts.Roots:
-        return self._evaluator.begin(problems)
-
-    def expand(self, handles: np.ndarray, n_candidates: int, draw: mcts.Draw = "sample") -> mcts.Expansion:
-        found = self._evaluator.expand(handles, n_candidates, draw)
-        known = np.where((found.rewards == 0) | (found.rewards == 1), found.rewards, 0.5).astype(np.float32)
-        return replace(found, rewards=known, raw_values=np.where(found.terminal, known, 0.5).astype(np.float32))
-
-
 def _search_trace(task, problem, result, tree, targets, evaluator, config, origin, scorer) -> Trace:
     path = result.solution_path(tree) if result.solved[tree] else result.best_path(tree)
     store = result.store
-    steps = tuple(evaluator.step_text(int(store.edge_handles[e])) for e in path)
+    steps = tuple(evaluator.step(int(store.edge_handles[e])).text for e in path)
     ends = store.edges["child"][path]
     return _trace(
         task,
@@ -265,7 +228,7 @@ def _search_trace(task, problem, result, tree, targets, evaluator, config, origi
         values=tuple(float(targets.value[end]) for end in ends),
         reward=scorer.score([problem], [steps])[0].reward,
         solved=bool(result.solved[tree]),
-        rule=config.rule,
+        rule=config.strategy,
         generated_tokens=int(result.tokens[tree]),
     )
 

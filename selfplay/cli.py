@@ -46,11 +46,14 @@ def hydra_main() -> None:
 
 def play(config: SelfplayConfig, plain_config: dict) -> int:
     """One run, from scratch or resumed; returns the exit code."""
-    from models.pretrained import checked, smollm2
+    from models.policy import located
+    from selfplay.actor import tree_of
     from selfplay.commit import Folders, check_start, rewind_damage
+    from selfplay.loop import fixed_policy, start_of
     from selfplay.report import job
     from selfplay.rundir import open_run_dir
     from selfplay.team import core_count, run_as_team
+    from solve.strategies import way
     from tasks import make_scorer, make_task, task_report
 
     task = make_task(**config.task)
@@ -62,7 +65,10 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     if config.checkpoint and not config.resume:
         check_start(Path(config.checkpoint), task)
     elif config.model.kind != "tiny" and not config.resume:
-        checked(smollm2() if config.model.kind == "smollm2" else config.model.path or "")
+        located(start_of(config))
+    tree_of(config.actor, task)  # a strategy that is none is refused, too
+    if (fixed := fixed_policy(config, task)) is not None:
+        way(config.actor.strategy, task).check(config.actor.strategy, fixed.policy)
     if not config.workers:
         config.workers = plain_config["workers"] = core_count()
     root = Path(config.resume or config.run_dir or unused(default_run_dir(config)))

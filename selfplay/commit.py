@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
-from models.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from models.checkpoint import load_tensors, save_checkpoint, save_tensors
 from models.manifest import CheckpointError, verify_checkpoint
+from models.policy import PROMOTED, open_policy
 from selfplay.ledger import SHARD_SUFFIX, Commit, Ledger, LedgerError
+from selfplay.rundir import write_durably
 from selfplay.team import Team
 from tasks.base import Task
 
@@ -45,6 +47,11 @@ class Folders:
     @property
     def ledger(self) -> Path:
         return self.root / "ledger.sqlite"
+
+    @property
+    def promoted(self) -> Path:
+        """Names the checkpoint that the gate let through last: what `open_policy(RUN)` reads."""
+        return self.root / PROMOTED
 
     @property
     def metrics(self) -> Path:
@@ -86,6 +93,7 @@ def commit(
         ledger.commit_iteration(
             iteration, shards=everywhere, checkpoint=folders.checkpoint(iteration).name, metrics=metrics, state=state
         )
+        _name_promoted(folders, state)
         with folders.metrics.open("a") as lines:
             lines.write(json_line(metrics))
         _prune(folders, ledger.newest(KEPT_COMMITS))
@@ -103,13 +111,12 @@ def check_start(folder: Path, task: Task) -> None:
     Raises:
         CheckpointError: it is damaged, of another task, or of one with shorter chains.
     """
-    model, tokenizer, _ = load_checkpoint(folder)
-    if model.tokenizer is not None:
+    policy = open_policy(str(folder), trainable=True, device="cpu").policy
+    if not policy.in_words:
         return  # a pretrained model reads any text
-    if tokenizer.get_vocab() != task.token_ids:
-        raise CheckpointError(f"{folder}: its tokens are not those of task {task.name}; use a checkpoint of this task")
+    policy.check(task)
     longest = task.max_context_tokens + task.max_step_tokens
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", longest)
+    positions = getattr(policy.model.config.get_text_config(), "max_position_embeddings", longest)
     if positions < longest:
         raise CheckpointError(
             f"{folder}: its {positions} positions are fewer than the {longest} tokens of this task's longest chain;"
@@ -163,9 +170,11 @@ def _check_files(folders: Folders, ledger: Ledger, commit: Commit) -> None:
 
 def restore(folders: Folders, state: dict):
     """(learner model, its optimiser tensors, promoted model, tokenizer) as the last commit left them."""
-    model, tokenizer, _ = load_checkpoint(folders.checkpoint(state["iteration"]))
-    promoted, _, _ = load_checkpoint(folders.checkpoint(state["promoted"]))
-    return model, load_tensors(folders.optimizer(state["iteration"])), promoted, tokenizer
+    last, promoted = (
+        open_policy(str(folders.checkpoint(state[which])), trainable=True, device="cpu").policy
+        for which in ("iteration", "promoted")
+    )
+    return last.model, load_tensors(folders.optimizer(state["iteration"])), promoted.model, last.tokenizer
 
 
 def sweep(folders: Folders, ledger: Ledger, last: int) -> None:
@@ -175,7 +184,13 @@ def sweep(folders: Folders, ledger: Ledger, last: int) -> None:
     for path in [*folders.checkpoints.iterdir(), *folders.learner.iterdir()]:
         if path.stem not in committed:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if (newest := ledger.last()) is not None:
+        _name_promoted(folders, newest.state)
     folders.metrics.write_text("".join(json_line(line) for line in ledger.metrics()))
+
+
+def _name_promoted(folders: Folders, state: dict) -> None:
+    write_durably(folders.promoted, json_line({"checkpoint": folders.checkpoint(state["promoted"]).name}).encode())
 
 
 def json_line(metrics: dict) -> str:

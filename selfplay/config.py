@@ -60,13 +60,9 @@ class ActorConfig:
 
     problems: int = 256  # an iteration, all workers together
     tokens: int = 400  # generated tokens a problem and search
-    simulations: int | None = None  # a second limit; rule=gumbel, which halves a fixed number of them, needs it
-    candidates: int = 4  # distinct steps an expansion
-    rule: str = "best_first"  # best_first | puct | proportional | gumbel
-    draw: str = "sample"  # sample: stochastic beam search | best: most probable unseen step first
-    rollout: bool | None = None  # best_first follows a new step to its end; None: where steps cannot be undone
-    wave: int = 4  # leaves of one tree in flight
-    temperature: float = 1.0  # of the candidate sampler
+    simulations: int | None = None  # a second limit
+    strategy: str = "selfplay"  # how trees are searched: an entry of `solve.strategies`, settings behind a colon
+    temperature: float = 1.0  # of star's samples; that of a search is a setting of its strategy
     dtype: str = "auto"  # of the acting net's products; auto: bfloat16 where the CPU multiplies pairs of it | float32
     discount: float = 1.0  # value target of a proven state is discount^distance; 1 where states can die
     full_share: float = 1.0  # playout-cap randomisation: share of problems searched with the full budget ...
@@ -76,7 +72,6 @@ class ActorConfig:
     rows_per_problem: int = 8  # training rows kept of one problem
     detour: int | None = None  # reversible: rows of states on ways at most this much longer than the best; None: all
     losing_rows: int = 4  # rows of proven-lost or never-solved states, value only
-    value_auc: float = 0.6  # the rule sees the value only while its AUC on dev, as last measured, is at least this
 
 
 @dataclass
@@ -113,6 +108,8 @@ class EvaluationConfig:
     test: int = 1000  # test problems of the final table (all, where the split holds fewer)
     search_tokens: list[int] = field(default_factory=lambda: [100, 400])
     gate_alpha: float = 0.05
+    calibration: int = 300  # dev problems of the last act: how far value and confidence can be trusted
+    calibration_seconds: float = 60.0  # most that it takes; a slow policy is measured on fewer problems
 
 
 @dataclass
@@ -128,6 +125,7 @@ class SelfplayConfig:
     run_dir: str | None = None  # None: runs/<task>-<mode>-seed<seed>, with -2, -3, ... where that is taken
     resume: str | None = None  # a run_dir to go on with
     checkpoint: str | None = None  # start from these weights instead of from scratch
+    policy: str | None = None  # a fixed policy, local or remote, acts in place of the net that learns
     tensorboard: bool = False
     plain: bool = False  # lines instead of the live table
 
@@ -155,8 +153,6 @@ def check_config(config: SelfplayConfig) -> None:
         if phase.steps < 1:
             raise ConfigError(f"{where}.steps={phase.steps} teaches nothing: use at least 1")
     choices = {
-        "actor.rule": (config.actor.rule, ("best_first", "puct", "proportional", "gumbel")),
-        "actor.draw": (config.actor.draw, ("sample", "best")),
         "actor.dtype": (config.actor.dtype, ("auto", "float32")),
         "actor.policy_target": (config.actor.policy_target, ("shortest", "completed_q", "visits")),
         "learner.optimizer": (config.learner.optimizer, ("muon", "adamw")),
@@ -167,8 +163,6 @@ def check_config(config: SelfplayConfig) -> None:
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise ConfigError(f"{name}={value!r} is unknown: use one of {', '.join(allowed)}")
-    if config.actor.rule == "gumbel" and not config.actor.simulations:
-        raise ConfigError("actor.rule=gumbel halves a fixed number of simulations: set actor.simulations, e.g. 32")
     if config.model.kind == "hf" and not (config.model.path or config.checkpoint or config.resume):
         raise ConfigError("model=hf needs a model: set model.path=FOLDER (or a GGUF file)")
     if config.model.few_shot < 0:
@@ -176,14 +170,13 @@ def check_config(config: SelfplayConfig) -> None:
     counts = {
         "actor.problems": config.actor.problems,
         "actor.tokens": config.actor.tokens,
-        "actor.candidates": config.actor.candidates,
-        "actor.wave": config.actor.wave,
         "learner.rows": config.learner.rows,
         "learner.replay_window": config.learner.replay_window,
         "evaluation.dev": config.evaluation.dev,
         "evaluation.test": config.evaluation.test,
         "evaluation.every": config.evaluation.every,
         "evaluation.samples": config.evaluation.samples,
+        "evaluation.calibration": config.evaluation.calibration,
         "model.heads": config.model.heads,
         "model.layers": config.model.layers,
         "model.hidden_size": config.model.hidden_size,
@@ -192,7 +185,6 @@ def check_config(config: SelfplayConfig) -> None:
     free_shares = round(config.learner.value_share + config.learner.rules_share + config.learner.ended_share, 9)
     shares = {
         "actor.full_share": config.actor.full_share,
-        "actor.value_auc": config.actor.value_auc,
         "learner.replay_share": config.learner.replay_share,
         "learner.value_share": config.learner.value_share,
         "learner.rules_share": config.learner.rules_share,
@@ -206,6 +198,7 @@ def check_config(config: SelfplayConfig) -> None:
         "learner.muon_learning_rate": config.learner.muon_learning_rate,
         "learner.gradient_norm": config.learner.gradient_norm,
         "learner.reuse": config.learner.reuse,
+        "evaluation.calibration_seconds": config.evaluation.calibration_seconds,
     }
     ranges = (
         (counts, lambda value: value >= 1, "must be at least 1"),

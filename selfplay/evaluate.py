@@ -1,7 +1,7 @@
 """Measure a model on fixed problems: solve rates, illegal steps, and how good its value is.
 
 Labels come from the task's exact reference, after the policy has spoken. They measure, and nothing learns from them; one figure
-of theirs, the AUC on dev problems, decides whether a search looks at the value head at all (`actor.value_auc`).
+of theirs, the AUC on dev problems, decides whether a search looks at the value head (`models.calibration.trustworthy`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.rollout import rollouts
+from models.policy import Policy
 from selfplay.scoring import scored
-from selfplay.statistics import auc, ece, wilson
 from selfplay.team import Team
+from solve.statistics import auc, auc_within, ece, wilson
 from tasks.base import Problem, Scorer, Task
+from tasks.oracle import exact_labels
 from tasks.scoring import Replay
 
 GREEDY, SAMPLED = 0.0, 1.0  # temperatures
@@ -31,6 +32,7 @@ class Evaluation:
     illegal_rate: float  # share of sampled chains that hold an illegal step
     illegal_steps: float  # share of sampled steps that are illegal
     value_auc: float  # against the exact reference on sampled states; NaN where one class is missing
+    value_within: float  # the same over pairs of states of one problem; NaN where no problem has both classes
     value_ece: float
 
     def to_dict(self) -> dict:
@@ -46,6 +48,7 @@ class Evaluation:
             "illegal_rate": self.illegal_rate,
             "illegal_steps": self.illegal_steps,
             "value_auc": self.value_auc,
+            "value_within": self.value_within,
             "value_ece": self.value_ece,
         }
         if self.greedy_no_reentry is not None:
@@ -66,7 +69,7 @@ def mean_interval(values: np.ndarray) -> list[float]:
 
 
 def evaluate(
-    model,
+    policy: Policy,
     task: Task,
     problems: list[Problem],
     team: Team,
@@ -83,16 +86,18 @@ def evaluate(
     """
     scorer = scorer or Replay(task)
     mine = team.share(problems)
-    first = scored(scorer, mine, rollouts(model, task, mine, 1, temperature=GREEDY, seed=seed))
+    first = scored(scorer, mine, policy.chains(task, mine, temperature=GREEDY, seed=seed))
     greedy = [chains[0].verdict.reward >= 1 for chains in first]
     fenced = None
     if task.reversible:
-        chains_of = rollouts(model, task, mine, 1, temperature=GREEDY, seed=seed, no_reentry=True)
+        chains_of = policy.chains(task, mine, temperature=GREEDY, seed=seed, no_reentry=True)
         fenced = [chains[0].verdict.reward >= 1 for chains in chains_of]
     sampled, steps, bad_chains, bad_steps = [], 0, 0, 0
-    states: list[tuple[float, float, float]] = []  # (predicted, AUC label or distance, calibration target)
-    drawn = scored(scorer, mine, rollouts(model, task, mine, samples, temperature=SAMPLED, seed=seed))
-    for problem, chains in zip(mine, drawn, strict=True):
+    states: list[
+        tuple[float, float, float, float]
+    ] = []  # (predicted, AUC label or distance, target, number of the problem)
+    drawn = scored(scorer, mine, policy.chains(task, mine, samples, temperature=SAMPLED, seed=seed))
+    for k, (problem, chains) in enumerate(zip(mine, drawn, strict=True)):
         sampled.append(sum(chain.verdict.reward >= 1 for chain in chains) / samples)
         for chain in chains:
             steps += len(chain.steps)
@@ -101,11 +106,11 @@ def evaluate(
             for value, state in zip(chain.values[1:], chain.states[1:], strict=True):  # prompts are all solvable
                 outcome = (chain.verdict.reward, chain.verdict.reward)
                 labels = exact_labels(task, problem, state, discount) if task.exact else outcome
-                states.append((float(value), *labels))
+                states.append((float(value), *labels, k * team.size + team.rank))
     woven = team.weave(list(zip(greedy, fenced or greedy, sampled, strict=True)))
     counts = np.sum(team.gather([steps, bad_chains, bad_steps]), axis=0)
-    everywhere = np.array([row for part in team.gather(states) for row in part], np.float64).reshape(-1, 3)
-    score, label, target = everywhere.T
+    everywhere = np.array([row for part in team.gather(states) for row in part], np.float64).reshape(-1, 4)
+    score, label, target, problem = everywhere.T
     if task.reversible and len(label):
         label = label <= np.median(label) - 1
     return Evaluation(
@@ -116,15 +121,6 @@ def evaluate(
         illegal_rate=float(counts[1] / (samples * len(problems))),
         illegal_steps=float(counts[2] / max(counts[0], 1)),
         value_auc=auc(score, label.astype(bool)),
+        value_within=auc_within(score, label.astype(bool), problem),
         value_ece=ece(score, target),
     )
-
-
-def exact_labels(task: Task, problem: Problem, state: tuple, discount: float) -> tuple[float, float]:
-    """(what the AUC sorts by, what the value should say) of a state."""
-    if not task.reversible:
-        solvable = float(task.solvable(problem, state))
-        return solvable, solvable
-    distance = task.distance(problem, state)
-    assert distance is not None, "every state of a reversible task can be solved"
-    return float(distance), discount**distance

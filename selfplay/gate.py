@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from selfplay.statistics import binomial_tail, paired_difference
+from solve.statistics import binomial_tail, paired_difference
 
 GateMode = Literal["not_worse", "better"]
 

@@ -49,7 +49,7 @@ class Learner:
             torch.from_numpy(smoothed(rows.value, self.config.value_smoothing)),
             self.config.value_coefficient,
         )
-        used = torch.tensor([float((rows.tokens != PAD_ID).sum())])  # rides along, so that ranks agree on the total
+        used = torch.tensor([float(rows.used.sum())])  # rides along, so that ranks agree on the total
         gradients = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
         flat = self.team.sum_(torch.cat([*gradients, used]))
         self.steps += 1
@@ -98,7 +98,7 @@ def smoothed(value: np.ndarray, share: float) -> np.ndarray:
 
 def trim(rows: Rows) -> Rows:
     """Cut the padding that all rows share."""
-    used = np.flatnonzero((rows.tokens != PAD_ID).any(0))
+    used = np.flatnonzero(rows.used.any(0))
     length = int(used[-1]) + 1 if len(used) else 1
     if length == rows.tokens.shape[1]:
         return rows

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.checkpoint import load_checkpoint
-from models.codec import codec_of
+from models.abilities import Step
+from models.calibration import trustworthy
+from models.codec import Codec
+from models.local_policy import LocalPolicy
+from models.policy import Opened, open_policy
 from models.policy_value import PolicyValueLM, tiny_llama
-from models.pretrained import load_pretrained, smollm2
 from models.tokenizer import make_tokenizer
 from selfplay import commit as commits
 from selfplay.actor import Experience, act
@@ -50,6 +52,7 @@ class Run:
     tokenizer: object
     scorer: Scorer  # judges when a search has ended; alone holds gold answers
     given: Rows | None  # solved chains that came with the task's data
+    fixed: Opened | None = None  # acts in place of the net that learns
     position: Position = field(default_factory=Position)
     replay: Replay = field(default_factory=lambda: Replay(1))
     iteration: int = 0
@@ -58,11 +61,22 @@ class Run:
     before_iteration: int = 0  # the net that knows only the rules: the end of random play, or the start
     gate_open: bool = True  # False after a rejection: the promoted net acts until a newer one passes
     value_auc: float = 0.0  # of the promoted net, against exact labels on dev; 0 where it could not be told
+    value_within: float | None = None  # the same within a problem; None where no problem had both kinds of states
     outcomes: list[bool] | None = None  # the promoted net's greedy outcomes on dev
     generated_tokens: int = 0
     prefilled_tokens: int = 0
     cpu_seconds: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def codec(self) -> Codec:
+        """How the net that learns reads the task."""
+        return LocalPolicy(self.learner.model).codec(self.task)
+
+    @property
+    def trusts(self) -> bool:
+        """Whether a search may look at the promoted net's value head."""
+        return trustworthy(self.value_auc, self.value_within)
 
     # ------------------------------------------------------------------ the four verbs
 
@@ -70,17 +84,23 @@ class Run:
         """New experience from the acting net on train problems. Empty for free teachers."""
         if teacher not in GENERATING:
             return Experience.empty()
-        net = self.learner.model if self.gate_open else self.promoted
+        if self.fixed is not None:
+            policy, codec, measured = self.fixed.policy, self.codec, self.fixed.calibration
+            trusted = policy.can.values and measured is not None and measured.trusted
+        else:
+            net = self.learner.model if self.gate_open else self.promoted
+            policy, codec, trusted = LocalPolicy(net, quick=self.config.actor.dtype == "auto"), None, self.trusts
         return act(
-            net,
+            policy,
             self.task,
             teacher,
             self.config.actor,
             self.team,
             seed=self.config.seed,
             iteration=self.iteration,
-            trust_value=self.value_auc >= self.config.actor.value_auc,
+            trust_value=trusted,
             scorer=self.scorer,
+            codec=codec,
         )
 
     def learn(self, teacher: str, mix: Mixture, share: float) -> dict[str, float]:
@@ -91,8 +111,8 @@ class Run:
         for step in range(mix.steps):
             rng = generator(self.config.seed, "batch", self.iteration, step, self.team.rank)
             rate = share * learning_rate(config, progress, self.learner.steps)
-            drawn = batch(self.task, teacher, rows, self.replay, config, rng, mix.replay_share, self.given)
-            losses.append(self.learner.step(codec_of(self.learner.model, self.task).rows(drawn), rate))
+            drawn = batch(self.task, self.codec, teacher, rows, self.replay, config, rng, mix.replay_share, self.given)
+            losses.append(self.learner.step(drawn, rate))
         finite = [loss for loss in losses if loss]
         means = {name: float(np.mean([loss[name] for loss in finite])) for name in (finite[0] if finite else {})}
         return means | {"learning_rate": rate, "steps": mix.steps, "replay_share": mix.replay_share}
@@ -101,7 +121,7 @@ class Run:
         """Dev problems, then the gate: a net that is significantly worse than the promoted one is not promoted."""
         config = self.config.evaluation
         found = evaluate(
-            self.learner.model,
+            LocalPolicy(self.learner.model),
             self.task,
             dev_problems(self.task, self.config),
             self.team,
@@ -115,6 +135,7 @@ class Run:
         self.gate_open = decision.promote
         if decision.promote:
             self.value_auc = 0.0 if np.isnan(found.value_auc) else found.value_auc
+            self.value_within = None if np.isnan(found.value_within) else found.value_within
             self.promoted.load_state_dict(self.learner.model.state_dict())
             self.promoted_iteration, self.outcomes = self.iteration, found.headline.tolist()
         gate = {"promoted": decision.promote, "reason": decision.reason}
@@ -201,6 +222,7 @@ class Run:
             "before": self.before_iteration,
             "gate_open": self.gate_open,
             "value_auc": self.value_auc,
+            "value_within": self.value_within,
             "outcomes": self.outcomes,
             "position": self.position.to_dict(),
             "generated_tokens": self.generated_tokens,
@@ -252,7 +274,8 @@ def started(team: Team, config: SelfplayConfig, root: Path) -> Run:
         promoted,
         tokenizer,
         make_scorer(**config.task),
-        given_rows(task, config),
+        given_rows(task, config, LocalPolicy(model).codec(task)),
+        fixed=fixed_policy(config, task),
         replay=Replay(config.learner.replay_window, config.learner.nearness),
         code=team.lead(commit_of(Path(__file__).parent)),
     )
@@ -289,7 +312,8 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
     return Run(
         config, team, task, folders, ledger if team.leads else None, learner, promoted, tokenizer,
         make_scorer(**config.task),
-        given_rows(task, config),
+        given_rows(task, config, LocalPolicy(model).codec(task)),
+        fixed=fixed_policy(config, task),
         position=Position.from_dict(saved["position"]),
         replay=replay,
         iteration=saved["iteration"],
@@ -298,6 +322,7 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
         before_iteration=saved["before"],
         gate_open=saved["gate_open"],
         value_auc=saved["value_auc"],
+        value_within=saved["value_within"],
         outcomes=saved["outcomes"],
         generated_tokens=saved["generated_tokens"],
         prefilled_tokens=saved["prefilled_tokens"],
@@ -306,12 +331,25 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
     )  # fmt: skip
 
 
-def given_rows(task: Task, config: SelfplayConfig) -> Rows | None:
+def fixed_policy(config: SelfplayConfig, task: Task) -> Opened | None:
+    """The policy that acts in place of the net that learns; None: that net does.
+
+    Raises:
+        PolicyError, CheckpointError, RemoteError: it cannot be opened, or does not read the task.
+    """
+    if config.policy is None:
+        return None
+    opened = open_policy(config.policy, device="cpu")
+    opened.policy.check(task)
+    return opened
+
+
+def given_rows(task: Task, config: SelfplayConfig, codec: Codec) -> Rows | None:
     """Solved chains that came with the task's data as rows without values, None where there are none."""
-    builder = RowBuilder(task)
+    builder = RowBuilder(task, codec)
     for problem, steps in given_chains(**config.task):
-        if len(steps) <= task.max_steps and all(len(task.encode(step)) <= task.max_step_tokens for step in steps):
-            builder.chain(problem, steps, [1.0] * len(steps), [np.nan] * len(steps))
+        if len(steps) <= task.max_steps and all(len(codec.tokens(step)) <= codec.max_step_tokens for step in steps):
+            builder.chain(problem, [Step(step) for step in steps], [1.0] * len(steps), [np.nan] * len(steps))
     return builder.rows() if len(builder) else None
 
 
@@ -322,14 +360,17 @@ def first_model(task: Task, config: SelfplayConfig) -> tuple[PolicyValueLM, obje
         CheckpointError: there is none where one was named.
     """
     chosen = config.model
-    if config.checkpoint:
-        model, tokenizer, _ = load_checkpoint(Path(config.checkpoint))
-    elif chosen.kind == "tiny":
-        model, tokenizer = new_model(task, config), make_tokenizer(task.vocabulary)
-    else:
-        path = smollm2() if chosen.kind == "smollm2" else Path(chosen.path or "")
-        model, tokenizer = load_pretrained(path, dtype=chosen.dtype, device="cpu", few_shot=chosen.few_shot)
-    return frozen(model, config), tokenizer
+    if not config.checkpoint and chosen.kind == "tiny":
+        return frozen(new_model(task, config), config), make_tokenizer(task.vocabulary)
+    policy = open_policy(
+        start_of(config), trainable=True, dtype=chosen.dtype, device="cpu", few_shot=chosen.few_shot
+    ).policy
+    return frozen(policy.model, config), policy.tokenizer
+
+
+def start_of(config: SelfplayConfig) -> str:
+    """What names the weights that a run starts from, where it does not make them."""
+    return config.checkpoint or (config.model.path or "" if config.model.kind == "hf" else config.model.kind)
 
 
 def frozen(model: PolicyValueLM, config: SelfplayConfig) -> PolicyValueLM:

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-import mcts
-from models.checkpoint import load_checkpoint
-from models.rollout import rollouts
-from selfplay.actor import follows_to_the_end
+from models.calibration import Calibration, write_calibration
+from models.local_policy import LocalPolicy
+from models.policy import Policy, open_policy
 from selfplay.commit import json_line
 from selfplay.config import SelfplayConfig
 from selfplay.display import Display
@@ -25,18 +24,19 @@ from selfplay.plot import learning_curve
 from selfplay.randomness import derived_seed
 from selfplay.rundir import write_durably
 from selfplay.scoring import scored
-from selfplay.statistics import wilson
 from selfplay.team import Team
+from solve.calibrate.measure import calibrate
 from solve.enumeration import enumeration
-from solve.samples import Samples
 from solve.spending import solved_at
-from solve.tree import Tree
-from solve.types import Strategy, Workbench
+from solve.statistics import wilson
+from solve.strategies import way
+from solve.types import Workbench
 from tasks import make_guesser
 from tasks.base import Problem, Task
 from tasks.guessing import guessed
 
 SHOWN_CHAINS = 3
+MEASURED = ("best_first", "best_of_n")  # entries of `solve.strategies` in the final table
 GUESSES = 8  # of the guessing control
 
 
@@ -50,6 +50,8 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
         assert finished.ledger is not None, "rank 0 keeps the ledger"
         display.opened("measuring on the test split ...")
         summary = final_report(finished)
+        display.opened("calibrating on the dev split ...")
+        calibration = calibrated(finished)
         root = finished.folders.root
         write_durably(root / "summary.json", json_line(summary).encode())
         learning_curve(finished.ledger.metrics(), root / "learning_curve.png", title=_title(config))
@@ -57,6 +59,7 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
             test_table(summary),
             phase_table(finished.ledger.metrics()),
             *solved_chains(finished),
+            f"calibration {said(calibration)}",
             f"checkpoint  {summary['checkpoint']}",
             f"traces      {finished.folders.traces}",
             f"curve       {root / 'learning_curve.png'}",
@@ -69,26 +72,24 @@ def final_report(finished: Run) -> dict:
     """Everything of summary.json. Collective."""
     config, task, team = finished.config, finished.task, finished.team
     problems = test_problems(task, config)
-    before = measure(finished, load_checkpoint(finished.folders.checkpoint(finished.before_iteration))[0], problems)
-    after = measure(finished, finished.promoted, problems)
+    policy = LocalPolicy(finished.promoted)
+    before = open_policy(str(finished.folders.checkpoint(finished.before_iteration))).policy
+    before, after = measure(finished, before, problems), measure(finished, policy, problems)
     low, high = wilson(int(after.headline.sum()), len(problems))
     seed = derived_seed(config.seed, "test")
     budgets = sorted(config.evaluation.search_tokens)
     most = budgets[-1]
-    trusted = finished.value_auc >= config.actor.value_auc  # on dev: no value is trusted before it is measured
-    rule = mcts.BestFirst(rollout=follows_to_the_end(config.actor, task), value_weight=float(trusted))
 
-    def searched(search: Strategy) -> np.ndarray:
-        bench = Workbench(finished.promoted, task, "task", trusted, seed)
-        return shared(lambda mine: solved_at(bench, search, mine, most))
+    def searched(strategy: str) -> np.ndarray:
+        bench = Workbench(policy, task, "task", finished.trusts, seed)
+        return shared(lambda mine: solved_at(bench, way(strategy, task).search, mine, most))
 
     def shared(strategy: Callable[[list[Problem]], np.ndarray]) -> np.ndarray:
         return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)
 
     spent = (
         {
-            "search": searched(Tree(rule)),
-            "best_of_n": searched(Samples()),
+            **{strategy: searched(strategy) for strategy in MEASURED},
             "enumeration": shared(lambda mine: enumeration(task, mine, most, seed=seed)),
         }
         if task.self_verifying
@@ -126,10 +127,36 @@ def final_report(finished: Run) -> dict:
     }
 
 
-def measure(finished: Run, model, problems: list[Problem]) -> Evaluation:
+def calibrated(finished: Run) -> Calibration:
+    """What `solve` may believe of the promoted net, measured on dev and written beside its weights. On one rank."""
+    config = finished.config.evaluation
+    measured = calibrate(
+        LocalPolicy(finished.promoted),
+        finished.task,
+        finished.scorer,
+        finished.task.first_problems("dev", config.calibration),
+        seconds=config.calibration_seconds,
+        seed=derived_seed(finished.config.seed, "calibration"),
+        known=Calibration(finished.value_auc or None, finished.value_within),
+    )
+    write_calibration(finished.folders.checkpoint(finished.promoted_iteration), measured.calibration)
+    return measured.calibration
+
+
+def said(calibration: Calibration) -> str:
+    """One line for a person."""
+    auc, within = calibration.value_auc, calibration.value_within
+    ranks = "value not measured" if auc is None else f"value's AUC {auc:.2f}"
+    ranks += "" if within is None else f", within a problem {within:.2f}"
+    trust = "looked at" if calibration.trusted else "not looked at"
+    fits = len(calibration.confidence)
+    return f"{ranks}: {trust} in solve; a greedy chain is {calibration.greedy_tokens:.1f} tokens; {fits} confidences fitted"
+
+
+def measure(finished: Run, policy: Policy, problems: list[Problem]) -> Evaluation:
     config = finished.config
     return evaluate(
-        model,
+        policy,
         finished.task,
         problems,
         finished.team,
@@ -165,13 +192,9 @@ def test_table(summary: dict) -> Table:
     row("one sample", test["sampled_before"], test["sampled_after"], test["sampled_ci95"])
     for n, rate in test["guess"].items():
         row("guessing, no model" if n == "1" else f"any of {n} guesses, no model", None, rate)
-    for name, label in (
-        ("search", "tree search (best first)"),
-        ("best_of_n", "best of N"),
-        ("enumeration", "enumeration, no policy"),
-    ):
+    for name, note in ((MEASURED[0], ""), (MEASURED[1], ""), ("enumeration", ", no policy")):
         for budget, rate in test.get(name, {}).items():
-            row(f"{label}, {budget} tokens, verifier in the loop", None, rate)
+            row(f"{name}{note}, {budget} tokens, verifier in the loop", None, rate)
     return table
 
 
@@ -204,7 +227,7 @@ def solved_chains(finished: Run) -> list[str]:
     """A few test problems solved by the greedy policy, as their chains of steps."""
     problems = test_problems(finished.task, finished.config)[:50]
     shown = []
-    greedy = rollouts(finished.promoted, finished.task, problems, 1, temperature=0.0, seed=0)
+    greedy = LocalPolicy(finished.promoted).chains(finished.task, problems, temperature=0.0)
     for problem, chains in zip(problems, scored(finished.scorer, problems, greedy), strict=True):
         if chains[0].verdict.reward >= 1 and len(shown) < SHOWN_CHAINS:
             steps = "\n".join("  " + step.strip() for step in chains[0].steps)

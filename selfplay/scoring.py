@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 import mcts
-from models.evaluator import ModelEvaluator
+from models.abilities import StepEvaluator
 from models.rollout import Rollout
 from tasks.base import Problem, Scorer
 
 
 def settled(
-    scorer: Scorer, problems: Sequence[Problem], result: mcts.SearchResult, evaluator: ModelEvaluator
+    scorer: Scorer, problems: Sequence[Problem], result: mcts.SearchResult, evaluator: StepEvaluator
 ) -> mcts.SearchResult:
     """`result` with every answer that the task could not judge scored; `problems` [T] are those of its trees.
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import mcts
-from models.evaluator import ModelEvaluator
+from models.abilities import StepEvaluator
 from selfplay.chains import RowBuilder
 from selfplay.config import ActorConfig
 from tasks.base import Problem, Task
@@ -70,7 +70,7 @@ def search_rows(
     result: mcts.SearchResult,
     tree: int,
     targets: Targets,
-    evaluator: ModelEvaluator,
+    evaluator: StepEvaluator,
     config: ActorConfig,
     rng: np.random.Generator,
     *,
@@ -89,14 +89,14 @@ def search_rows(
     unreached = live[(targets.distance[live] == mcts.UNREACHED) & (live != root)]
     wrong = _wrong_answers(store, tree, evaluator) if not task.self_verifying else unreached[:0]
     for node in rng.permutation(np.concatenate((unreached, wrong)))[: config.losing_rows]:
-        steps = evaluator.steps(int(store.node_handles[node]))
+        steps = evaluator.history(int(store.node_handles[node]))
         if store.nodes["flags"][node] & mcts.Flag.TERMINAL:
             builder.ended(problem, steps, float(store.nodes["raw_value"][node]))
         else:
             builder.state(problem, steps, float(targets.value[node]))
 
 
-def _wrong_answers(store: mcts.Store, tree: int, evaluator: ModelEvaluator) -> np.ndarray:
+def _wrong_answers(store: mcts.Store, tree: int, evaluator: StepEvaluator) -> np.ndarray:
     """int64: the tree's answers that the task left to a scorer, who did not take them."""
     nodes = store.nodes
     ended = (nodes["tree"] == tree) & ((nodes["flags"] & mcts.Flag.TERMINAL) != 0) & (nodes["raw_value"] < 1)
@@ -115,7 +115,7 @@ def _chain_rows(builder, task, problem, root, chooser, evaluator, config) -> Non
         if tuple(edges) in seen:
             continue
         seen.add(tuple(edges))
-        steps = [evaluator.step_text(int(chooser.store.edge_handles[e])) for e in edges]
+        steps = [evaluator.step(int(chooser.store.edge_handles[e])) for e in edges]
         builder.chain(problem, steps, [1.0] * len(steps), values, np.nan if task.self_verifying else 1.0)
 
 
@@ -134,8 +134,8 @@ def _state_rows(builder, problem, root, reached, chooser, evaluator, config, rng
     for node, edge in [*zip(on_path, edges, strict=True), *((n, chooser.step(int(n))) for n in others)]:
         builder.step(
             problem,
-            evaluator.steps(int(chooser.store.node_handles[node])),
-            evaluator.step_text(int(chooser.store.edge_handles[edge])),
+            evaluator.history(int(chooser.store.node_handles[node])),
+            evaluator.step(int(chooser.store.edge_handles[edge])),
             1.0,
             float(chooser.targets.value[node]),
         )

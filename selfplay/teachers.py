@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.codec import Codec
 from selfplay.config import LearnerConfig
 from selfplay.learner import select, stack
 from selfplay.replay import Replay
@@ -46,6 +47,7 @@ def mixture(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> Mi
 
 def batch(
     task: Task,
+    codec: Codec,
     teacher: str,
     n: int,
     replay: Replay,
@@ -54,7 +56,11 @@ def batch(
     replay_share: float = 0.0,
     given: Rows | None = None,
 ) -> Rows:
-    """`n` rows for one step of one rank, `replay_share` of them from replay, once there is any; `given` is drawn uniformly."""
+    """`n` rows for one step of one rank, `replay_share` of them from replay, once there is any; `given` is drawn uniformly.
+
+    Replayed and given rows hold the learner's tokens already; free ones come as words of the task and are put into them by
+    `codec`.
+    """
     fill = config.fill if teacher in GENERATING else teacher
     if fill == "given" and given is None:
         replay_share = 1.0  # nothing else is free
@@ -68,15 +74,18 @@ def batch(
             parts.append(select(given, rng.integers(len(given), size=free)))
         return stack(parts) if parts else NO_ROWS
     rules = free if fill == "rules" else 0 if teacher == "random" else round(free * config.rules_share)
+    free_parts: list[Rows] = []
     valued = round(free * config.value_share) if fill == "hindsight" else 0
     ended = round(free * config.ended_share) if fill == "hindsight" else 0
     if rules:
-        parts.append(task.random_play("train", rules, rng, rules_only=True))
+        free_parts.append(task.random_play("train", rules, rng, rules_only=True))
     if valued:
-        parts.append(task.value_play("train", valued, rng))
+        free_parts.append(task.value_play("train", valued, rng))
     if ended:
-        parts.append(task.ended_play("train", ended, rng))
+        free_parts.append(task.ended_play("train", ended, rng))
     if (left := free - rules - valued - ended) > 0:
         play = task.hindsight if fill == "hindsight" else task.random_play
-        parts.append(play("train", left, rng))
+        free_parts.append(play("train", left, rng))
+    if free_parts:
+        parts.append(codec.rows(stack(free_parts)))
     return stack(parts)

@@ -135,15 +135,12 @@ def read_shard(path: Path, sha256: str | None = None) -> list[Trace]:
 
 
 def write_rows(path: Path, rows: Rows) -> Shard:
-    """Write training rows to `path`, whole or not at all; padding is not stored.
+    """Write training rows to `path`, whole or not at all; what no learner reads after a row's end is not stored.
 
     Raises:
         TraceError: disk full or not writable.
-        ValueError: a weight other than 0, or a value other than NaN, in the padding after a row's last token.
     """
-    keep_BL = _before_padding(rows.tokens)
-    if rows.weight[~keep_BL].any() or not np.isnan(rows.value[~keep_BL]).all():
-        raise ValueError("rows must have weight 0 and value NaN in their padding")
+    keep_BL = rows.used
     offsets = pa.array(np.concatenate([[0], keep_BL.sum(1).cumsum()]), pa.int32())
     flat = [pa.array(getattr(rows, field.name)[keep_BL], field.type.value_type) for field in _ROWS_SCHEMA]
     columns = [pa.ListArray.from_arrays(offsets, values) for values in flat]
@@ -208,8 +205,3 @@ def _read(path: Path, sha256: str | None, content: str, schema: pa.Schema) -> pa
     except (pa.ArrowException, OSError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TraceError(f"trace shard {path} is damaged ({first_line}); {mend}") from None
-
-
-def _before_padding(tokens_BL: np.ndarray) -> np.ndarray:
-    """bool [B, L], True up to each row's last token that is not padding."""
-    return (tokens_BL != PAD_ID)[:, ::-1].cumsum(1)[:, ::-1] > 0

@@ -19,7 +19,7 @@ import math
 import sys
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,19 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from models.abilities import PolicyError
+from models.calibration import write_calibration
 from models.checkpoint import save_checkpoint
 from models.codec import codec_of
+from models.local_policy import LocalPolicy
 from models.manifest import MANIFEST, CheckpointError
+from models.policy import open_policy
 from models.policy_value import PolicyValueLM
-from models.pretrained import load_pretrained, smollm2
-from models.rollout import rollouts
+from selfplay.chains import RowBuilder
 from selfplay.config import ConfigError
-from selfplay.evaluate import exact_labels
 from selfplay.learner import select, stack, trim
 from selfplay.randomness import derived_seed, generator
-from selfplay.statistics import auc, brier, ece
+from selfplay.value_states import Examples, calibrated, controls, dev_states, measured
 from selfplay.value_training import (
     MODES,
     Settings,
@@ -52,30 +54,11 @@ from selfplay.value_training import (
     policy_change,
     probabilities,
 )
-from tasks import NEWLINE, PAD_ID, Problem, Rows, Task, TaskError, make_task
+from tasks import NEWLINE, Rows, Task, TaskError, make_task
 
 HELD_OUT = 10  # one prompt in so many stops the training early
-PLAYED_STATES = 8  # distinct states of random play a dev problem, at most
-RESAMPLES = 1000  # of the bootstrap
 OWN_CHAINS = 256  # sampled at once
 POLICY_ROWS = 64  # of dev problems solved, that show how far adapters move the policy
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Rows in a model's tokens with the prompt of each: what is held out, or drawn again, together."""
-
-    rows: Rows
-    prompts: list[str]  # [B]
-
-
-@dataclass(frozen=True)
-class DevStates:
-    """One state a row, with exact labels. Nothing learns from them."""
-
-    examples: Examples  # value target: what the value should say
-    label: np.ndarray  # bool [B], what the AUC sorts by
-    steps: np.ndarray  # int [B], taken so far
 
 
 def parse(arguments: Sequence[str]) -> Settings:
@@ -144,8 +127,8 @@ def train_value_head(settings: Settings, say: Callable[[str], None] = lambda lin
     """
     _check(settings)
     task = make_task(settings.task, **settings.options)
-    path = smollm2() if settings.model == "smollm2" else Path(settings.model)
-    model, tokenizer = load_pretrained(path, dtype=settings.dtype, few_shot=settings.few_shot)
+    policy = open_policy(settings.model, trainable=True, dtype=settings.dtype, few_shot=settings.few_shot).policy
+    model, tokenizer = policy.model, policy.tokenizer
     model.requires_grad_(False)
     torch.manual_seed(derived_seed(settings.seed, "weights") % 2**31)
     dev = dev_states(model, task, settings)
@@ -159,7 +142,7 @@ def train_value_head(settings: Settings, say: Callable[[str], None] = lambda lin
     seen = features(model, examples.rows)
     head, fit = fit_head(seen.hidden, seen.target, held[seen.row], settings.head_learning_rate)
     plain, _ = fit_head(seen.bag, seen.target, held[seen.row], settings.head_learning_rate)
-    controls = {name: _controls(states, probabilities(plain, looks[name].bag)) for name, states in dev.items()}
+    bare = {name: controls(states, probabilities(plain, looks[name].bag)) for name, states in dev.items()}
     result: dict[str, Any] = {"settings": asdict(settings), "rows": len(held), "states": len(seen.row), "head": fit}
     say(f"{len(held)} rows, {len(seen.row)} states, mean target {seen.target.mean():.2f}; head alone: {_said(fit)}")
     if settings.mode == "frozen":
@@ -172,11 +155,12 @@ def train_value_head(settings: Settings, say: Callable[[str], None] = lambda lin
         after = probabilities(model.value_head, looks[name].hidden)
         both = {"before": measured(before[name], states), "after": measured(after, states)}
         size = {"n": len(states.label), "problems": len(set(states.examples.prompts))}
-        result[name] = size | {"positive": float(states.label.mean())} | both | {"controls": controls[name]}
+        result[name] = size | {"positive": float(states.label.mean())} | both | {"controls": bare[name]}
         for line in _table(name, result[name]):
             say(line)
     result = json.loads(json.dumps(result, default=str), parse_constant=lambda _: None)  # NaN is no JSON
     save_checkpoint(settings.out, model, tokenizer, {"value_head": result})
+    write_calibration(settings.out, calibrated(model, task, dev.get("own"), looks.get("own"), settings))
     say(f"saved: {settings.out}")
     return result
 
@@ -238,82 +222,19 @@ def _without_prompts(rows: Rows) -> Rows:
 def own_examples(model: PolicyValueLM, task: Task, n: int, seed: int) -> Examples:
     """`n` rows of chains that the model samples on train problems: a state, the step that it took there as the policy's target,
     and what the chain came to (1 if solved, discounted by the steps to it) as the state's value."""
-    codec, discount = codec_of(model, task), getattr(task, "discount", 1.0)
-    lines: list[tuple[list[int], int, float]] = []  # (tokens, how many of them are the context, value)
-    prompts: list[str] = []
+    policy, discount = LocalPolicy(model), getattr(task, "discount", 1.0)
+    builder, prompts = RowBuilder(task, policy.codec(task)), []
     rng = generator(seed, "own")
-    while len(lines) < n:  # a chain gives a row at least
-        chain_seed = derived_seed(seed, "own", len(lines))
-        problems = task.practice(min(OWN_CHAINS, n - len(lines)), rng)
-        for problem, (chain,) in zip(problems, rollouts(model, task, problems, seed=chain_seed), strict=True):
-            for k, step in enumerate(chain.steps):
-                context = task.context(problem, chain.steps[:k])
-                value = chain.verdict.reward * discount ** (len(chain.steps) - k)
-                lines.append((codec.context(context + step), len(codec.context(context)), value))
+    while len(builder) < n:  # a chain gives a row at least
+        chain_seed = derived_seed(seed, "own", len(builder))
+        problems = task.practice(min(OWN_CHAINS, n - len(builder)), rng)
+        for problem, (chain,) in zip(problems, policy.chains(task, problems, seed=chain_seed), strict=True):
+            steps = chain.history
+            for k, step in enumerate(steps):
+                value = chain.verdict.reward * discount ** (len(steps) - k)
+                builder.step(problem, steps[:k], step, 1.0, value)
                 prompts.append(task.prompt(problem).partition(NEWLINE)[0])
-    rows = _blank_rows([tokens for tokens, _, _ in lines[:n]])
-    for i, (tokens, context, value) in enumerate(lines[:n]):
-        rows.value[i, context - 1] = value
-        rows.weight[i, context : len(tokens)] = 1.0
-    return Examples(rows, prompts[:n])
-
-
-def dev_states(model: PolicyValueLM, task: Task, settings: Settings) -> dict[str, DevStates]:
-    """Distinct states after at least one step on dev problems: `play` by random legal play, `own` by the model's chains."""
-    problems = task.first_problems("dev", settings.dev)
-    chains = {"play": [_played(task, p, generator(settings.seed, "play", i)) for i, p in enumerate(problems)]}
-    if settings.dev_samples:
-        drawn = rollouts(model, task, problems, settings.dev_samples, seed=settings.seed)
-        chains["own"] = [
-            [(chain.steps[:k], chain.states[k]) for chain in of for k in range(1, len(chain.states))] for of in drawn
-        ]
-    made = {name: _labelled(model, task, problems, found) for name, found in chains.items()}
-    return {name: states for name, states in made.items() if states is not None}
-
-
-def _played(task: Task, problem: Problem, rng: np.random.Generator) -> list[tuple[tuple[str, ...], tuple]]:
-    """(steps, state) of up to PLAYED_STATES states of random legal play."""
-    found: dict[tuple[str, ...], tuple] = {}
-    for _ in range(PLAYED_STATES):
-        walk, steps, state = [], (), task.initial_state(problem)
-        while len(steps) < task.max_steps and (legal := task.legal_steps(problem, state)):
-            steps = (*steps, legal[rng.integers(len(legal))])
-            _, state = task.advance(problem, state, steps[-1])
-            if state is None:
-                break
-            walk.append((steps, state))
-        if walk:
-            chosen = walk[rng.integers(len(walk))]
-            found[chosen[0]] = chosen[1]
-    return list(found.items())
-
-
-def _labelled(model: PolicyValueLM, task: Task, problems: list[Problem], found: list[list[tuple]]) -> DevStates | None:
-    """Each context once, with its exact labels; None where there is none."""
-    discount, codec = getattr(task, "discount", 1.0), codec_of(model, task)
-    lines: dict[tuple[str, str], tuple[int, float, float]] = {}
-    for problem, states in zip(problems, found, strict=True):
-        for steps, state in states:
-            key = task.prompt(problem), task.context(problem, steps)
-            lines[key] = (len(steps), *exact_labels(task, problem, state, discount))
-    if not lines:
-        return None
-    steps, label, target = np.array(list(lines.values()), np.float64).T
-    if task.reversible:
-        label = label <= np.median(label) - 1  # as `selfplay.evaluate`: nearer than most
-    tokens = [codec.context(context) for _, context in lines]
-    rows = _blank_rows(tokens)
-    for i, row in enumerate(tokens):
-        rows.value[i, len(row) - 1] = target[i]
-    return DevStates(Examples(rows, [prompt for prompt, _ in lines]), label.astype(bool), steps.astype(int))
-
-
-def _blank_rows(tokens: list[list[int]]) -> Rows:
-    shape = len(tokens), max(map(len, tokens))
-    rows = Rows(np.full(shape, PAD_ID, np.int32), np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32))
-    for i, row in enumerate(tokens):
-        rows.tokens[i, : len(row)] = row
-    return rows
+    return Examples(select(builder.rows(), np.arange(n)), prompts[:n])
 
 
 def held_out(prompts: Sequence[str], seed: int) -> np.ndarray:
@@ -331,48 +252,14 @@ def held_out(prompts: Sequence[str], seed: int) -> np.ndarray:
 # ---- what a person reads
 
 
-def measured(score: np.ndarray, states: DevStates) -> dict[str, Any]:
-    """AUC with its 95 % bootstrap interval (problems are drawn again, states of one stay together), ECE and Brier score."""
-    target = states.examples.rows.value[~np.isnan(states.examples.rows.value)]
-    low, high = _auc_interval(score, states)
-    return {
-        "auc": auc(score, states.label),
-        "auc_ci95": [low, high],
-        "ece": ece(score, target),
-        "brier": brier(score, target),
-    }
-
-
-def _auc_interval(score: np.ndarray, states: DevStates) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    _, problem = np.unique(states.examples.prompts, return_inverse=True)
-    members = [np.flatnonzero(problem == p) for p in range(problem.max() + 1)]
-    found = []
-    for _ in range(RESAMPLES):
-        drawn = np.concatenate([members[p] for p in rng.integers(len(members), size=len(members))])
-        found.append(auc(score[drawn], states.label[drawn]))
-    low, high = np.nanquantile(found, [0.025, 0.975]) if np.isfinite(found).any() else (math.nan, math.nan)
-    return float(low), float(high)
-
-
-def _controls(states: DevStates, bag: np.ndarray) -> dict[str, float]:
-    """AUC of what needs no trunk: a constant, steps so far, length in tokens (either way round), the head on embeddings."""
-    length = (states.examples.rows.tokens != PAD_ID).sum(1)
-    either = {"steps": auc(states.steps, states.label), "length": auc(length, states.label)}
-    constant = auc(np.zeros(len(length)), states.label)
-    return (
-        {"constant": constant} | {k: max(v, 1 - v) for k, v in either.items()} | {"embeddings": auc(bag, states.label)}
-    )
-
-
 def _table(name: str, found: dict[str, Any]) -> list[str]:
-    old, new, controls = found["before"], found["after"], found["controls"]
+    old, new, bare = found["before"], found["after"], found["controls"]
     (low, high), positive = new["auc_ci95"], 100 * found["positive"]
     return [
         f"dev {name}: {found['n']} states of {found['problems']} problems, {positive:.0f} % positive | AUC {old['auc']:.3f} -> "
         f"{new['auc']:.3f} [{low:.3f}, {high:.3f}], ECE {old['ece']:.3f} -> {new['ece']:.3f}, "
         f"Brier {old['brier']:.3f} -> {new['brier']:.3f}",
-        f"  controls, AUC: {', '.join(f'{key} {value:.3f}' for key, value in controls.items())}",
+        f"  controls, AUC: {', '.join(f'{key} {value:.3f}' for key, value in bare.items())}",
     ]
 
 
@@ -387,7 +274,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         train_value_head(parse(arguments), Console(soft_wrap=True, markup=False, highlight=False).print)
-    except (ConfigError, TaskError, CheckpointError, OSError) as error:
+    except (ConfigError, TaskError, PolicyError, CheckpointError, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(
             f"error: {' '.join(str(error).split())}", markup=False, highlight=False
         )

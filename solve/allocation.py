@@ -46,18 +46,19 @@ def allocated(
     start = time.monotonic()
     left = budget.seconds
     each = budget.tokens if share == "none" or budget.size is None else budget.size
-    total = each * count
+    shares = np.broadcast_to(np.asarray(each, np.int64), count)
+    total = int(shares.sum())
     limits = np.zeros(count, np.int64)
-    slice_ = max(1, each // SLICES)
+    slices = np.maximum(1, shares // SLICES)
     while True:
         open_ = (search.solved_at == NEVER) & ~search.exhausted
         if budget.simulations is not None:
             open_ &= search.simulations < budget.simulations
         if share == "none":
             open_ &= search.tokens < budget.tokens
-            grant = np.minimum(slice_, budget.tokens - search.tokens)
+            grant = np.minimum(slices, budget.tokens - search.tokens)
         else:
-            grant = np.full(count, slice_)
+            grant = slices
         remaining = total - int(search.tokens.sum())
         if on_progress is not None:
             on_progress(int((~open_).sum()), int(search.tokens.sum()))
@@ -68,7 +69,7 @@ def allocated(
             served = served[np.argsort(-_uncertainty(search, served, choose), kind="stable")]
             served = served[: max(1, int(np.ceil(SERVED * len(served))))]
         if share != "none":
-            served = served[: max(1, -(-remaining // slice_))]
+            served = served[: max(1, -(-remaining // int(slices.max())))]
         before = search.tokens.copy()
         limits[:] = before  # nobody else goes on
         limits[served] = before[served] + grant[served]

@@ -14,7 +14,8 @@ from typing import Any, cast
 from solve.batch import Answers, Asked
 from solve.config import SolveConfig
 from solve.page import page
-from solve.solver import Solution, Solver
+from solve.shelf import one_policy
+from solve.solver import DEFAULT_STRATEGY, Solution, Solver
 from solve.strategies import way
 from solve.tree_file import check_grown, save_tree
 from solve.types import SolveError
@@ -26,6 +27,7 @@ class Solvers:
 
     def __init__(self, config: SolveConfig, options: dict[str, Any]):
         self._config, self._options = config, options
+        self._policy = one_policy(config.policy, config.checkpoint)
         self._known: list[Solver] = []
 
     def reading(self, text: str) -> tuple[Solver, Problem]:
@@ -39,10 +41,10 @@ class Solvers:
             try:
                 return solver, solver.read(text)
             except SolveError:
-                if config.checkpoint is not None:
+                if self._policy is not None:
                     raise
         told = {"task": config.task.get("name"), "problem": text, "trust_value": config.trust_value}
-        self._known.append(new := Solver(config.checkpoint, **told, **self._options))
+        self._known.append(new := Solver(self._policy, **told, **self._options))
         return new, new.read(text)
 
     def first(self, lines: list[Asked]) -> Solver:
@@ -173,7 +175,7 @@ def search(
     """
     trouble: list[SolveError] = []
     if tree:
-        check_grown(way(config.strategy, solver.shelved.task).search)
+        check_grown(way(config.strategy or DEFAULT_STRATEGY, solver.shelved.task).search)
 
     def save(found, bench) -> None:
         if tree:
@@ -219,7 +221,8 @@ def _grouped(part: list[Asked], solvers: Solvers, told: _Told) -> dict[Solver, _
 
 def _warn_of_other_ways(config: SolveConfig, answers: Answers) -> None:
     """Say it where a file holds answers that were found in another way than the one asked for now."""
-    others = {found for found in answers.ways if found[0] != config.strategy or config.verify not in (None, found[1])}
+    asked_for = config.strategy or DEFAULT_STRATEGY
+    others = {found for found in answers.ways if found[0] != asked_for or config.verify not in (None, found[1])}
     if others:
         told = ", ".join(f"strategy={strategy} verify={verify}" for strategy, verify in sorted(others))
         print(f"note: {config.out} has answers by {told}; name another file to ask all anew", file=sys.stderr)

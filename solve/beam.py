@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mcts.types import NO_KEY
-from models.evaluator import ModelEvaluator
 from solve.blinds import Curtained
 from solve.types import COLDEST, NEVER, Chain, Workbench
 from tasks.base import Problem
@@ -70,9 +69,7 @@ class BeamSearch:
 
     def __init__(self, settings: Beam, bench: Workbench, problems: Sequence[Problem], limit: int | None):
         self._settings, self._bench, self._problems = settings, bench, problems
-        self.evaluator = ModelEvaluator(
-            bench.model, bench.task, temperature=settings.temperature, seed=bench.seed, forward=bench.forward
-        )
+        self.evaluator = bench.policy.evaluator(bench.task, temperature=settings.temperature, seed=bench.seed)
         self._seen = Curtained(self.evaluator, values=bench.trust_value)
         roots = self._seen.begin(problems)
         count = len(problems)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mcts.types import NO_KEY, Draw, Expansion, Roots
-from models.evaluator import ModelEvaluator
+from models.abilities import StepEvaluator
 from solve.types import SolveError, Verify
 from tasks.base import Problem, Task, Verdict
 
@@ -126,7 +126,7 @@ class Curtained:
     apart.
     """
 
-    def __init__(self, evaluator: ModelEvaluator, *, values: bool = True, merge: bool = True):
+    def __init__(self, evaluator: StepEvaluator, *, values: bool = True, merge: bool = True):
         self._evaluator, self._values, self._merge = evaluator, values, merge
 
     def begin(self, problems: Sequence[Problem]) -> Roots:

@@ -1,20 +1,29 @@
-"""Named budgets, and a stop that a person may ask for."""
+"""Efforts and other budgets, and a stop that a person may ask for."""
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+import numpy as np
+
 from solve.types import Interrupted, SolveError
 from tasks.base import Task
 
-EFFORTS = {  # of one problem: chains of the longest kind that its tokens pay for, and seconds
-    "low": (8, 10.0),
-    "medium": (64, 60.0),
-    "high": (512, 600.0),
+EFFORTS: Mapping[
+    str, int | None
+] = {  # greedy chains that the tokens of one problem pay for; None: the request's own limit
+    "none": 1,
+    "minimal": 2,
+    "low": 8,
+    "medium": 64,
+    "high": 512,
+    "xhigh": 2048,
+    "max": None,
 }
 UNLIMITED = 10**9  # of tokens, simulations or seconds: no search gets there
 
@@ -23,27 +32,40 @@ UNLIMITED = 10**9  # of tokens, simulations or seconds: no search gets there
 class Budget:
     """Limits of a call; the first one reached stops it."""
 
-    tokens: int  # generated, a problem
+    tokens: int | np.ndarray  # generated, a problem; int64 [P] where each has a limit of its own
     simulations: int | None = None  # a problem
     seconds: float | None = None  # in all
     size: int | None = None  # tokens a problem for what is sized or shared where `tokens` is no limit; None: `tokens`
+
+
+def chains_of(effort: str) -> int | None:
+    """Greedy chains that an effort pays for; None: it has no limit of its own.
+
+    Raises:
+        SolveError: no such effort.
+    """
+    if effort not in EFFORTS:
+        raise SolveError(f"unknown effort {effort!r}: use one of {', '.join(EFFORTS)}")
+    return EFFORTS[effort]
 
 
 def budget_of(
     task: Task,
     effort: str,
     *,
+    greedy_tokens: float | None,
     tokens: int | None = None,
     simulations: int | None = None,
     seconds: float | None = None,
-) -> Budget:
-    """The limits of an effort, or those that are given in its place.
+) -> Budget | None:
+    """The limits that are given, or else those of an effort; None: they wait for the problems' own greedy chains.
+
+    `greedy_tokens`: of a greedy chain on dev, on average; None: never measured. Seconds alone limit no tokens.
 
     Raises:
         SolveError: no such effort, or a limit that buys nothing or cannot be counted.
     """
-    if effort not in EFFORTS:
-        raise SolveError(f"unknown effort {effort!r}: use one of {', '.join(EFFORTS)}")
+    chains = chains_of(effort)
     given = {"tokens": tokens, "simulations": simulations, "seconds": seconds}
     for name, value in given.items():
         if value is None:
@@ -54,16 +76,23 @@ def budget_of(
             raise SolveError(f"budget.{name}={value} buys nothing: give more than 0, or null for no limit")
         if value > UNLIMITED:
             raise SolveError(f"budget.{name}={value} is more than can be counted: give null for no limit")
-    chains, most_seconds = EFFORTS[effort]
     longest = task.max_steps * task.max_step_tokens
-    size = chains * longest
     if tokens is not None and tokens < task.max_step_tokens:
         raise SolveError(
             f"budget.tokens={tokens} does not pay for one step of task {task.name}: give {longest} or more"
         )
-    if not any(given.values()):
-        return Budget(size, None, most_seconds, size)
-    return Budget(tokens or UNLIMITED, simulations, seconds, tokens or size)
+    if any(given.values()):
+        each = longest if greedy_tokens is None else greedy_tokens
+        size = math.ceil((chains or EFFORTS["high"] or 0) * each)
+        return Budget(tokens or UNLIMITED, simulations, seconds, tokens or size)
+    if chains is None:
+        raise SolveError(
+            f"effort={effort} has no limit of its own: give budget.tokens, budget.simulations or budget.seconds"
+        )
+    if greedy_tokens is None:
+        return None
+    limit = math.ceil(chains * greedy_tokens)
+    return Budget(limit, size=limit)
 
 
 @contextmanager

@@ -43,7 +43,10 @@ def configured(composed: DictConfig, overrides: Iterable[str]) -> int:
     """Check what was composed and play it; returns the exit code. `overrides`: those of the command line."""
     known = OmegaConf.merge(OmegaConf.structured(SolveConfig), OmegaConf.to_container(composed))
     config = cast("SolveConfig", OmegaConf.to_object(known))
-    return play(config, given_options(config.task, overrides))
+    code = play(config, given_options(config.task, overrides))
+    if config.checkpoint is not None:
+        print("note: checkpoint= is an alias of policy=", file=sys.stderr)
+    return code
 
 
 def given_options(task: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -22,8 +22,9 @@ class SolveConfig:
     problem: str | None = None
     file: str | None = None
     out: str | None = None
+    policy: str | None = None
     checkpoint: str | None = None
-    strategy: str = "best_first"
+    strategy: str | None = None
     effort: str = "low"
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     verify: str | None = None

@@ -23,6 +23,7 @@ def page(found: Solution) -> str:
             f"search  {found.strategy}, verify={found.verify}, value {'on' if found.value_trusted else 'off'}; "
             f"{found.chains} chains, stopped: {found.stopped}",
             f"cost    {cost.simulations} simulations, {cost.generated_tokens} generated and {cost.prefilled_tokens:.0f} "
-            f"prefilled tokens, {cost.seconds:.2f} s, {cost.flops / 1e6:.3g} MFLOP",
+            f"prefilled tokens, {cost.seconds:.2f} s"
+            + ("" if cost.flops is None else f", {cost.flops / 1e6:.3g} MFLOP"),
         ]
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.rollout import Rollout, rollouts
+from models.rollout import Rollout
 from solve.types import COLDEST, NEVER, Chain, Workbench
 from tasks.base import Problem
 
@@ -88,8 +88,7 @@ class SampleSearch:
 
     def _draw(self, active: np.ndarray, chains: int) -> None:
         bench = self._bench
-        drawn = rollouts(
-            bench.model,
+        drawn = bench.policy.chains(
             bench.task,
             [self._problems[i] for i in active],
             chains,
@@ -97,7 +96,6 @@ class SampleSearch:
             seed=bench.seed,
             first=self.simulations[active].tolist(),
             no_reentry=self._settings.no_reentry,
-            forward=bench.forward,
             on_prefill=self._prefilled,
         )
         for i, batch in zip(active.tolist(), drawn, strict=True):

@@ -8,25 +8,29 @@ chosen by the votes, values or visits of the chains that were found (verify="non
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from models.calibration import ConfidenceFit
 from solve.allocation import SHARES, Share, allocated
 from solve.answers import CHOICES, Choose, Chosen, chosen, sureness
 from solve.blinds import wall
-from solve.budgets import budget_of
-from solve.confidence import Calibration
-from solve.cost import Cost, flops_per_token
-from solve.shelf import Shelved, read_problem, take
+from solve.budgets import UNLIMITED, Budget, budget_of, chains_of
+from solve.cost import Cost
+from solve.primed import PrimedSearch
+from solve.samples import Samples
+from solve.shelf import Shelved, one_policy, read_problem, take
 from solve.strategies import Way, way
 from solve.types import Interrupted, Search, SolveError, Verify, Workbench
 from tasks.base import Problem
 
-DEFAULT_STRATEGY = "best_first"
+DEFAULT_STRATEGY, WITHOUT_SEARCH = "best_first", "greedy"
 
 OnProgress = Callable[[int, int], None]  # problems done, tokens generated
 
@@ -55,25 +59,28 @@ class Solution:
 
 
 class Solver:
-    """One model, ready to answer.
+    """One policy, ready to answer.
 
     Raises:
-        SolveError, CheckpointError, TaskError: no such model, task or option. One line that names the mend.
+        SolveError, PolicyError, CheckpointError, RemoteError, TaskError: no such policy, task or option. One line that names
+            the mend.
     """
 
     def __init__(
         self,
-        checkpoint: str | None = None,
+        policy: str | None = None,
         *,
         task: str | None = None,
         problem: str | None = None,
         trust_value: bool | None = None,
         **options: Any,
     ):
-        """`checkpoint`, `task`, `problem`, `options`: see `shelf.take`. `trust_value`: None: as measured."""
-        self.shelved: Shelved = take(checkpoint, task=task, options=options, problem=problem)
+        """`policy`, `task`, `problem`, `options`: see `shelf.take`. `trust_value`: None: as measured."""
+        self.shelved: Shelved = take(policy, task=task, options=options, problem=problem)
         if not isinstance(trust_value, bool | None):
             raise SolveError(f"trust_value={trust_value!r}: use true, false, or null for as measured")
+        if trust_value and not self.shelved.policy.can.values:
+            raise SolveError(f"trust_value=true: policy {self.shelved.policy.name} gives no values; leave it out")
         self.trust_value = self.shelved.trusted if trust_value is None else trust_value
         self._compiled: set[str] = set()  # strategies
 
@@ -94,7 +101,7 @@ class Solver:
         self,
         problems: Sequence[Problem | str],
         *,
-        strategy: str = DEFAULT_STRATEGY,
+        strategy: str | None = None,
         effort: str = "low",
         verify: Verify | None = None,
         choose: Choose | None = None,
@@ -110,8 +117,11 @@ class Solver:
         """Answer every problem, in order.
 
         Args:
-            effort: a named budget ("low", "medium", "high"); `tokens` and `simulations` a problem and `seconds` in all take its
-                place, each alone too. The first limit reached stops; the expansion or chain under way is still paid.
+            strategy: None: best_first, or greedy decoding at effort="none".
+            effort: a budget in greedy chains of the task, see `solve.budgets.EFFORTS`; `tokens` and `simulations` a problem and
+                `seconds` in all take its place, each alone too. The first limit reached stops; the expansion or chain under
+                way is still paid. For a policy that was never calibrated on the task, a problem's own greedy chain is the
+                unit: it is drawn first, and paid.
             choose: how an answer is chosen without a judge; None: the strategy's own way.
             share: "none": each problem has its own budget. "uniform" and "uncertain" give the same total in slices, to each
                 problem alike, or first where an answer is most likely to change.
@@ -132,24 +142,43 @@ class Solver:
         if share not in SHARES:
             raise SolveError(f"share={share!r}: use one of {', '.join(SHARES)}")
         task = wall(self.shelved.task, verify)
+        limits = {"tokens": tokens, "simulations": simulations, "seconds": seconds}
+        if strategy is None:
+            plain = effort == "none" and not any(limits.values())
+            strategy = WITHOUT_SEARCH if plain else DEFAULT_STRATEGY
         chosen_way = way(strategy, self.shelved.task)
-        budget = budget_of(self.shelved.task, effort, tokens=tokens, simulations=simulations, seconds=seconds)
-        chain_fit = self.shelved.chain_fit
-        bench = Workbench(self.shelved.model, task, verify, self.trust_value, seed, chain_fit, interrupted=interrupted)
+        chosen_way.check(strategy, self.shelved.policy)
+        calibration = self.shelved.calibration
+        budget = budget_of(self.shelved.task, effort, greedy_tokens=calibration.greedy_tokens, **limits)
+        bench = Workbench(
+            self.shelved.policy, task, verify, self.trust_value, seed, calibration.chain,
+            chain_tokens=math.ceil(calibration.greedy_tokens or 0), interrupted=interrupted,
+        )  # fmt: skip
         if not asked:
             return []
+        if budget is None and chosen_way.search.sized and len(asked) > 1:  # each is sized by its own greedy chain
+            alone = partial(
+                self.solve,
+                strategy=strategy,
+                effort=effort,
+                verify=verify,
+                choose=choose,
+                seed=seed,
+                interrupted=interrupted,
+            )
+            return [alone([one], on_search=None if i else on_search)[0] for i, one in enumerate(asked)]
         usual = chosen_way.chooses(self.trust_value)
         as_fitted = choose in (None, usual) and self.trust_value == self.shelved.trusted
-        fit = self.shelved.calibrations.get(strategy) if as_fitted else None
+        fit = calibration.confidence.get(strategy) if as_fitted else None
         choose = choose or usual
-        if budget.seconds is not None:
+        if budget is not None and budget.seconds is not None:
             self._compile(strategy, chosen_way, bench, asked[0])
         started = time.monotonic()
-        search = chosen_way.search.start(bench, asked, budget.size)
+        search, budget = _started(chosen_way, bench, asked, budget, chains_of(effort))
         allocated(search, share, budget, len(asked), choose, on_progress)
         spent = time.monotonic() - started
         if on_search is not None:
-            on_search(search, bench)
+            on_search(search.inner if isinstance(search, PrimedSearch) else search, bench)
         return [
             self._solution(i, problem, search, bench, strategy, choose, fit, spent / len(asked))
             for i, problem in enumerate(asked)
@@ -160,7 +189,7 @@ class Solver:
 
         Not for a language model, whose forward is tried before the clock starts and whose steps cost more than they save.
         """
-        if strategy in self._compiled or self.shelved.model.tokenizer is not None:
+        if strategy in self._compiled or not self.shelved.policy.in_words:
             return
         one_step = bench.task.max_step_tokens
         chosen_way.search.start(bench, [problem], one_step).advance(np.array([one_step]))
@@ -174,7 +203,7 @@ class Solver:
         bench: Workbench,
         strategy: str,
         choose: Choose,
-        fit: Calibration | None,
+        fit: ConfidenceFit | None,
         seconds: float,
     ) -> Solution:
         chains = search.chains(i)
@@ -182,12 +211,13 @@ class Solver:
         confidence, calibrated = _confidence(found, bench, fit)
         generated = int(search.tokens[i])
         prefilled = search.prefilled_tokens / len(search.tokens)
+        each = bench.policy.flops_per_token
         cost = Cost(
             simulations=int(search.simulations[i]),
             generated_tokens=generated,
             prefilled_tokens=prefilled,
             seconds=seconds,
-            flops=flops_per_token(bench.model) * (generated + prefilled),
+            flops=None if each is None else each * (generated + prefilled),
         )
         return Solution(
             problem=bench.task.prompt(problem).strip(),
@@ -206,11 +236,14 @@ class Solver:
         )
 
 
-def solve(problem: str, *, task: str | None = None, checkpoint: str | None = None, **settings: Any) -> Solution:
-    """Answer one problem with a shipped or given checkpoint.
+def solve(
+    problem: str, *, task: str | None = None, policy: str | None = None, checkpoint: str | None = None, **settings: Any
+) -> Solution:
+    """Answer one problem with a shipped net or the policy that is named.
 
     Args:
         problem: its text, e.g. "3 7 8 8 = 24" for task="countdown".
+        policy: see `models.policy.open_policy`; `checkpoint` is an alias of it.
         settings: of `Solver.solve` (strategy, effort, verify, tokens, seconds, ...); whatever else is an option of the task.
 
     Raises:
@@ -218,11 +251,12 @@ def solve(problem: str, *, task: str | None = None, checkpoint: str | None = Non
     """
     own = {name: settings.pop(name) for name in tuple(settings) if name in SETTINGS}
     told = [name for name in settings if name != "trust_value"]
-    if told and task is None and checkpoint is None:
+    policy = one_policy(policy, checkpoint)
+    if told and task is None and policy is None:
         raise SolveError(
             f"{', '.join(told)}: no setting of solve; use {', '.join(SETTINGS)}, or options of a task with task=NAME"
         )
-    return Solver(checkpoint, task=task, problem=problem, **settings).solve([problem], **own)[0]
+    return Solver(policy, task=task, problem=problem, **settings).solve([problem], **own)[0]
 
 
 SETTINGS = (
@@ -231,7 +265,20 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def _confidence(found: Chosen, bench: Workbench, fit: Calibration | None) -> tuple[float, bool]:
+def _started(
+    chosen_way: Way, bench: Workbench, problems: Sequence[Problem], budget: Budget | None, chains: int | None
+) -> tuple[Search, Budget]:
+    """A search, and its budget: of the problems' own greedy chains where none was given."""
+    strategy = chosen_way.search
+    if budget is not None:
+        return strategy.start(bench, problems, budget.size), budget
+    if isinstance(strategy, Samples) and strategy.temperature == 0:  # it is the greedy chain
+        return strategy.start(bench, problems), Budget(UNLIMITED)
+    search = PrimedSearch(strategy, bench, problems, chains or 1)
+    return search, Budget(search.limits)
+
+
+def _confidence(found: Chosen, bench: Workbench, fit: ConfidenceFit | None) -> tuple[float, bool]:
     """(P(right), whether that is calibrated) of a chosen answer. `fit`: of its strategy as it chooses by itself."""
     if found.chain is None or bench.verify == "task":
         return float(found.judged), True  # a refused chain is no answer

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import mcts
+from models.policy import Policy
 from solve.answers import Choose
 from solve.beam import Beam
 from solve.samples import Samples
@@ -24,6 +25,20 @@ class Way:
     search: Strategy
     choose: Choose
     about: str  # one line
+    needs: frozenset[str] = frozenset()  # fields of `models.abilities.Abilities` without which it is another strategy
+
+    def check(self, name: str, policy: Policy) -> None:
+        """Refuse a policy that cannot do what the strategy needs.
+
+        Raises:
+            SolveError: one line that names a strategy which the policy can serve.
+        """
+        lacking = sorted(need for need in self.needs if not getattr(policy.can, need))
+        if lacking:
+            gives = ", ".join(LACKS[need] for need in lacking)
+            raise SolveError(
+                f"strategy {name} cannot be served by {policy.name}, which {gives}: use {INSTEAD[lacking[0]]}"
+            )
 
     def chooses(self, trust_value: bool) -> Choose:
         """How an answer is chosen: a value that is not trusted chooses nothing, votes do."""
@@ -41,19 +56,20 @@ def ways(task: Task) -> dict[str, Way]:
     else:
         led = mcts.BestFirst(value_weight=1.0, lam=1.0, cost="none", rollout=True, park=0.5)
     together: Choose = "product" if task.one_answer else "value"  # where many answers are right, agreeing proves little
+    lead = frozenset({"logprobs"})  # an order by estimates of a few draws would be another strategy
     found = {
         "greedy": Way(Samples(0.0), "votes", "the most probable token, again and again"),
         "best_of_n": Way(
             Samples(), "value", "independent samples; the one that the judge accepts, or of highest value"
         ),
         "self_consistency": Way(Samples(), "votes", "independent samples vote (Wang et al. 2022)"),
-        "weighted_vote": Way(Samples(), "product", "independent samples vote with their values"),
+        "weighted_vote": Way(Samples(), "product", "independent samples vote with their values", frozenset({"values"})),
         "unique": Way(
             Tree(mcts.Proportional(), merge=False), "votes", "samples without replacement (UniqueRandomizer)"
         ),
         "unique_merged": Way(Tree(mcts.Proportional()), "votes", "the same over the graph of states"),
-        "beam": Way(Beam(), together, "step-level beam search by value"),
-        "dvts": Way(Beam(subtrees=True), together, "independent beams of one (diverse verifier tree search)"),
+        "beam": Way(Beam(), together, "step-level beam search by value", lead),
+        "dvts": Way(Beam(subtrees=True), together, "independent beams of one (diverse verifier tree search)", lead),
         "puct": Way(Tree(mcts.PUCT(n_candidates=4, discount=discount), merge=False), together, "AlphaZero's search"),
         "graph": Way(
             Tree(mcts.PUCT(n_candidates=1, widen_c=1.0, discount=discount)), together, "PUCT over the graph of states"
@@ -63,27 +79,57 @@ def ways(task: Task) -> dict[str, Way]:
             together,
             "PUCT over the graph, every new step played out to the end",
         ),
-        "gumbel": Way(Tree(mcts.Gumbel(n_candidates=4, discount=discount)), together, "sequential halving at the root"),
-        "levin": Way(Tree(levin), "votes", "Levin tree search, tokens as the cost"),
+        "gumbel": Way(
+            Tree(mcts.Gumbel(n_candidates=4, discount=discount)), together, "sequential halving at the root", lead
+        ),
+        "levin": Way(Tree(levin), "votes", "Levin tree search, tokens as the cost", lead),
         "phs": Way(
             Tree(mcts.PHS(lam=1.0, cost="tokens", discount=per_token), blind=levin),
             together,
             "PHS*, tokens as the cost",
+            frozenset({"values"}) | lead,
         ),
         "best_first": Way(
             Tree(led, blind=order),
             together,
             "the most probable untried step first, by policy and value",
+            lead,
         ),
     }
     found["best_first_blind"] = Way(
-        Tree(order), "votes", "the same by the policy alone, whatever is known of the value"
+        Tree(order), "votes", "the same by the policy alone, whatever is known of the value", lead
+    )
+    found[SELFPLAY] = Way(
+        Tree(
+            mcts.BestFirst(n_candidates=4, draw="sample", discount=discount, rollout=not task.reversible),
+            go_on=True,
+            wave=4,
+        ),
+        together,
+        "best first over sampled steps, which goes on after a solution: what makes self-play's experience",
+        lead,
     )
     if task.reversible:
-        found["best_of_n_fresh"] = Way(Samples(no_reentry=True), "value", "samples that never re-enter a state")
+        found["best_of_n_fresh"] = Way(
+            Samples(no_reentry=True),
+            "value",
+            "samples that never re-enter a state",
+            frozenset({"without_replacement"}),
+        )
     return found
 
 
+SELFPLAY = "selfplay"
+LACKS = {  # what a policy without an ability does
+    "logprobs": "reports no log-probabilities",
+    "values": "gives no values",
+    "without_replacement": "cannot draw without replacement",
+}
+INSTEAD = {  # what it can serve
+    "logprobs": "greedy, best_of_n, self_consistency, unique or puct",
+    "values": "self_consistency or best_first",
+    "without_replacement": "best_of_n",
+}
 FIXED = ("rule", "blind", "sized")  # what makes a strategy, not to be set
 WIDE, MOST_AT_ONCE = ("candidates", "width"), 1024  # settings that multiply what one expansion pays
 PHS_DISCOUNT = 0.5  # a step, where values are not discounted: PHS* then takes a value of 1/2 for one step to go

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import mcts
-from models.evaluator import ModelEvaluator
+from mcts.search import result_of
 from models.lineage import digest
 from solve.blinds import Curtained
 from solve.types import COLDEST, Chain, Workbench
@@ -53,9 +53,7 @@ class TreeSearch:
     def __init__(self, settings: Tree, bench: Workbench, problems: Sequence[Problem], limit: int | None = None):
         self._settings, self._bench, self._problems = settings, bench, problems
         self.rule = settings.rule if bench.trust_value or settings.blind is None else settings.blind
-        self.evaluator = ModelEvaluator(
-            bench.model, bench.task, temperature=settings.temperature, seed=bench.seed, forward=bench.forward
-        )
+        self.evaluator = bench.policy.evaluator(bench.task, temperature=settings.temperature, seed=bench.seed)
         self._seen = Curtained(self.evaluator, values=bench.trust_value, merge=settings.merge)
         identities = np.array([digest(problem.id.encode()) for problem in problems], np.uint64)
         self.store = mcts.Store.plant(self._seen.begin(problems), bench.seed, identities)
@@ -63,7 +61,13 @@ class TreeSearch:
         self._ends = np.empty(0, np.int64)  # edges into terminals
         self._paid = np.empty(0, np.int64)  # tokens paid on their problem when they were found
         self._known_edges = 0
+        self.seconds = 0.0  # wall clock of all searching
         self._answers: dict[int, tuple[tuple[str, ...], str | None, float | None]] = {}  # by edge
+
+    @property
+    def result(self) -> mcts.SearchResult:
+        """What the search has come to so far."""
+        return result_of(self.store, self.rule, self.seconds)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -87,7 +91,7 @@ class TreeSearch:
 
     def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
         """See `Search.advance`. A tree that has paid its limit is not looked at: nothing starts once a limit is reached."""
-        mcts.resume(
+        self.seconds += mcts.resume(
             self.store,
             self._seen,
             self.rule,
@@ -96,7 +100,7 @@ class TreeSearch:
             stop_on_solution=self._bench.verify == "task" and not self._settings.go_on,
             stops=(_Interrupt(self._bench),),
             on_wave=self._note,
-        )
+        ).seconds
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
         return [chain for _, chain in self.ended(problem, within)]

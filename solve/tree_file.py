@@ -35,7 +35,7 @@ def tree_json(search: TreeSearch, problem: int = 0) -> dict[str, Any]:
         {
             "from": place[int(edge["parent"])],
             "to": place[int(edge["child"])],
-            "step": evaluator.step_text(int(handle)).rstrip("\n"),
+            "step": evaluator.step(int(handle)).text.rstrip("\n"),
             "prior": round(math.exp(min(float(edge["logprob"]), 0.0)), 6),
             "visits": int(edge["visits"]),
             "tokens": int(edge["tokens"]),

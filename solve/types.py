@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from solve.confidence import ChainFit
+from models.calibration import ChainFit
 from tasks.base import Problem, Task
 
 if TYPE_CHECKING:
-    from models.trie_forward import TrieForward
+    from models.policy import Policy
 
 NO_OPINION = 0.5  # of a value head that is not asked
 COLDEST = 1e-3  # temperature: below it a sampler is the greedy chain, and soon no number any more
@@ -46,14 +46,13 @@ class Chain:
 class Workbench:
     """What a search works with. `task` is what a search may know: see `blinds.wall`."""
 
-    model: object  # a `models.policy_value.PolicyValueLM`
+    policy: Policy  # proposes steps
     task: Task
     verify: Verify
     trust_value: bool  # False: the value head is not looked at
     seed: int = 0
     chain_fit: ChainFit | None = None  # what the value and the last step tell of a chain; None: its value alone
     chain_tokens: int = 0  # of a greedy chain on average, for searches that are sized by their limit; 0: not known
-    forward: TrieForward | None = None  # another way to compute trie nodes
     interrupted: Interrupted = lambda: False  # asked between waves; True: stop with what there is
 
     def __post_init__(self) -> None:

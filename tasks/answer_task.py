@@ -20,7 +20,7 @@ from typing import NoReturn
 import numpy as np
 
 from .answers import final_answer
-from .base import NEWLINE, SPECIAL_TOKENS, Problem, Rows, Split, Task, TaskError, Verdict, split_words
+from .base import NEWLINE, SPECIAL_TOKENS, Problem, Rows, Split, Task, TaskError, Verdict, room
 from .quantities import quantity
 from .splits import draw_distinct, split_code
 
@@ -77,7 +77,7 @@ class AnswerTask(Task):
         self.name, self._questions, self.shown = name, questions, tuple(examples)
         self.max_steps, self.max_step_tokens = max_steps, max_step_words
         self.vocabulary = (*SPECIAL_TOKENS, *dict.fromkeys((ANSWER, *words)))
-        longest = max(len(split_words(_prompt(q))) for part in questions.values() for q in part)
+        longest = max(room(_prompt(q)) for part in questions.values() for q in part)
         self.max_context_tokens = 1 + longest + (max_steps - 1) * max_step_words
 
     # ---- problems

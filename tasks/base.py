@@ -78,6 +78,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def used(self) -> np.ndarray:
+        """bool [B, L]: True up to each row's last column that is read. A tokenizer's own token may have the id of padding ("!"
+        in Qwen2, the end of text in SmolLM2): inside a row, and where something is taught, it is a token like any other.
+        """
+        read = (self.tokens != PAD_ID) | (self.weight > 0) | ~np.isnan(self.value)
+        return np.logical_or.accumulate(read[:, ::-1], axis=1)[:, ::-1]
+
 
 ILLEGAL, GOES_ON, WRONG, SOLVED = range(4)  # what a `TokenJudge` says of a step; all but GOES_ON are terminal
 
@@ -289,6 +297,14 @@ class Task(ABC):
 def split_words(text: str) -> list[str]:
     """Words of a text: blanks separate, a newline is a word of its own."""
     return [word for word in text.replace(NEWLINE, f" {NEWLINE} ").split(" ") if word]
+
+
+BYTES_PER_WORD = 8  # of text in a language that writes no blanks
+
+
+def room(text: str) -> int:
+    """Words to make room for: those of a text, or one for every BYTES_PER_WORD of it where it has few blanks (CJK, LaTeX)."""
+    return max(len(split_words(text)), -(-len(text.encode()) // BYTES_PER_WORD))
 
 
 def join_words(words) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .answer_task import AnswerTask, Example, Question, answer_line, letter
-from .base import NEWLINE, SPLITS, AnswerKey, Problem, Scorer, Split, TaskError, split_words
+from .base import NEWLINE, SPLITS, AnswerKey, Problem, Scorer, Split, TaskError, room, split_words
 from .guessing import CommonestAnswers, Guesser
 from .scoring import GoldScorer
 
@@ -83,7 +83,7 @@ class Corpus:
                 )
         solved = [item for item in self.items if item.split == "train"]
         longest = max((len(item.steps) + 1 for item in solved if item.steps), default=11)
-        widest = max((len(split_words(line)) for item in solved for line in _chain(item)), default=32)
+        widest = max((room(line) for item in solved for line in _chain(item)), default=32)
         return AnswerTask(
             self.name,
             questions,

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 import mcts
 from models.evaluator import ModelEvaluator
-from selfplay import actor
+from models.local_policy import LocalPolicy
 from selfplay.actor import act
 from selfplay.config import ActorConfig
 from selfplay.scoring import settled
 from selfplay.team import Team
 from solve.blinds import wall
 from solve.strategies import way, ways
+from solve.tree import TreeSearch
 from solve.types import Workbench
 from tasks import make_scorer, make_task
 from tasks.base import NEWLINE_ID
@@ -83,8 +82,7 @@ def test_no_held_out_answer_is_in_reach_of_a_search(data, rule):
 def test_no_held_out_answer_is_in_reach_of_a_strategy_or_of_what_it_answers(data, name):
     task = wall(make_task("jsonl", **data), "none")
     problems = task.problems("test", 8)
-    stub = SimpleNamespace(tokenizer=None)
-    bench = Workbench(stub, task, "none", False, forward=writer(task))
+    bench = Workbench(LocalPolicy(None, forward=writer(task)), task, "none", False)
     search = way(name, task).search.start(bench, problems, 40)
     search.advance(np.full(len(problems), 40))
     chains = [search.chains(i) for i in range(len(problems))]
@@ -140,20 +138,19 @@ class Notes:
 def test_self_play_scores_after_the_search_and_tells_no_answer(data, teacher, monkeypatch):
     task, searching = make_task("jsonl", **data), []
     scorer = Notes(make_scorer("jsonl", **data), searching)
-    search = mcts.search
+    advance = TreeSearch.advance
 
     def watched(*arguments, **settings):
         searching.append(True)
         try:
-            return search(*arguments, **settings)
+            return advance(*arguments, **settings)
         finally:
             searching.clear()
 
-    monkeypatch.setattr(actor.mcts, "search", watched)
-    monkeypatch.setattr(actor, "acting_forward", lambda model, task, config: writer(task))
-    monkeypatch.setattr(actor, "weights_hash", lambda model: "none")
+    monkeypatch.setattr(TreeSearch, "advance", watched)
+    policy = LocalPolicy(None, version="none", forward=writer(task))
     config = ActorConfig(problems=48, tokens=200, mine=False)
-    experience = act(torch.nn.Linear(1, 1), task, teacher, config, Team(), seed=0, iteration=1, scorer=scorer)
+    experience = act(policy, task, teacher, config, Team(), seed=0, iteration=1, scorer=scorer)
     assert scorer.asked > 48
     assert 0 < experience.solved < 48
     told = [value for trace in experience.traces for value in asdict(trace).values()]

@@ -16,11 +16,10 @@ import pytest
 from bench import budget, budget_report, command
 from bench.__main__ import main
 from bench.budget import BudgetBenchConfig, measure, prepared
-from bench.confidence import CALIBRATED, Ended, fitted, fitted_chains
+from models.calibration import Calibration, ChainFit, ConfidenceFit, write_calibration
 from models.checkpoint import load_checkpoint, save_checkpoint
-from models.manifest import annotate_checkpoint
-from solve.confidence import Calibration, ChainFit
-from solve.shelf import SHIPPED, take
+from models.policy import SHIPPED, open_policy
+from solve.calibrate.fits import CALIBRATED, Ended, fitted, fitted_chains
 from solve.types import NEVER
 
 SMALL = BudgetBenchConfig(
@@ -106,6 +105,7 @@ def test_the_two_modes_share_no_table_and_controls_are_named(measured):
 
 
 def test_the_page_needs_nothing_else_and_pictures_are_drawn(measured):
+    assert json.loads((measured / "budget.json").read_text())["rows"] == rows(measured)
     page = (measured / "index.html").read_text()
     assert "<svg" in page
     assert not re.search(r"(src|href)=\"(?!#)", page)
@@ -154,7 +154,7 @@ def test_two_folders_of_one_name_are_two_models(tmp_path, monkeypatch):
     nets = [tmp_path / run / "step-000088" for run in ("one", "two")]
     for net in nets:
         shutil.copytree(SHIPPED / "countdown3", net)
-    annotate_checkpoint(nets[1], {"value": None})
+    write_calibration(nets[1], Calibration(greedy_tokens=16.0))
     config = dataclasses.replace(LEAST, strategies=["greedy", "greedy"], run_dir=str(tmp_path))
     assert measure(dataclasses.replace(config, models=[str(net) for net in nets])) == 0
     assert [row["model"] for row in rows(tmp_path)] == [str(net) for net in nets]
@@ -220,13 +220,14 @@ def test_what_cannot_be_measured_is_refused(changes, word, tmp_path, monkeypatch
 
 
 def test_a_checkpoint_is_not_told_what_test_problems_say(capsys):
-    assert main(["calibration", "models=countdown3", "split=test", "write=yes"]) == 2
+    assert main(["calibration", "policy=countdown3", "split=test", "write=yes"]) == 2
     assert "split=test write=yes" in capsys.readouterr().err
 
 
 def test_what_is_not_a_number_is_null_in_a_file(tmp_path):
     command.save({"a": [math.nan, 1.5], "b": {1: (math.inf, None)}}, str(tmp_path), "told")
-    assert json.loads((tmp_path / "told.json").read_text()) == {"a": [None, 1.5], "b": {"1": [None, None]}}
+    told = {"figures": {}, "a": [None, 1.5], "b": {"1": [None, None]}}
+    assert json.loads((tmp_path / "told.json").read_text()) == told
 
 
 def test_a_checkpoint_learns_how_far_its_value_can_be_trusted(tmp_path):
@@ -235,17 +236,19 @@ def test_a_checkpoint_learns_how_far_its_value_can_be_trusted(tmp_path):
     folder = tmp_path / "net"
     shutil.copytree(SHIPPED / "countdown3", folder)
     weights = (folder / "model.safetensors").read_bytes()
-    settings = [f"models={folder}", "problems=40", "chains=4", "write=yes", f"run_dir={tmp_path / 'out'}"]
+    settings = [f"policy={folder}", "problems=40", "chains=4", "write=yes", f"run_dir={tmp_path / 'out'}"]
     assert main(["calibration", *settings]) == 0
-    told = load_checkpoint(folder)[2]
+    told = json.loads((folder / "calibration.json").read_text())
     figures = json.loads((tmp_path / "out" / "calibration.json").read_text())["models"][0]
     assert told["value"]["auc"] == figures["value"]["auc"] > 0.9
     assert told["value"]["auc_ci95"][0] <= told["value"]["auc"] <= told["value"]["auc_ci95"][1]
-    assert told["value"]["auc_within"] == take(str(folder)).value_within > 0.9
+    known = open_policy(str(folder)).calibration
+    assert told["value"]["auc_within"] == known.value_within > 0.9
+    assert told["greedy_tokens"] == known.greedy_tokens == figures["greedy_tokens"]
     assert set(told["confidence"]) == set(CALIBRATED)
     assert told["chain"] == figures["chain"]["fit"]
     assert figures["chain"]["auc"] > figures["chain"]["auc_value"] - 0.02
-    assert take(str(folder)).chain_fit == ChainFit(**told["chain"])
+    assert known.chain == ChainFit(**told["chain"])
     assert (folder / "model.safetensors").read_bytes() == weights
     assert "| steps done |" in (tmp_path / "out" / "calibration.md").read_text()
     assert (tmp_path / "out" / "calibration.png").stat().st_size > 5_000
@@ -254,7 +257,7 @@ def test_a_checkpoint_learns_how_far_its_value_can_be_trusted(tmp_path):
 def test_a_fit_gives_back_the_law_that_made_the_outcomes():
     rng = np.random.default_rng(0)
     share = rng.uniform(0.02, 0.98, 20_000)
-    law = Calibration(0.5, 0.7)
+    law = ConfidenceFit(0.5, 0.7)
     right = rng.random(20_000) < [law.confidence(value) for value in share]
     found = fitted(share, right)
     assert found.slope == pytest.approx(0.5, abs=0.05)

@@ -29,6 +29,27 @@ UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal
 UNSAFE_CALLS = {"eval", "exec", "torch.load", "np.load", "numpy.load", "yaml.load", "yaml.unsafe_load"}
 UNSAFE_SETTINGS = {"trust_remote_code", "allow_pickle"}
 
+VERBS = ("solve", "selfplay", "serve", "bench")
+# Who proposes steps is opened in one place, `models.policy`; `models.local_policy` is the policy of a model at hand. No verb
+# makes an evaluator, a forward or a rollout, or opens a model. By module behind that door: what a verb may take all the same.
+BEHIND_THE_DOOR: dict[str, set[str]] = {
+    "evaluator": set(),
+    "rollout": {"Rollout"},  # what a chain is
+    "trie_forward": set(),
+    "causal_forward": set(),
+    "fast_llama": set(),
+    "plain_llama": set(),
+    "pretrained": set(),
+    "checkpoint": {"save_checkpoint", "save_tensors", "load_tensors"},  # tensors: of an optimiser
+    "remote": set(),
+    "remote_answers": set(),
+    "remote_evaluator": set(),
+    "remote_loop": set(),
+    "remote_policy": set(),
+}
+MEASURES_FORWARDS = {"bench/engine.py"}  # times the forward itself beside other engines', without steps or a task
+AT_THE_DOOR = "takes models."  # how such an offence begins
+
 
 def imported_modules(tree: ast.AST, room: str) -> set[str]:
     """Top-level names of every module imported anywhere in a file, inside functions too."""
@@ -50,6 +71,21 @@ def dotted_name(node: ast.AST) -> str:
     return ""
 
 
+def taken_from_behind_the_door(tree: ast.AST) -> Iterator[str]:
+    """`module` or `module.name` of `models` that a verb leaves to `models.policy`, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name.partition("models.")[2] for alias in node.names if alias.name.startswith("models.")]
+            yield from (name for name in names if name in BEHIND_THE_DOOR)
+        elif isinstance(node, ast.ImportFrom) and node.module == "models":
+            yield from (alias.name for alias in node.names if alias.name in BEHIND_THE_DOOR)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("models."):
+            module = node.module.removeprefix("models.")
+            allowed = BEHIND_THE_DOOR.get(module)
+            if allowed is not None:
+                yield from (f"{module}.{alias.name}" for alias in node.names if alias.name not in allowed)
+
+
 def offences(source: str, room: str) -> Iterator[str]:
     """Every breach of the rules in one file of a room."""
     tree = ast.parse(source)
@@ -64,6 +100,9 @@ def offences(source: str, room: str) -> Iterator[str]:
     if room == "tasks":
         for module in sorted(imports & TENSOR_LIBRARIES):
             yield f"tasks imports {module}"
+    if room in VERBS:
+        for taken in taken_from_behind_the_door(tree):
+            yield f"{AT_THE_DOOR}{taken}: ask models.policy"
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and dotted_name(node.func) in UNSAFE_CALLS:
             yield f"line {node.lineno}: calls {dotted_name(node.func)}"
@@ -83,8 +122,18 @@ def room_files() -> list[Path]:
 
 @pytest.mark.parametrize("file", room_files(), ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_file_keeps_the_house_rules(file):
-    room = file.relative_to(ROOT).parts[0]
-    assert list(offences(file.read_text(), room)) == []
+    name = file.relative_to(ROOT)
+    found = list(offences(file.read_text(), name.parts[0]))
+    if str(name) in MEASURES_FORWARDS:
+        found = [offence for offence in found if not offence.startswith(AT_THE_DOOR)]
+    assert found == []
+
+
+def test_no_exception_outlives_its_need():
+    for name in MEASURES_FORWARDS:
+        assert list(taken_from_behind_the_door(ast.parse((ROOT / name).read_text())))
+    modules = {file.stem for file in (ROOT / "models").glob("*.py")}
+    assert modules >= BEHIND_THE_DOOR.keys()
 
 
 @pytest.mark.parametrize(
@@ -107,6 +156,26 @@ def test_every_file_keeps_the_house_rules(file):
         ("tasks", "exec('1+1')", "line 1: calls exec"),
         ("solve", "try:\n    pass\nexcept:\n    pass", "line 3: bare except"),
         ("solve", "x = 1\n" * 401, "401 lines, more than 400"),
+        (
+            "solve",
+            "from models.evaluator import ModelEvaluator",
+            "takes models.evaluator.ModelEvaluator: ask models.policy",
+        ),
+        ("bench", "from models.rollout import Rollout, rollouts", "takes models.rollout.rollouts: ask models.policy"),
+        ("bench", "import models.rollout as r", "takes models.rollout: ask models.policy"),
+        ("serve", "def f():\n    from models import remote", "takes models.remote: ask models.policy"),
+        (
+            "selfplay",
+            "from models.trie_forward import forward_for",
+            "takes models.trie_forward.forward_for: ask models.policy",
+        ),
+        (
+            "selfplay",
+            "from models.checkpoint import load_latest",
+            "takes models.checkpoint.load_latest: ask models.policy",
+        ),
+        ("bench", "from models.pretrained import smollm2", "takes models.pretrained.smollm2: ask models.policy"),
+        ("solve", "from models.remote_policy import *", "takes models.remote_policy.*: ask models.policy"),
     ],
 )
 def test_a_planted_breach_is_found(room, source, offence):
@@ -121,6 +190,9 @@ def test_a_planted_breach_is_found(room, source, offence):
         ("selfplay", "import torch\nfrom mcts import search\nfrom selfplay.loop import run"),
         ("mcts", "from . import kernels\nfrom collections import deque\nimport numpy as np"),
         ("bench", "from selfplay.learner import Learner"),
+        ("solve", "from models.policy import open_policy\nfrom models.local_policy import LocalPolicy"),
+        ("selfplay", "from models.rollout import Rollout\nfrom models.checkpoint import save_checkpoint"),
+        ("models", "from models.evaluator import ModelEvaluator"),
     ],
 )
 def test_what_is_allowed_is_not_reported(room, source):

@@ -16,7 +16,9 @@ import pytest
 import torch
 
 import mcts
+from models.codec import WordCodec
 from models.evaluator import ModelEvaluator
+from models.local_policy import LocalPolicy
 from models.rollout import rollouts
 from models.trie import TokenTrie
 from selfplay.actor import Experience, act
@@ -148,7 +150,7 @@ def test_no_gold_answer_is_in_reach_of_a_search(rule):
     things = reached_from(problems, task, evaluator, rule, roots, result)
     assert any(thing is evaluator.trie.forward for thing in things)
     assert list(filter(is_gold, things)) == gold_seen == []
-    steps = [evaluator.step_text(int(handle)) for handle in result.store.edge_handles[: result.store.n_edges]]
+    steps = [evaluator.step(int(handle)).text for handle in result.store.edge_handles[: result.store.n_edges]]
     assert len(steps) > 100
     assert says_gold(steps) == says_gold(task.shown) == []
     tokens = evaluator.trie.tokens[: evaluator.trie.n_nodes]
@@ -210,7 +212,7 @@ def test_the_walk_finds_a_planted_leak(leak):
 def test_no_trace_and_no_row_tells_a_gold_answer(teacher, monkeypatch):
     task, _ = riddles()
     monkeypatch.setattr(task, "self_verifying", True, raising=False)  # as a task that claims too much
-    experience = played(monkeypatch, task, teacher, guesser())
+    experience = played(task, teacher, guesser())
     assert experience.traces
     fields = [str(value) for trace in experience.traces for value in asdict(trace).values()]
     assert says_gold(fields) == says_gold(task.shown) == []
@@ -218,10 +220,10 @@ def test_no_trace_and_no_row_tells_a_gold_answer(teacher, monkeypatch):
 
 
 @pytest.mark.parametrize("teacher", ["search", "star"])
-def test_self_play_refuses_a_task_that_needs_gold(teacher, monkeypatch):
+def test_self_play_refuses_a_task_that_needs_gold(teacher):
     task, _ = riddles()
     with pytest.raises(ValueError, match="task riddles needs gold answers"):
-        played(monkeypatch, task, teacher, guesser())
+        played(task, teacher, guesser())
 
 
 @pytest.mark.parametrize(
@@ -314,11 +316,10 @@ def locked(task, player, monkeypatch) -> Task:
     return task
 
 
-def played(monkeypatch, task: Task, teacher: str, forward) -> Experience:
+def played(task: Task, teacher: str, forward) -> Experience:
     """What self-play makes of a few problems when `forward` is the policy."""
-    monkeypatch.setattr("selfplay.actor.acting_forward", lambda *_: forward)
     config = ActorConfig(problems=6, tokens=400, discount=0.9, mine=teacher == "search")
-    return act(torch.nn.Linear(1, 1), task, teacher, config, Team(), seed=0, iteration=1)
+    return act(LocalPolicy(None, version="none", forward=forward), task, teacher, config, Team(), seed=0, iteration=1)
 
 
 def test_the_lock_bars_every_label(locked):
@@ -343,8 +344,8 @@ def test_chains_ask_for_no_label(locked, player, no_reentry):
 
 
 @pytest.mark.parametrize("teacher", ["search", "star"])
-def test_self_play_asks_for_no_label(locked, player, monkeypatch, teacher):
-    experience = played(monkeypatch, locked, teacher, player)
+def test_self_play_asks_for_no_label(locked, player, teacher):
+    experience = played(locked, teacher, player)
     assert experience.solved > 0
     assert (experience.rows.weight > 0).any()
     assert len(experience.traces) == experience.problems
@@ -353,7 +354,7 @@ def test_self_play_asks_for_no_label(locked, player, monkeypatch, teacher):
 @pytest.mark.parametrize("fill", ["random", "hindsight", "rules"])
 @pytest.mark.parametrize("teacher", sorted({*TEACHERS} - {"given"}))  # no row of this task's own
 def test_a_batch_to_learn_from_asks_for_no_label(locked, teacher, fill, rng):
-    rows = batch(locked, teacher, 40, Replay(1), LearnerConfig(fill=fill), rng)
+    rows = batch(locked, WordCodec(locked), teacher, 40, Replay(1), LearnerConfig(fill=fill), rng)
     assert isinstance(rows, Rows)
     assert len(rows) == 40
 

@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 
 from bench.budget import BudgetBenchConfig
 from bench.budget import check as check_budget
+from models.policy import shipped
 from selfplay.cli import CONF, default_run_dir
 from selfplay.config import SelfplayConfig, check_config
 from solve.cli import hydra_main
-from solve.shelf import shipped
 from tasks import make_task
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,7 @@ def test_the_example_of_the_tree_runs_as_it_stands():
 
 @pytest.mark.llm
 def test_the_example_of_a_language_model_runs_as_it_stands(smollm2):
-    block = next(block for block in README.split("```")[1::2] if "load_pretrained" in block).removeprefix("python\n")
+    block = next(block for block in README.split("```")[1::2] if "open_policy" in block).removeprefix("python\n")
     ran = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True, cwd=ROOT)
     solved, tokens = (line.strip("[]").split() for line in ran.stdout.strip().replace("] [", "]\n[").splitlines())
     assert len(solved) == len(tokens) == 4
@@ -129,7 +129,7 @@ def test_every_budget_command_composes(line):
         config = OmegaConf.to_object(compose(config_name="budget", overrides=shlex.split(line)[3:]))
     assert isinstance(config, BudgetBenchConfig)
     check_budget(config)
-    assert set(config.models) <= set(shipped())
+    assert set(config.policy) <= set(shipped())
 
 
 def test_the_example_of_the_library_runs_as_it_stands():

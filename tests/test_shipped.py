@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import mcts
-from models.checkpoint import load_checkpoint
-from models.rollout import rollouts
-from solve.shelf import SHIPPED, shipped, take
+from models.policy import SHIPPED, open_policy, shipped
+from solve.shelf import take
 from solve.spending import solved_at
 from solve.strategies import way
 from solve.tree import Tree
@@ -28,18 +27,22 @@ def test_it_is_small_and_says_how_it_was_made(name):
 
 @each_net
 def test_it_says_its_task_and_how_well_its_value_was_measured(name):
-    told = load_checkpoint(SHIPPED / name)[2]
-    assert make_task(**told["task"]).name in name
-    assert told["value"]["split"] == "dev"
-    assert told["value"]["auc_ci95"][0] <= told["value"]["auc"] <= told["value"]["auc_ci95"][1]
+    opened = open_policy(name)
+    assert make_task(**opened.task_options).name in name
+    measured = opened.calibration
+    assert measured.measured["split"] == "dev"
+    low, high = measured.measured["auc_ci95"]
+    assert low <= measured.value_auc <= high
+    assert measured.trusted
+    assert measured.greedy_tokens > 0
 
 
 @each_net
 def test_search_solves_more_than_greedy_decoding(name):
-    shelved = take(str(SHIPPED / name))
+    shelved = take(name)
     task, trusted = shelved.task, shelved.trusted
     problems = task.problems("test", 40, seed=1)
-    bench = Workbench(shelved.model, task, "task", trusted)
+    bench = Workbench(shelved.policy, task, "task", trusted)
     budget = 4 * task.max_steps * task.max_step_tokens
     greedy, searched = (
         solved_at(bench, way(strategy, task).search, problems, budget) <= budget
@@ -50,12 +53,10 @@ def test_search_solves_more_than_greedy_decoding(name):
 
 def test_the_default_net_solves_problems_that_it_never_saw():
     task = make_task("countdown")
-    model, _, _ = load_checkpoint(SHIPPED / "countdown3")
+    policy = open_policy("countdown3").policy
     problems = task.problems("test", 120, seed=1)
-    greedy = np.mean(
-        [chains[0].verdict.reward >= 1 for chains in rollouts(model, task, problems, 1, temperature=0.0, seed=0)]
-    )
-    bench = Workbench(model, task, "task", trust_value=True)
+    greedy = np.mean([chains[0].verdict.reward >= 1 for chains in policy.chains(task, problems, temperature=0.0)])
+    bench = Workbench(policy, task, "task", trust_value=True)
     found = solved_at(bench, Tree(mcts.BestFirst()), problems, 100)
     assert greedy > 0.7  # 4 standard errors below what it measured on the whole split
     assert (found <= 100).mean() > greedy

@@ -102,18 +102,39 @@ def test_settings_that_never_or_always_stop_are_refused(wrong):
         wrong()
 
 
-def test_playout_caps_give_each_search_its_own_budget():
-    caps, is_full = playout_caps(400, full=60, cheap=10, share=0.25, seed=1)
+def test_playout_caps_give_each_search_its_own_budget(rng):
+    caps, is_full = playout_caps(400, full=60, cheap=10, share=0.25, rng=rng)
     assert 70 <= is_full.sum() <= 130
     assert (caps == np.where(is_full, 60, 10)).all()
+    assert caps.dtype == np.int64
     evaluator = TableEvaluator(2, min_steps=2, p_terminal=0.0)
     result = search(evaluator.begin(range(9)), evaluator, PUCT(), Budget(simulations=caps[:9]))
     assert result.simulations.tolist() == caps[:9].tolist()
     forest = Forest(9, 3, simulations=caps[:9])
     forest.search(lambda forest: (np.ones((forest.leaves, 3)), np.full(forest.leaves, 0.5)))
     assert forest.simulations.tolist() == caps[:9].tolist()
-    with pytest.raises(ValueError, match="cheap"):
-        playout_caps(3, full=10, cheap=20)
+
+
+def test_playout_caps_draw_once_a_tree_from_the_callers_generator():
+    ours, theirs = np.random.default_rng(4), np.random.default_rng(4)
+    _, is_full = playout_caps(50, full=9, cheap=3, share=0.4, rng=ours)
+    np.testing.assert_array_equal(is_full, theirs.random(50) < 0.4)
+    assert ours.random() == theirs.random()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_playout_caps_that_all_are_one_may_be_any_two_numbers(share, rng):
+    caps, is_full = playout_caps(20, full=60, cheap=100, share=share, rng=rng)
+    assert (is_full == bool(share)).all()
+    assert (caps == (60 if share else 100)).all()
+
+
+@pytest.mark.parametrize(
+    ("full", "cheap", "share"), [(10, 20, 0.5), (10, 0, 1.0), (0, 10, 0.0), (10, 5, 1.5), (10, 5, -0.1)]
+)
+def test_playout_caps_without_a_meaning_are_refused_in_one_line(full, cheap, share, rng):
+    with pytest.raises(ValueError, match=r"^(full|cheap)=[^\n]*(use|lower)[^\n]*$"):
+        playout_caps(3, full=full, cheap=cheap, share=share, rng=rng)
 
 
 def test_policy_target_leaves_out_what_forced_playouts_added():

@@ -61,14 +61,14 @@ def test_candidates_are_judged_scored_and_valued_as_by_replaying_the_chain(task,
                 problem, steps = problems[evaluator.tree(handle)], evaluator.steps(handle)
                 verdict = task.verdict(problem, steps)
                 assert evaluator.parent(handle) == leaf
-                assert steps == [*evaluator.steps(leaf), evaluator.step_text(handle)]
+                assert steps == [*evaluator.steps(leaf), evaluator.step(handle).text]
                 assert (verdict.reward, verdict.terminal, verdict.legal) == (
                     x.rewards[row],
                     x.terminal[row],
                     x.legal[row],
                 )
                 assert (evaluator.state(handle) is None) == x.terminal[row]
-                exact = chain_logprob(truth, task.encode(context), evaluator.tokens(handle))
+                exact = chain_logprob(truth, task.encode(context), evaluator.step(handle).tokens)
                 assert x.logprobs[row] == pytest.approx(exact, abs=1e-4)
                 if x.terminal[row]:
                     assert x.raw_values[row] == x.rewards[row]
@@ -96,7 +96,7 @@ def test_a_node_never_hands_out_a_step_twice_and_dries_up(draw):
     seen = []
     while True:
         x = evaluator.expand(handles, 40, draw)
-        seen += [evaluator.step_text(handle) for handle in x.handles.tolist()]
+        seen += [evaluator.step(handle).text for handle in x.handles.tolist()]
         if x.unseen_logmass[0] == -np.inf:
             break
     assert (
@@ -221,7 +221,7 @@ def test_the_real_model_on_a_real_task_agrees_with_teacher_forcing():
     assert len(x.handles) == 30
     for row, handle in enumerate(x.handles.tolist()):
         context = task.encode(task.prompt(problems[evaluator.tree(handle)]))
-        assert x.logprobs[row] == pytest.approx(chain_logprob(trie, context, evaluator.tokens(handle)), abs=1e-3)
+        assert x.logprobs[row] == pytest.approx(chain_logprob(trie, context, evaluator.step(handle).tokens), abs=1e-3)
 
 
 class ReadAloud(Countdown):
@@ -245,7 +245,7 @@ def test_a_compiled_judge_gives_the_same_trees(rule, temperature):
         roots = evaluator.begin(task.problems("dev", 8, seed=4))
         result = mcts.search(roots, evaluator, rule, mcts.Budget(tokens=500), wave_size=2, seed=1)
         store, handles = result.store, range(int(result.store.edge_handles.max()) + 1)
-        texts = [(evaluator.steps(h), evaluator.step_text(h), evaluator.tokens(h)) for h in handles]
+        texts = [(evaluator.steps(h), evaluator.step(h).text, evaluator.step(h).tokens) for h in handles]
         judged = [(evaluator.verdict(h), evaluator.state(h), evaluator.tree(h), evaluator.parent(h)) for h in handles]
         edges = [store.edges[name].tolist() for name in ("parent", "child", "logprob", "visits")]
         found.append((texts, judged, edges, store.nodes["raw_value"].tolist(), result.tokens.tolist()))

@@ -14,11 +14,12 @@ from transformers import GPT2Config, LlamaConfig
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.manifest import CheckpointError
 from models.plain_llama import WEIGHTS, PlainPolicy, load_plain
+from models.policy import SHIPPED, open_policy, shipped
 from models.policy_value import PolicyValueConfig, PolicyValueLM
 from models.tokenizer import make_tokenizer
 from models.trie import TokenTrie
 from models.trie_forward import LlamaForward, forward_for
-from solve.shelf import SHIPPED, shipped, take
+from solve.shelf import take
 from solve.solver import Solver
 from tests.models.test_checkpoint import TOKENIZER, WORDS, rewrite, seal
 from tests.models.test_trie import grown_trie, randomised
@@ -99,8 +100,8 @@ def test_a_shelf_takes_what_is_not_plain_with_transformers(folder):
     words = take(str(SHIPPED / "countdown3")).task.vocabulary
     model = policy(GPT2Config(vocab_size=len(words), n_embd=32, n_layer=1, n_head=2, n_positions=32))
     save_checkpoint(folder, model, make_tokenizer(words), {"task": {"name": "countdown"}})
-    assert isinstance(take(str(folder)).model, PolicyValueLM)
-    assert isinstance(take(str(SHIPPED / "countdown3")).model, PlainPolicy)
+    assert isinstance(open_policy(str(folder)).policy.model, PolicyValueLM)
+    assert isinstance(open_policy("countdown3").policy.model, PlainPolicy)
     assert Solver(str(folder)).solve(["3 7 12 = 24"], tokens=30)[0].cost.generated_tokens > 0
 
 

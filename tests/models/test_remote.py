@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from models.remote import Limits, RemoteError, RemotePolicy
+from models.remote import Limits, RemoteClient, RemoteError
 from models.remote_answers import Capabilities, Request
 from tests.models.servers import (
     FakeServer,
@@ -31,15 +31,15 @@ class Waits(list):
         self.append(seconds)
 
 
-def policy_for(url: str, **settings) -> RemotePolicy:
-    return RemotePolicy(url, "small", **{"capabilities": KNOWN, "limits": QUICK, "sleep": Waits(), **settings})
+def policy_for(url: str, **settings) -> RemoteClient:
+    return RemoteClient(url, "small", **{"capabilities": KNOWN, "limits": QUICK, "sleep": Waits(), **settings})
 
 
 def first_then_good(*replies: Reply):
     return lambda call: replies[call.number] if call.number < len(replies) else GOOD
 
 
-def only_answer(policy: RemotePolicy, request: Request | None = None):
+def only_answer(policy: RemoteClient, request: Request | None = None):
     with policy:
         (answer,) = policy.complete([request or Request("p")])
     return answer

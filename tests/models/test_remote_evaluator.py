@@ -13,7 +13,7 @@ from mcts import PUCT, BestFirst, Budget, search
 from mcts.search import resume
 from mcts.store import Store
 from mcts.types import NO_KEY, check_expansion
-from models.remote import Limits, RemoteError, RemotePolicy
+from models.remote import Limits, RemoteClient, RemoteError
 from models.remote_answers import Capabilities
 from models.remote_evaluator import LEAST_UNSEEN, RemoteEvaluator
 from tests.models.fakes import SumTask
@@ -34,7 +34,7 @@ def opened():
 
     def open_evaluator(server: FakeServer, task=None, *, capabilities=None, **settings) -> RemoteEvaluator:
         declared = capabilities or Capabilities()
-        policies.append(RemotePolicy(server.url, "small", capabilities=declared, limits=LIMITS, sleep=no_wait))
+        policies.append(RemoteClient(server.url, "small", capabilities=declared, limits=LIMITS, sleep=no_wait))
         return RemoteEvaluator(policies[-1], task or SumTask(max_steps=9), **settings)
 
     yield open_evaluator
@@ -74,13 +74,13 @@ def test_candidates_are_scored_by_the_server_and_judged_by_the_task(server, open
     for leaves, x in two_waves(evaluator, problems):
         for leaf, first, last in zip(leaves, x.offsets[:-1], x.offsets[1:], strict=True):
             table = TableModel.probabilities(task.context(problems[evaluator.tree(leaf)], evaluator.steps(leaf)))
-            assert len({evaluator.step_text(h) for h in x.handles[first:last]}) == last - first
+            assert len({evaluator.step(h).text for h in x.handles[first:last]}) == last - first
             seen = 0.0
             for row in range(first, last):
                 handle = int(x.handles[row])
                 assert evaluator.parent(handle) == leaf
-                assert evaluator.steps(handle) == [*evaluator.steps(leaf), evaluator.step_text(handle)]
-                probability = table[DIGITS.index(evaluator.step_text(handle).removesuffix("\n"))]
+                assert evaluator.steps(handle) == [*evaluator.steps(leaf), evaluator.step(handle).text]
+                probability = table[DIGITS.index(evaluator.step(handle).text.removesuffix("\n"))]
                 assert x.logprobs[row] == pytest.approx(math.log(probability), abs=1e-4)
                 seen += probability
                 verdict = task.verdict(problems[evaluator.tree(handle)], evaluator.steps(handle))
@@ -106,7 +106,7 @@ def test_a_node_never_hands_out_a_step_twice_and_ends_exhausted(server, opened):
     texts, sizes = [], []
     while True:
         x = evaluator.expand(handles, 3)
-        texts += [evaluator.step_text(handle) for handle in x.handles]
+        texts += [evaluator.step(handle).text for handle in x.handles]
         sizes.append(len(x.handles))
         if x.unseen_logmass[0] == -np.inf:
             break
@@ -151,7 +151,7 @@ def test_without_logprobs_a_step_counts_as_often_as_it_was_drawn(opened):
         evaluator = opened(server, capabilities=Capabilities(logprobs=False), redraws=4)
         x = evaluator.expand(evaluator.begin(SumTask().problems("train", 1)).handles, 3)
     assert "logprobs" not in server.calls[0].body
-    assert [evaluator.step_text(handle) for handle in x.handles] == ["3\n", "4\n", "5\n"]
+    assert [evaluator.step(handle).text for handle in x.handles] == ["3\n", "4\n", "5\n"]
     np.testing.assert_allclose(np.exp(x.logprobs), [3 / 6, 1 / 6, 1 / 6], rtol=1e-6)
     assert np.exp(x.unseen_logmass[0]) == pytest.approx(1 / 6)
 
@@ -162,7 +162,7 @@ def test_best_first_asks_for_the_greedy_step_and_orders_by_logprob(server, opene
     handles = evaluator.begin(problem).handles
     x = evaluator.expand(handles, 4, "best")
     table = TableModel.probabilities("5\n")
-    assert evaluator.step_text(int(x.handles[0])) == DIGITS[table.argmax()] + "\n"
+    assert evaluator.step(int(x.handles[0])).text == DIGITS[table.argmax()] + "\n"
     assert (np.diff(x.logprobs) <= 0).all()
     evaluator.expand(handles, 2, "best")
     assert [call.body["temperature"] for call in server.calls].count(0.0) == 1
@@ -182,7 +182,7 @@ def test_unfinished_steps_are_illegal_and_those_that_the_server_cut_are_none(ope
     with FakeServer(lambda call: vllm_answer(choices, 2)) as server:
         evaluator = opened(server, redraws=0)
         x = evaluator.expand(evaluator.begin(SumTask().problems("train", 1)).handles, 2)
-    assert [evaluator.step_text(handle) for handle in x.handles] == ["3"]
+    assert [evaluator.step(handle).text for handle in x.handles] == ["3"]
     assert evaluator.verdict(int(x.handles[0])).reason.startswith("unfinished")
     assert (x.legal[0], x.terminal[0], x.rewards[0]) == (False, True, 0.0)
     assert x.leaf_tokens[0] == 2
@@ -311,7 +311,7 @@ def test_many_failed_leaves_in_a_row_raise_and_what_was_drawn_is_handed_out_late
         assert len(server.calls) == before
         for x in (first, second):
             assert np.diff(x.offsets).tolist() == [1, 1]
-        assert [evaluator.step_text(h) for h in first.handles] != [evaluator.step_text(h) for h in second.handles]
+        assert [evaluator.step(h).text for h in first.handles] != [evaluator.step(h).text for h in second.handles]
         assert second.leaf_tokens.sum() == 0
         assert first.leaf_tokens.sum() == paid == evaluator.generated_tokens > 0
 

@@ -9,15 +9,15 @@ import threading
 import time
 from concurrent.futures import CancelledError
 
-from models.remote import Limits, RemotePolicy
+from models.remote import Limits, RemoteClient
 from models.remote_answers import Capabilities, Request
 from tests.models.servers import FakeServer, Reply, vllm_answer, vllm_choice
 
 GOOD = vllm_answer([vllm_choice("1", [-0.5, -0.5])], 2)
 
 
-def open_policy(url: str, **limits) -> RemotePolicy:
-    return RemotePolicy(url, "small", capabilities=Capabilities(), limits=Limits(**limits))
+def open_policy(url: str, **limits) -> RemoteClient:
+    return RemoteClient(url, "small", capabilities=Capabilities(), limits=Limits(**limits))
 
 
 def test_a_caller_inside_a_running_event_loop_is_served():

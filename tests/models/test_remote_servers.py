@@ -18,7 +18,7 @@ import pytest
 
 from mcts import PUCT, Budget, search
 from models.pretrained import SMOLLM2
-from models.remote import Limits, RemotePolicy
+from models.remote import Limits, RemoteClient
 from models.remote_answers import Capabilities, Request
 from models.remote_evaluator import RemoteEvaluator
 from tasks import Countdown
@@ -74,10 +74,10 @@ def transformers_server(smollm2, tmp_path_factory) -> Iterator[tuple[str, str]]:
         yield url, str(smollm2)
 
 
-def sampling_policy(url: str, model: str, **settings) -> RemotePolicy:
+def sampling_policy(url: str, model: str, **settings) -> RemoteClient:
     """This server samples only where the model's generation config says so; a request may bring one."""
     config = {"do_sample": True, "top_k": 0, "eos_token_id": 2, "pad_token_id": 2}
-    return RemotePolicy(url, model, limits=LIMITS, extra={"generation_config": json.dumps(config)}, **settings)
+    return RemoteClient(url, model, limits=LIMITS, extra={"generation_config": json.dumps(config)}, **settings)
 
 
 def test_the_probe_finds_what_transformers_serve_lacks(transformers_server):
@@ -116,7 +116,7 @@ def test_a_wrong_model_name_is_told_in_one_line(transformers_server):
     assert "no/such-model" in str(answer.error)
 
 
-def play(policy: RemotePolicy, task: Countdown):
+def play(policy: RemoteClient, task: Countdown):
     """A short search on one problem: (evaluator, result)."""
     evaluator = RemoteEvaluator(policy, task, few_shot=PLAYED, redraws=1, max_step_tokens=24, seed=3)
     roots = evaluator.begin(task.problems("train", 1))
@@ -161,7 +161,7 @@ def test_llama_cpp_reports_logprobs_and_a_search_uses_them(smollm2, tmp_path):
     command = [sys.executable, "-m", "llama_cpp.server", "--model", gguf, "--host", "127.0.0.1", "--port", "{port}"]
     with (
         serving([*command, "--logits_all", "true", "--n_ctx", "1024"], tmp_path / "log", "/v1/models") as url,
-        RemotePolicy(url, gguf, limits=LIMITS, extra={"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}) as policy,
+        RemoteClient(url, gguf, limits=LIMITS, extra={"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}) as policy,
     ):
         found = policy.probe()
         assert found.completions

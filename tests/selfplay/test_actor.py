@@ -1,9 +1,11 @@
-"""The actor's choices that depend on the task."""
+"""The actor's search is an entry of the one table of strategies, with settings that suit the task."""
 
 import pytest
 
-from selfplay.actor import follows_to_the_end, make_rule
+import mcts
+from selfplay.actor import tree_of
 from selfplay.config import ActorConfig
+from solve.types import SolveError
 from tasks.countdown import Countdown
 from tasks.sliding import Sliding
 
@@ -12,12 +14,23 @@ COUNTDOWN = Countdown(number_max=6, target_max=30)
 
 
 @pytest.mark.parametrize(("task", "follows"), [(COUNTDOWN, True), (SLIDING, False)], ids=["countdown", "sliding"])
-def test_a_rollout_is_followed_where_steps_cannot_be_undone(task, follows):
-    assert follows_to_the_end(ActorConfig(), task) is follows
-    assert make_rule(ActorConfig(), task).rollout is follows
+def test_self_play_follows_a_step_to_its_end_where_steps_cannot_be_undone(task, follows):
+    tree = tree_of(ActorConfig(discount=0.9), task)
+    assert tree.rule == mcts.BestFirst(n_candidates=4, draw="sample", discount=0.9, rollout=follows)
+    assert (tree.wave, tree.merge, tree.go_on, tree.temperature) == (4, True, True, 1.0)
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_what_the_configuration_says_of_rollouts_wins(asked):
-    config = ActorConfig(rollout=asked)
-    assert [make_rule(config, task).rollout for task in (COUNTDOWN, SLIDING)] == [asked, asked]
+def test_another_entry_searches_on_after_a_solution_too():
+    tree = tree_of(ActorConfig(strategy="puct:n_candidates=2,wave=3"), COUNTDOWN)
+    assert isinstance(tree.rule, mcts.PUCT)
+    assert (tree.rule.n_candidates, tree.wave, tree.go_on) == (2, 3, True)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "mend"),
+    [("best_of_n", "use selfplay, puct"), ("nothing", "use one of greedy"), ("", "use one of greedy")],
+)
+def test_a_strategy_that_grows_no_tree_is_refused_in_one_line(strategy, mend):
+    with pytest.raises(SolveError, match=mend) as refused:
+        tree_of(ActorConfig(strategy=strategy), COUNTDOWN)
+    assert "\n" not in str(refused.value)

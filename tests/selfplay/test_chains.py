@@ -5,13 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.abilities import Step
+from models.codec import WordCodec
 from selfplay.chains import RowBuilder
 from tasks import make_task
-from tasks.base import BOS_ID, PAD_ID
+from tasks.base import BOS_ID, PAD_ID, UNK_ID
 
 
 def text_of(task, tokens) -> str:
     return task.decode([t for t in tokens if t not in (BOS_ID, PAD_ID)])
+
+
+def written(steps: list[str]) -> list[Step]:
+    """Steps whose tokens nobody knows."""
+    return [Step(step) for step in steps]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +48,8 @@ def solve(task, problem) -> list[str]:
 def test_a_task_with_history_gives_one_row_with_every_value_on_its_newline(countdown):
     problem = countdown.problems("train", 1)[0]
     steps = solve(countdown, problem)
-    builder = RowBuilder(countdown)
-    builder.chain(problem, steps, [1.0, 0.5], [0.9, 0.8])
+    builder = RowBuilder(countdown, WordCodec(countdown))
+    builder.chain(problem, written(steps), [1.0, 0.5], [0.9, 0.8])
     rows = builder.rows()
     assert len(rows) == 1
     assert text_of(countdown, rows.tokens[0]) == countdown.prompt(problem) + "".join(steps)
@@ -59,8 +66,8 @@ def test_a_task_with_history_gives_one_row_with_every_value_on_its_newline(count
 def test_a_markov_task_gives_one_row_a_step_with_its_own_context(sliding):
     problem = sliding.problems("train", 1)[0]
     steps = solve(sliding, problem)
-    builder = RowBuilder(sliding)
-    builder.chain(problem, steps, [1.0] * len(steps), [0.5] * len(steps))
+    builder = RowBuilder(sliding, WordCodec(sliding))
+    builder.chain(problem, written(steps), [1.0] * len(steps), [0.5] * len(steps))
     rows = builder.rows()
     assert len(rows) == len(steps)
     for k in range(len(steps)):
@@ -70,8 +77,8 @@ def test_a_markov_task_gives_one_row_a_step_with_its_own_context(sliding):
 def test_a_state_row_teaches_its_value_and_no_token(countdown):
     problem = countdown.problems("train", 1)[0]
     steps = solve(countdown, problem)
-    builder = RowBuilder(countdown)
-    builder.state(problem, steps[:1], 0.25)
+    builder = RowBuilder(countdown, WordCodec(countdown))
+    builder.state(problem, written(steps[:1]), 0.25)
     rows = builder.rows()
     assert (rows.weight == 0).all()
     end = int((rows.tokens[0] != PAD_ID).sum()) - 1
@@ -82,9 +89,9 @@ def test_a_state_row_teaches_its_value_and_no_token(countdown):
 def test_the_value_of_a_finished_chain_stands_at_its_last_token(countdown):
     problem = countdown.problems("train", 1)[0]
     steps = solve(countdown, problem)
-    builder = RowBuilder(countdown)
-    builder.chain(problem, steps, [1.0] * 2, [np.nan] * 2, 1.0)
-    builder.ended(problem, steps, 0.25)
+    builder = RowBuilder(countdown, WordCodec(countdown))
+    builder.chain(problem, written(steps), [1.0] * 2, [np.nan] * 2, 1.0)
+    builder.ended(problem, written(steps), 0.25)
     rows = builder.rows()
     np.testing.assert_array_equal(rows.tokens[0], rows.tokens[1])
     end = int((rows.tokens[0] != PAD_ID).sum()) - 1
@@ -92,3 +99,14 @@ def test_the_value_of_a_finished_chain_stands_at_its_last_token(countdown):
     assert np.isnan(np.delete(rows.value, end, axis=1)).all()
     assert (rows.weight[1] == 0).all()
     assert (rows.weight[0] > 0).any()
+
+
+def test_a_word_that_the_learner_never_writes_is_read_and_not_taught(countdown):
+    problem = countdown.problems("train", 1)[0]
+    builder = RowBuilder(countdown, WordCodec(countdown), own=False)
+    builder.chain(problem, [Step("1 plus 2\n", (7, 8, 9))], [1.0], [np.nan])
+    rows = builder.rows()
+    step = countdown.encode("1 plus 2\n")
+    assert step[1] == UNK_ID
+    assert rows.tokens[0, -4:].tolist() == step
+    assert rows.weight[0, -4:].tolist() == [1.0, 0.0, 1.0, 1.0]

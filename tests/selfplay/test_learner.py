@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.codec import WordCodec
 from models.policy_value import tiny_llama
 from selfplay.config import LearnerConfig
 from selfplay.learner import MAX_BAD_STEPS, DivergedError, Learner, smoothed, stack, trim
@@ -136,7 +137,7 @@ def test_a_batch_holds_its_share_of_replay():
     replay = Replay(1)
     replay.add(rows(0, n=5))
     rng = np.random.default_rng(0)
-    drawn = [batch(task, "search", 50, replay, LearnerConfig(), rng, 0.1) for _ in range(40)]
+    drawn = [batch(task, WordCodec(task), "search", 50, replay, LearnerConfig(), rng, 0.1) for _ in range(40)]
     from_replay = sum(int((part.tokens[:, 0] != BOS_ID).sum()) for part in drawn)
     assert from_replay == pytest.approx(200, abs=45)
     assert all(len(part) == 50 for part in drawn)
@@ -145,7 +146,7 @@ def test_a_batch_holds_its_share_of_replay():
 def test_free_rows_come_in_the_shares_that_were_asked_for():
     task = make_task("countdown", numbers=3, number_max=6, target_min=1, target_max=20)
     config = LearnerConfig(rules_share=0.1, value_share=0.2, ended_share=0.3)
-    drawn = batch(task, "hindsight", 100, Replay(1), config, np.random.default_rng(0))
+    drawn = batch(task, WordCodec(task), "hindsight", 100, Replay(1), config, np.random.default_rng(0))
     told, taught = np.isfinite(drawn.value).any(1), (drawn.weight > 0).any(1)
     ended = np.isfinite(drawn.value[:, -1])
     assert (~told & taught).sum() == 10
@@ -153,15 +154,22 @@ def test_free_rows_come_in_the_shares_that_were_asked_for():
     assert ended.sum() == (told & ~taught & ended).sum() == 30
     assert (told & taught).sum() == 40
     none = batch(
-        task, "random", 100, Replay(1), LearnerConfig(ended_share=0.3, fill="random"), np.random.default_rng(0)
+        task,
+        WordCodec(task),
+        "random",
+        100,
+        Replay(1),
+        LearnerConfig(ended_share=0.3, fill="random"),
+        np.random.default_rng(0),
     )
     assert not np.isfinite(none.value[:, -1]).any()
 
 
 def test_a_task_without_finished_chains_says_which_setting_to_leave():
+    task = make_task("sliding")
     with pytest.raises(TaskError, match=r"set learner\.ended_share=0"):
         batch(
-            make_task("sliding"), "hindsight", 100, Replay(1), LearnerConfig(ended_share=0.3), np.random.default_rng(0)
+            task, WordCodec(task), "hindsight", 100, Replay(1), LearnerConfig(ended_share=0.3), np.random.default_rng(0)
         )
 
 

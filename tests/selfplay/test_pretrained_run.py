@@ -46,7 +46,7 @@ def test_a_folder_of_any_causal_lm_searches_and_learns(folder, tmp_path, train):
 def test_a_model_that_is_not_there_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
     for settings, said in (
         (["model=hf"], "set model.path=FOLDER"),
-        (["model=hf", f"model.path={tmp_path / 'nowhere'}"], "no such folder"),
+        (["model=hf", f"model.path={tmp_path / 'nowhere'}"], "no such checkpoint folder"),
     ):
         monkeypatch.setattr(
             "sys.argv", ["reverse-o1", "selfplay", "experiment=tiny", f"run_dir={tmp_path / 'r'}", *settings]

@@ -118,7 +118,7 @@ def test_the_page_of_settings_and_the_schema_give_the_same_defaults():
         (lambda c: setattr(c.selfplay, "phases", [Phase("magic", iterations=1)]), "magic"),
         (lambda c: setattr(c.learner, "value_smoothing", 0.5), "value_smoothing"),
         (lambda c: setattr(c.selfplay, "phases", [Phase("random")]), "never ends"),
-        (lambda c: setattr(c.actor, "rule", "dfs"), "actor.rule"),
+        (lambda c: setattr(c.evaluation, "calibration_seconds", 0.0), "evaluation.calibration_seconds"),
         (lambda c: setattr(c.actor, "discount", 0.0), "actor.discount"),
         (lambda c: setattr(c.learner, "value_share", 1.5), "learner.value_share"),
         (lambda c: setattr(c.learner, "ended_share", -0.1), "learner.ended_share"),

@@ -23,7 +23,16 @@ SUMMARY_KEYS = {
     "seconds", "cpu_seconds", "generated_tokens", "trained_tokens", "test", "illegal_rate", "value_auc", "value_ece",
     "checkpoint", "seed", "commit",
 }  # fmt: skip
-TEST_KEYS = {"n", "greedy_before", "greedy_after", "greedy_ci95", "sampled_after", "search", "best_of_n", "enumeration"}
+TEST_KEYS = {
+    "n",
+    "greedy_before",
+    "greedy_after",
+    "greedy_ci95",
+    "sampled_after",
+    "best_first",
+    "best_of_n",
+    "enumeration",
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +79,7 @@ def test_traces_are_parquet_with_message_columns(finished):
     rows = [row for shard in shards for row in parquet.read_table(shard).to_pylist()]
     assert rows
     assert all(row["prompt"][0]["role"] == "user" and row["completion"][0]["role"] == "assistant" for row in rows)
-    assert all(row["rule"] == "best_first" and row["generated_tokens"] > 0 for row in rows)
+    assert all(row["rule"] == "selfplay:n_candidates=3" and row["generated_tokens"] > 0 for row in rows)
 
 
 def test_there_is_a_picture(finished):
@@ -86,13 +95,16 @@ def test_the_controls_are_modes_of_the_same_loop(tmp_path, mode):
     assert (generated > 0) == (mode == "star")
 
 
-@pytest.mark.parametrize("rule", ["puct", "gumbel", "proportional"])
+STRATEGIES = {"puct": "puct", "gumbel": "gumbel", "proportional": "unique_merged"}  # by the rule that each is about
+
+
+@pytest.mark.parametrize("rule", STRATEGIES)
 def test_every_rule_and_target_can_teach(tmp_path, rule):
     phases = "selfplay.phases=[{teacher:hindsight,iterations:1,steps:20},{teacher:search,iterations:1,steps:1}]"
     target = {"puct": "visits", "gumbel": "completed_q", "proportional": "shortest"}[rule]
     run(
         f"run_dir={tmp_path / 'run'}",
-        f"actor.rule={rule}",
+        f"actor.strategy={STRATEGIES[rule]}",
         f"actor.policy_target={target}",
         "actor.simulations=8",
         phases,
@@ -212,8 +224,8 @@ REFUSALS = {
     ),
     "no dev problem": (["task.numbers=2", "task.number_max=3", "task.target_min=1", "task.target_max=5"], "dev split"),
     "no test problem": (["task.number_max=3", "task.target_min=10", "task.target_max=20"], "test split"),
-    "a rule without its limit": (["actor.rule=gumbel"], "actor.simulations"),
-    "an unknown rule": (["actor.rule=dfs"], "best_first"),
+    "an unknown strategy": (["actor.strategy=dfs"], "best_first"),
+    "a strategy without a tree": (["actor.strategy=greedy"], "grows no tree"),
     "a checkpoint that is not there": (["checkpoint=/nowhere"], "/nowhere"),
     "a resume of nothing": (["resume=/nowhere"], "/nowhere"),
 }

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import mcts
+from models.abilities import Step
+from models.codec import WordCodec
 from selfplay.chains import RowBuilder
 from selfplay.config import ActorConfig
 from selfplay.targets import Targets, search_rows
@@ -66,8 +68,11 @@ class LegalPlay:
             np.ones(n, np.int32), np.array(counts, np.int32), unseen, unseen,
         )  # fmt: skip
 
-    def step_text(self, handle: int) -> str:
-        return self.chains[handle][1][-1]
+    def step(self, handle: int) -> Step:
+        return self.history(handle)[-1]
+
+    def history(self, handle: int) -> list[Step]:
+        return [Step(text, tuple(self.task.encode(text))) for text in self.chains[handle][1]]
 
     def steps(self, handle: int) -> list[str]:
         return list(self.chains[handle][1])
@@ -80,7 +85,7 @@ def taught(task, problem, simulations, *, trust_value=True, **settings):
     rule = mcts.Proportional(n_candidates=4, rollout=False)
     result = mcts.search(evaluator.begin([problem]), evaluator, rule, mcts.Budget(simulations=simulations), seed=3)
     targets = Targets.of(result.store, config.discount, trust_value=trust_value)
-    builder = RowBuilder(task)
+    builder = RowBuilder(task, WordCodec(task))
     rng = np.random.default_rng(0)
     search_rows(builder, task, problem, result, 0, targets, evaluator, config, rng, teach_policy=True)
     return result, targets, builder.rows()

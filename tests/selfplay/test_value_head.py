@@ -18,7 +18,6 @@ from models.policy_value import PolicyValueLM
 from models.pretrained import load_pretrained
 from selfplay import value_head as command
 from selfplay.config import ConfigError
-from selfplay.statistics import auc
 from selfplay.value_training import (
     Settings,
     SharedPrefix,
@@ -29,6 +28,7 @@ from selfplay.value_training import (
     merge,
     probabilities,
 )
+from solve.statistics import auc
 from tasks import Rows, make_task
 
 OPTIONS = {"numbers": 3, "number_max": 6, "target_min": 5, "target_max": 15}
@@ -253,7 +253,7 @@ def test_random_play_teaches_no_value_at_a_prompt_where_every_prompt_can_be_solv
         (["out=.", "dev=5"], "is no checkpoint: name a new folder"),
         (["out=new", "task=chess"], "unknown task 'chess'"),
         (["out=new", "task.wheels=4"], "no option 'wheels'"),
-        (["out=new", "model=nowhere"], "nowhere: no such folder"),
+        (["out=new", "model=nowhere"], "policy=nowhere: no such checkpoint folder"),
         (["out=new", "dtype=int3", "model={folder}"], "dtype 'int3' is unknown"),
     ],
 )

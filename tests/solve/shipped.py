@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from models.policy import SHIPPED
 from solve.blinds import wall
-from solve.shelf import SHIPPED
 from solve.solver import Solver
 from solve.strategies import way
 from solve.types import Search, Verify, Workbench
@@ -24,6 +25,12 @@ def solver(trust_value: bool = False) -> Solver:
     return Solver(str(FOLDER), trust_value=trust_value)
 
 
+def recalibrated(fresh: Solver, **changes: Any) -> Solver:
+    """`fresh`, which is nobody else's, with other facts in its calibration."""
+    fresh.shelved = replace(fresh.shelved, calibration=replace(fresh.shelved.calibration, **changes))
+    return fresh
+
+
 def task() -> Countdown:
     """What the net was trained on."""
     return solver().shelved.task
@@ -34,7 +41,7 @@ def problems(count: int) -> list[Problem]:
 
 
 def bench(verify: Verify = "task", trust_value: bool = False, **settings: Any) -> Workbench:
-    return Workbench(solver().shelved.model, wall(task(), verify), verify, trust_value, **settings)
+    return Workbench(solver().shelved.policy, wall(task(), verify), verify, trust_value, **settings)
 
 
 def started(strategy: str, asked: list[Problem], limit: int, at: Workbench) -> Search:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.calibration import ChainFit, ConfidenceFit
 from solve.answers import CHOICES, NOTHING, chosen, sureness
-from solve.confidence import Calibration, ChainFit
 from solve.types import Chain, Workbench
 from tests.models.fakes import SumTask
 
@@ -126,23 +126,23 @@ INNER = st.floats(1e-4, 1.0 - 1e-4)
 @given(INNER, st.floats(-5.0, 5.0), st.floats(-5.0, 5.0))
 def test_confidence_is_the_formula_of_platt(share, slope, offset):
     expected = 1.0 / (1.0 + ((1.0 - share) / share) ** slope * math.exp(-offset))
-    assert Calibration(slope, offset).confidence(share) == pytest.approx(expected, rel=1e-9)
+    assert ConfidenceFit(slope, offset).confidence(share) == pytest.approx(expected, rel=1e-9)
 
 
 @given(PORTIONS, PORTIONS, st.floats(0.0, 50.0), st.floats(-50.0, 50.0))
 def test_confidence_never_falls_as_the_share_rises(one, other, slope, offset):
-    fit = Calibration(slope, offset)
+    fit = ConfidenceFit(slope, offset)
     low, high = fit.confidence(min(one, other)), fit.confidence(max(one, other))
     assert 0.0 <= low <= high <= 1.0
 
 
 def test_no_fit_leaves_the_share_as_it_is():
-    assert Calibration().confidence(0.3) == pytest.approx(0.3)
+    assert ConfidenceFit().confidence(0.3) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_confidence_at_the_ends_is_a_number(share):
-    assert Calibration(1e6, 0.0).confidence(share) == pytest.approx(share)
+    assert ConfidenceFit(1e6, 0.0).confidence(share) == pytest.approx(share)
 
 
 WEIGHTS = st.floats(-5.0, 5.0)

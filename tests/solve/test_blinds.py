@@ -152,7 +152,7 @@ def test_a_bench_refuses_a_judge_where_none_was_asked_for_and_none_where_one_was
 def seen_answers(rule: mcts.Rule, values: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of all answers that an unjudged search met: what it saw of each (reward, legal), and whether it is right."""
     asked = problems(6)
-    evaluator = ModelEvaluator(solver().shelved.model, wall(task(), "none"))
+    evaluator = ModelEvaluator(solver().shelved.policy.model, wall(task(), "none"))
     curtained = Curtained(evaluator, values=values)
     waves: list[mcts.Expansion] = []
     mcts.search(
@@ -161,7 +161,7 @@ def seen_answers(rule: mcts.Rule, values: bool) -> tuple[np.ndarray, np.ndarray,
     rewards, legal, right = [], [], []
     for wave in waves:
         for row, handle in enumerate(wave.handles.tolist()):
-            text = evaluator.step_text(handle)
+            text = evaluator.step(handle).text
             if FORM.fullmatch(text) and len(evaluator.steps(handle)) == task().max_steps:
                 rewards.append(wave.rewards[row])
                 legal.append(wave.legal[row])

@@ -96,10 +96,20 @@ def test_an_answer_for_a_program_is_one_line_of_json(command):
     assert found["cost"]["generated_tokens"] > 0
 
 
+def test_checkpoint_is_an_alias_that_says_so(command):
+    code, out, said = command(*ASK, f"checkpoint={FOLDER}")
+    assert code == 0
+    assert "answer" in out
+    assert said == "note: checkpoint= is an alias of policy=\n"
+    code, _, said = command(*ASK, f"checkpoint={FOLDER}", "policy=countdown3")
+    assert code == 2
+    assert said == "error: policy= and checkpoint= name the same thing: give policy= alone\n"
+
+
 def test_help_shows_every_setting(command):
     code, out, said = command("--help")
     assert (code, said) == (0, "")
-    assert "strategy: best_first" in out
+    assert "strategy: null " in out
     assert "## task=countdown" in out
 
 
@@ -277,12 +287,12 @@ TASK = "task=countdown"
 MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "no equation": ((TASK, "problem='3 7 12'"), "as in '3 7 12 = 24'"),
     "a number too large": ((TASK, "problem='3 7 1000 = 24'"), "write plain digits, or raise cap"),
-    "a size that none reads": ((TASK, "problem='1 2 3 4 5 6 = 30'"), "give checkpoint=FOLDER"),
-    "options that none has": ((*ASK, "task.cap=50"), "give checkpoint=FOLDER"),
+    "a size that none reads": ((TASK, "problem='1 2 3 4 5 6 = 30'"), "give policy=FOLDER"),
+    "options that none has": ((*ASK, "task.cap=50"), "give policy=FOLDER"),
     "strategy": ((*ASK, "strategy=luck"), "use one of greedy"),
     "setting of a strategy": ((*ASK, "strategy='best_of_n:heat=1'"), "use one of temperature"),
     "value of a setting": ((*ASK, "strategy='best_of_n:temperature=-1'"), "a temperature is 0 for greedy decoding"),
-    "effort": ((*ASK, "effort=heroic"), "use one of low, medium, high"),
+    "effort": ((*ASK, "effort=heroic"), "use one of none, minimal, low, medium, high"),
     "verify": ((*ASK, "verify=gold"), "use task or none"),
     "choose": ((*ASK, "choose=luck"), "use one of votes"),
     "share": ((*ASK, "share=fair"), "use one of none, uniform, uncertain"),
@@ -309,8 +319,8 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "batch of none": ((*ASK, "batch=0"), "at least one problem at once"),
     "tree into a missing folder": ((*ASK, "tree=nowhere/tree.json"), "make it first"),
     "tree that is a folder": ((*ASK, f"tree={FOLDER}"), "name a file"),
-    "checkpoint of another task": (("task=sliding", "problem='x'", f"checkpoint={FOLDER}"), "give one of task sliding"),
-    "no such checkpoint": ((*ASK, "checkpoint=nowhere"), "nowhere"),
+    "checkpoint of another task": (("task=sliding", "problem='x'", f"policy={FOLDER}"), "give one of task sliding"),
+    "no such checkpoint": ((*ASK, "policy=nowhere"), "nowhere"),
 }
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.calibration import ChainFit
 from models.codec import codec_of
 from models.trie import TokenTrie
 from models.trie_forward import forward_for
-from solve.confidence import ChainFit
 from solve.strategies import way
 from solve.types import NEVER, Search
 from tasks.base import BOS_ID
@@ -182,7 +182,7 @@ def test_a_tree_pays_each_distinct_prefix_of_its_steps_once(strategy):
     assert search.rule.draw == "best"
     prefixes: dict[int, set[tuple[int, ...]]] = defaultdict(set)  # by node that the step was drawn at
     for edge, handle in zip(search.store.edges, search.store.edge_handles.tolist(), strict=True):
-        step = tuple(search.evaluator.tokens(handle))
+        step = tuple(search.evaluator.step(handle).tokens)
         prefixes[int(edge["parent"])].update(step[:length] for length in range(1, len(step) + 1))
     paid = np.zeros(COUNT, np.int64)
     for node, distinct in prefixes.items():
@@ -212,7 +212,7 @@ def test_distinct_chains_vote_with_the_mass_that_leads_to_them(strategy):
 @contextmanager
 def other_values(bias: float) -> Iterator[None]:
     """The net with another opinion of every state."""
-    head = solver().shelved.model.value_head
+    head = solver().shelved.policy.model.value_head
     before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
     try:
         with torch.no_grad():
@@ -242,7 +242,7 @@ def test_a_value_that_is_trusted_changes_what_is_found():
 
 @pytest.mark.parametrize("strategy", [*EVERY, "best_of_n:temperature=0.5"])
 def test_a_chain_is_worth_its_last_values_and_the_probability_of_its_last_step(strategy):
-    asked, model, codec = problems(4), solver().shelved.model, codec_of(solver().shelved.model, task())
+    asked, model, codec = problems(4), solver().shelved.policy.model, codec_of(solver().shelved.policy.model, task())
     fit = ChainFit(0.7, 0.4, -0.3, 0.6)
     search = searched(strategy, asked, MORE, bench("none", trust_value=True, chain_fit=fit))
     truth = TokenTrie(forward_for(model, codec.vocabulary_size, codec.masked))

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import replace
 
 import pytest
 
 from models.checkpoint import load_checkpoint, save_checkpoint
-from models.manifest import CheckpointError, annotate_checkpoint, fingerprint
+from models.manifest import CALIBRATION, EXTRA, CheckpointError, fingerprint
 from solve import Solver
-from tests.solve.shipped import FOLDER, solver
+from tests.solve.shipped import FOLDER, recalibrated, solver
 
 EASY = "3 7 12 = 15"
+
+
+def annotated(folder, facts) -> None:
+    """Add facts to what a checkpoint says of itself; its manifest agrees."""
+    (folder / EXTRA).write_text(json.dumps(json.loads((folder / EXTRA).read_text()) | facts))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][EXTRA] = fingerprint(folder / EXTRA)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
@@ -30,8 +37,8 @@ EASY = "3 7 12 = 15"
     ],
 )
 def test_a_value_is_trusted_for_what_it_tells_apart_within_a_problem(auc, within, trusted):
-    shelved = replace(Solver(str(FOLDER)).shelved, value_auc=auc, value_within=within)
-    assert shelved.trusted is trusted
+    measured = recalibrated(Solver(str(FOLDER)), value_auc=auc, value_within=within)
+    assert measured.shelved.trusted is trusted
 
 
 def test_a_value_head_is_trusted_only_where_it_was_measured_unless_told():
@@ -57,8 +64,9 @@ def test_a_value_head_is_trusted_only_where_it_was_measured_unless_told():
 def test_fits_that_a_checkpoint_tells_wrongly_are_refused_in_one_line(facts, tmp_path):
     folder = tmp_path / "net"
     shutil.copytree(FOLDER, folder)
-    annotate_checkpoint(folder, facts)
-    with pytest.raises(CheckpointError, match=r"bench calibration models=.* write=yes") as refused:
+    (folder / CALIBRATION).unlink()
+    annotated(folder, facts)
+    with pytest.raises(CheckpointError, match=r"bench calibration policy=.* write=yes") as refused:
         Solver(str(folder))
     assert "\n" not in str(refused.value)
 
@@ -67,7 +75,7 @@ def test_fits_that_a_checkpoint_tells_wrongly_are_refused_in_one_line(facts, tmp
 def test_a_task_that_a_checkpoint_tells_wrongly_is_refused_in_one_line(task_said, tmp_path):
     folder = tmp_path / "net"
     shutil.copytree(FOLDER, folder)
-    annotate_checkpoint(folder, {"task": task_said})
+    annotated(folder, {"task": task_said})
     with pytest.raises(CheckpointError, match=r"does not say a task .* use another checkpoint") as refused:
         Solver(str(folder))
     assert "\n" not in str(refused.value)

@@ -8,18 +8,17 @@ from itertools import count
 
 import pytest
 
+from models.calibration import ChainFit, ConfidenceFit
 from solve import Solution, SolveError, Solver, solve
 from solve.budgets import EFFORTS, UNLIMITED, budget_of
-from solve.confidence import Calibration, ChainFit
-from solve.cost import flops_per_token
 from solve.strategies import way, ways
 from tasks import TaskError
-from tests.solve.shipped import FOLDER, problems, solver, task
+from tests.solve.shipped import FOLDER, problems, recalibrated, solver, task
 
 NAMES = [
     "greedy", "best_of_n", "self_consistency", "weighted_vote", "unique", "unique_merged", "beam", "dvts", "puct", "graph",
     "puct_rollout",
-    "gumbel", "levin", "phs", "best_first", "best_first_blind",
+    "gumbel", "levin", "phs", "best_first", "best_first_blind", "selfplay",
 ]  # fmt: skip
 EASY, HARD = "3 7 12 = 15", "1 1 1 = 50"  # the second has no solution
 
@@ -56,7 +55,7 @@ def test_every_strategy_is_tested_here():
 @pytest.mark.parametrize("strategy", NAMES)
 def test_every_strategy_gives_solutions_whose_figures_agree(strategy, verify):
     limit = 400
-    each = flops_per_token(solver().shelved.model)
+    each = solver().shelved.policy.flops_per_token
     for found in solver().solve(problems(4), strategy=strategy, verify=verify, tokens=limit):
         cost = found.cost
         assert 0 < cost.generated_tokens <= limit + 16 * task().max_step_tokens
@@ -72,9 +71,9 @@ def test_every_strategy_gives_solutions_whose_figures_agree(strategy, verify):
 
 
 def test_a_token_costs_two_products_of_every_weight_but_the_embedding():
-    model = solver().shelved.model
+    model = solver().shelved.policy.model
     sizes = [p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name]
-    assert flops_per_token(model) == 2 * sum(sizes)
+    assert solver().shelved.policy.flops_per_token == 2 * sum(sizes)
 
 
 class Noted:
@@ -113,10 +112,11 @@ def test_equal_seeds_give_equal_answers_and_other_seeds_other_samples():
 
 
 def test_without_a_judge_confidence_is_the_share_of_the_votes_until_it_is_calibrated():
-    plain, fitted = Solver(str(FOLDER), trust_value=False), Solver(str(FOLDER), trust_value=False)
-    fit = Calibration(2.0, -1.0)
-    plain.shelved = replace(plain.shelved, value_auc=None, calibrations={})
-    fitted.shelved = replace(fitted.shelved, value_auc=None, calibrations={"best_first": fit})
+    fit = ConfidenceFit(2.0, -1.0)
+    plain, fitted = (
+        recalibrated(Solver(str(FOLDER), trust_value=False), value_auc=None, confidence=fits)
+        for fits in ({}, {"best_first": fit})
+    )
     settings = {"strategy": "best_first", "verify": "none", "tokens": 100}
     shares = []
     for one, other in zip(plain.solve(problems(6), **settings), fitted.solve(problems(6), **settings), strict=True):
@@ -139,25 +139,27 @@ def test_without_a_judge_confidence_is_the_share_of_the_votes_until_it_is_calibr
     ],
 )
 def test_a_fit_is_used_for_the_strategy_and_the_choice_that_it_was_made_for(other, calibrated):
-    fitted, told = Solver(str(FOLDER), trust_value=True), {"strategy": "best_first", "verify": "none", "tokens": 60}
-    fitted.shelved = replace(fitted.shelved, calibrations={"best_first": Calibration()}, chain_fit=None)
+    told = {"strategy": "best_first", "verify": "none", "tokens": 60}
+    fits = {"best_first": ConfidenceFit()}
+    fitted = recalibrated(Solver(str(FOLDER), trust_value=True), confidence=fits, chain=None)
     assert fitted.solve([EASY], **told | other)[0].calibrated == calibrated
 
 
 def test_a_fit_that_was_made_with_a_trusted_value_is_not_used_without_it():
     blind = Solver(str(FOLDER), trust_value=False)
-    assert blind.shelved.calibrations["best_first"]
-    assert blind.shelved.chain_fit is not None
+    assert blind.shelved.calibration.confidence["best_first"]
+    assert blind.shelved.calibration.chain is not None
     assert not blind.solve([EASY], verify="none", tokens=60)[0].calibrated
     assert Solver(str(FOLDER)).solve([EASY], verify="none", tokens=60)[0].calibrated
 
 
 @pytest.mark.parametrize("strategy", ["best_first", "self_consistency", "puct"])
 def test_where_a_chain_is_known_its_own_probability_is_the_confidence(strategy):
-    fit, platt = ChainFit(0.7, 0.4, -1.0), Calibration(2.0, -1.0)
-    plain, fitted = Solver(str(FOLDER), trust_value=True), Solver(str(FOLDER), trust_value=True)
-    plain.shelved = replace(plain.shelved, calibrations={}, chain_fit=fit)
-    fitted.shelved = replace(fitted.shelved, calibrations={strategy: platt}, chain_fit=fit)
+    fit, platt = ChainFit(0.7, 0.4, -1.0), ConfidenceFit(2.0, -1.0)
+    plain, fitted = (
+        recalibrated(Solver(str(FOLDER), trust_value=True), confidence=fits, chain=fit)
+        for fits in ({}, {strategy: platt})
+    )
     chains = {}
     settings = {"strategy": strategy, "verify": "none", "tokens": 100}
     found = plain.solve(problems(6), on_search=lambda search, _: chains.update(search=search), **settings)
@@ -171,9 +173,9 @@ def test_where_a_chain_is_known_its_own_probability_is_the_confidence(strategy):
 
 
 def test_a_limit_in_simulations_or_seconds_alone_takes_the_place_of_the_efforts_tokens():
-    low = budget_of(task(), "low")
+    low = budget_of(task(), "low", greedy_tokens=16.5)
     for limit in ({"simulations": 7}, {"seconds": 2.5}):
-        alone = budget_of(task(), "low", **limit)
+        alone = budget_of(task(), "low", greedy_tokens=16.5, **limit)
         assert alone.tokens == UNLIMITED
         assert alone.size == low.tokens  # of a beam, which has to know how wide it is to be
         assert (alone.simulations, alone.seconds) == (limit.get("simulations"), limit.get("seconds"))
@@ -184,11 +186,38 @@ def test_a_limit_in_simulations_or_seconds_alone_takes_the_place_of_the_efforts_
 
 
 def test_efforts_rise_and_a_given_limit_takes_their_place():
-    tokens = [budget_of(task(), effort).tokens for effort in EFFORTS]
-    assert tokens == sorted(set(tokens))
-    assert budget_of(task(), "low", tokens=40).tokens == 40
-    assert budget_of(task(), "low", tokens=40).seconds is None
-    assert budget_of(task(), "low").seconds is not None
+    limits = [budget_of(task(), effort, greedy_tokens=16.5) for effort in list(EFFORTS)[:-1]]
+    assert [limit.tokens for limit in limits] == [17, 33, 132, 1056, 8448, 33792]  # 1, 2, 8, 64, 512, 2048 chains
+    assert [limit.seconds for limit in limits] == [None] * 6  # no effort holds a clock
+    assert list(EFFORTS) == ["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+    assert budget_of(task(), "low", greedy_tokens=16.5, tokens=40).tokens == 40
+    with pytest.raises(SolveError, match=r"effort=max has no limit of its own: give budget\.tokens"):
+        budget_of(task(), "max", greedy_tokens=16.5)
+    assert budget_of(task(), "max", greedy_tokens=16.5, tokens=40).tokens == 40
+
+
+def test_the_effort_none_decodes_greedily_and_searches_only_where_it_is_told_to():
+    found = solver().solve(problems(4), effort="none")
+    assert [(one.strategy, one.cost.simulations) for one in found] == [("greedy", 1)] * 4
+    assert all(one.steps or not one.solved for one in found)
+    assert solver().solve([EASY], effort="none", strategy="levin")[0].strategy == "levin"
+    assert solver().solve([EASY], effort="none", tokens=100)[0].strategy == "best_first"
+
+
+@pytest.mark.parametrize("verify", ["task", "none"])
+@pytest.mark.parametrize("strategy", ["best_first", "best_of_n", "beam", "gumbel", "greedy"])
+def test_without_a_measured_chain_a_problems_own_is_the_unit_and_is_paid(strategy, verify):
+    bare = recalibrated(Solver(str(FOLDER), trust_value=False), greedy_tokens=None)
+    asked = [*problems(5), HARD]
+    own = bare.solve(asked, strategy="greedy", verify=verify)
+    found = bare.solve(asked, strategy=strategy, effort="low", verify=verify)
+    wave = 16 * task().max_step_tokens
+    for one, first in zip(found, own, strict=True):
+        unit = first.cost.generated_tokens
+        assert unit <= one.cost.generated_tokens <= 8 * unit + wave
+        assert one.steps or not first.steps
+        if first.solved:
+            assert one.cost.generated_tokens == unit
 
 
 def test_the_first_limit_that_is_reached_stops():
@@ -284,7 +313,7 @@ def test_a_strategy_that_cannot_be_is_refused_in_one_line(strategy):
         ({"verify": False}, "use task or none"),
         ({"choose": "luck"}, "use one of votes, value, visits, product"),
         ({"share": "fair"}, "use one of none, uniform, uncertain"),
-        ({"effort": "heroic"}, "use one of low, medium, high"),
+        ({"effort": "heroic"}, "use one of none, minimal, low, medium, high, xhigh, max"),
         ({"tokens": 0}, "give more than 0"),
         ({"tokens": 1}, "does not pay for one step"),
         ({"simulations": -1}, "give more than 0"),
@@ -292,7 +321,7 @@ def test_a_strategy_that_cannot_be_is_refused_in_one_line(strategy):
         ({"tokens": "100"}, "a whole number"),
         ({"tokens": 10**24}, "null for no limit"),
         ({"seed": None}, "from 0 up"),
-        ({"strategy": None}, "give the name of one"),
+        ({"strategy": 3}, "give the name of one"),
         ({"seconds": float("nan")}, "give more than 0"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -317,3 +317,15 @@ def test_no_gold_answer_of_a_question_is_in_reach_of_the_task(write):
     held_out = {problem.data[0].split()[-1] for split in ("dev", "test") for problem in task.problems(split)}
     assert not words & held_out  # not even a word of a held-out question or answer
     assert ANSWER in words
+
+
+def test_a_language_without_blanks_has_room_for_its_sentences(tmp_path):
+    line = "七加七等于十四，所以答案是十五，因为再加一。" * 3
+    data = [{"question": f"{a} 加 {b}？", "answer": a + b, "steps": [line]} for a in range(9) for b in range(9)]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(json.dumps(one) for one in data))
+    task = make_task("jsonl", path=str(path))
+    assert task.max_step_tokens >= len(line.encode()) / 8
+    assert task.advance(task.problems("train", 1)[0], task.initial_state(task.problems("train", 1)[0]), line + "\n")[
+        0
+    ].legal

@@ -1,7 +1,9 @@
 """Fits of being right, on chains that nobody judged while they were searched for: of a chain, and of the answer that is chosen.
 
-Used by `bench calibration`. Errors of a fit are cross-fitted: each half of the problems is told by a fit to the other half.
-The fit of chains beneath a confidence has seen both.
+Chains: how far the value before the last step, the policy's probability of it and the value of the finished chain tell right
+chains from wrong ones (`models.calibration.ChainFit`). Confidence: what a strategy knows of its answer (the chain's P(right),
+or the answer's share) against whether it is right; a logistic fit (Platt 1999). Errors of a fit are cross-fitted: each half of
+the problems is told by a fit to the other half. The fit of chains beneath a confidence has seen both.
 
 Legend: C chains, P problems, F features.
 """
@@ -13,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.budget import Setting
-from selfplay.statistics import auc, ece
+from models.calibration import LEAST, ChainFit, ConfidenceFit
 from solve.answers import chosen, sureness
-from solve.confidence import LEAST, Calibration, ChainFit
+from solve.calibrate.ground import Ground
+from solve.statistics import auc, ece
 from solve.strategies import way
 from solve.tree import TreeSearch
 
@@ -76,18 +78,18 @@ class Ended:
         return Ended(*(array[which] for array in vars(self).values()))
 
 
-def ended(setting: Setting) -> Ended:
-    """Chains of the searches FITTED_ON within the largest budget, scored when the searches are over."""
+def ended(ground: Ground) -> Ended:
+    """Chains of the searches FITTED_ON within the limit, scored when the searches are over."""
     rows: list[tuple[float, float, float, bool, float, int]] = []
     for strategy in FITTED_ON:
-        for start, part in setting.parts():
-            search = way(strategy, setting.shelved.task).search.start(setting.bench("none", chain_fit=None), part, None)
-            search.advance(np.full(len(part), setting.budgets[-1]))
+        for start, part in ground.parts():
+            search = way(strategy, ground.task).search.start(ground.bench("none", chain_fit=None), part, None)
+            search.advance(np.full(len(part), ground.limit))
             assert isinstance(search, TreeSearch)
             nodes, edges = search.store.nodes, search.store.edges
             for i, problem in enumerate(part):
                 found = [(edge, chain) for edge, chain in search.ended(i) if chain.answer is not None]
-                verdicts = setting.scorer.score([problem] * len(found), [chain.steps for _, chain in found])
+                verdicts = ground.scorer.score([problem] * len(found), [chain.steps for _, chain in found])
                 for (edge, chain), verdict in zip(found, verdicts, strict=True):
                     right, share = verdict.reward >= 1, 1 / len(found)
                     logprob, end = edges["logprob"][edge], nodes["raw_value"][edges["child"][edge]]
@@ -104,9 +106,9 @@ def fitted_chains(chains: Ended) -> ChainFit:
     return ChainFit(value, step, offset, ended)
 
 
-def chain_fit(setting: Setting) -> dict[str, Any] | None:
+def chain_fit(ground: Ground) -> dict[str, Any] | None:
     """The fit of one model and what it is worth; None: no chain has ended."""
-    chains = ended(setting)
+    chains = ended(ground)
     if not len(chains.values):
         return None
     even = chains.problems % 2 == 0
@@ -131,26 +133,28 @@ def chain_fit(setting: Setting) -> dict[str, Any] | None:
 # ---------------------------------------------------------------------------------------------- of the chosen answer
 
 
-def fitted(shares: np.ndarray, right: np.ndarray) -> Calibration:
+def fitted(shares: np.ndarray, right: np.ndarray) -> ConfidenceFit:
     """Logistic fit of `right` bool [P] on logit(share). The slope is not let below 0: a larger share never means less."""
     clipped = np.clip(shares, LEAST, 1 - LEAST)
     x = np.stack([np.log(clipped / (1 - clipped)), np.ones(len(clipped))], axis=1)
     slope, offset = logistic(x, right, np.ones(len(right)), np.array([1.0, 0.0]))
-    return Calibration(max(float(slope), 0.0), float(offset))
+    return ConfidenceFit(max(float(slope), 0.0), float(offset))
 
 
-def confidences(setting: Setting, strategy: str) -> dict[str, Any]:
-    """Fit and its error for one strategy without a verifier, within the largest budget."""
+def confidences(ground: Ground, strategy: str) -> dict[str, Any]:
+    """Fit and its error for one strategy without a verifier, within the limit; n = 0: no answer was given."""
     shares, right = [], []
-    chosen_way, bench = way(strategy, setting.shelved.task), setting.bench("none")
-    for _, part in setting.parts():
-        search = chosen_way.search.start(bench, part, setting.budgets[-1])
-        search.advance(np.full(len(part), setting.budgets[-1]))
-        picks = [chosen(search.chains(i), chosen_way.chooses(setting.trust_value)) for i in range(len(part))]
+    chosen_way, bench = way(strategy, ground.task), ground.bench("none")
+    for _, part in ground.parts():
+        search = chosen_way.search.start(bench, part, ground.limit)
+        search.advance(np.full(len(part), ground.limit))
+        picks = [chosen(search.chains(i), chosen_way.chooses(ground.trust_value)) for i in range(len(part))]
         answered = [(problem, pick, pick.chain) for problem, pick in zip(part, picks, strict=True) if pick.chain]
-        verdicts = setting.scorer.score([problem for problem, *_ in answered], [chain.steps for *_, chain in answered])
+        verdicts = ground.scorer.score([problem for problem, *_ in answered], [chain.steps for *_, chain in answered])
         shares += [sureness(pick, bench) for _, pick, _ in answered]
         right += [verdict.reward >= 1 for verdict in verdicts]
+    if not right:
+        return {"n": 0}
     share, is_right = np.array(shares), np.array(right, bool)
     half = np.arange(len(share)) % 2 == 0
     crossed = np.empty(len(share))

@@ -1,0 +1,86 @@
+"""What a policy can do, and what an evaluator remembers of the states that it handed out: the words of the seam.
+
+`models.policy` says what a policy is and opens one; who proposes steps (`models.local_policy`, `models.remote_policy`) stands
+on this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mcts.types import Draw, Expansion, Roots
+from tasks.base import Problem, Task, Verdict
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be opened, or cannot do what it was asked for. The message is one line and names the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a policy gives beside steps."""
+
+    values: bool  # P(solved) of every state, by a value head
+    token_ids: bool  # ids of the tokens that it sampled
+    logprobs: bool  # log pi of every step; False: an estimate, from how often it was drawn
+    without_replacement: bool  # draws a state's next unseen step at once; False: by drawing again and dropping repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a chain as it was written."""
+
+    text: str  # in the task's own form, delimiter included where there is one
+    tokens: tuple[int, ...] | None = None  # as the policy sampled them, delimiter included; None: not known
+
+
+class StepEvaluator(Protocol):
+    """`mcts.types.Evaluator` that also knows the history of every handle."""
+
+    task: Task
+    generated_tokens: int  # sampled since the evaluator was made; the sum of all `leaf_tokens`
+
+    @property
+    def prefilled_tokens(self) -> int:
+        """Prompt and context tokens computed since the evaluator was made, as far as that is known."""
+        ...
+
+    def begin(self, problems: Sequence[Problem]) -> Roots:
+        """Open one tree a problem; forget what an earlier `begin` opened."""
+        ...
+
+    def expand(self, handles: np.ndarray, n_candidates: int, draw: Draw = "sample") -> Expansion:
+        """Up to `n_candidates` unseen steps at each of `handles` (int64 [L], distinct). One wave = one call."""
+        ...
+
+    def parent(self, handle: int) -> int:
+        """Handle of the state before the last step; a root is its own parent."""
+        ...
+
+    def tree(self, handle: int) -> int:
+        """Position in `begin` of the problem that the state belongs to."""
+        ...
+
+    def step(self, handle: int) -> Step:
+        """The last step; without text and tokens at a root."""
+        ...
+
+    def history(self, handle: int) -> list[Step]:
+        """All steps from the root."""
+        ...
+
+    def steps(self, handle: int) -> list[str]:
+        """Their texts."""
+        ...
+
+    def state(self, handle: int) -> tuple | None:
+        """The task's own state; None when terminal."""
+        ...
+
+    def verdict(self, handle: int) -> Verdict:
+        """What the task says of the last step."""
+        ...
