@@ -18,7 +18,8 @@ JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 VISITS, VALUE, RAW_VALUE, FLAGS, FIRST_EDGE, LAST_EDGE, N_EDGES, TREE_ID = range(8)
 DEPTH, UNSEEN, BEST_UNSEEN, PATH_LOGPROB, PATH_EDGE, FIRST_IN, OPEN_MASS, FAILURES = range(8, 16)
 E_VISITS, E_IN_FLIGHT, E_LOGPROB, E_TOKENS, E_CHILD, E_PARENT, E_NEXT, E_NEXT_IN = range(8)
-ROOT, SEED, SIMULATIONS, TOKENS, FIRST_SOLUTION, STATUS, N_TREE_NODES, FREE_RUN, QUEUE, DRAWS, SIM_LIMIT = range(11)
+(ROOT, SEED, SIMULATIONS, TOKENS, FIRST_SOLUTION, STATUS, N_TREE_NODES, FREE_RUN, QUEUE, DRAWS, SIM_LIMIT,
+ IN_FLIGHT) = range(12)  # fmt: skip
 EXPANDED, TERMINAL, EXHAUSTED, SOLVED, CLOSED, DEAD, LOST, PENDING, ON_PATH, QUEUED, RAISED, ON_STACK, WON = (
     1 << i for i in range(13)
 )
@@ -151,17 +152,17 @@ def backup(nodes, edges, scratch, trees, counters, raised, leaves, offsets, path
     for i in range(counters[COUNT_RAISED]):
         nodes[raised[i], FLAGS] &= ~RAISED
     counters[COUNT_RAISED] = 0
-    for row in range(leaves.shape[0]):
-        for i in range(offsets[row], offsets[row + 1]):
-            edges[path[i], E_IN_FLIGHT] -= 1
+    for i in range(offsets[leaves.shape[0]]):
+        edges[path[i], E_IN_FLIGHT] -= 1
     for row in range(leaves.shape[0]):
         backup_path(nodes, edges, scratch, path, offsets[row], offsets[row + 1], leaves[row], prm)
         trees[nodes[leaves[row], TREE_ID], SIMULATIONS] += 1
+        trees[nodes[leaves[row], TREE_ID], IN_FLIGHT] -= 1
 
 
 @njit(**JIT)
 def open_to(nodes, child):
-    """0: may be entered; 1: dead or on the path; 2: waits for the model in this very wave."""
+    """0: may be entered; 1: dead or on the path; 2: waits for the model."""
     flags = nodes[child, FLAGS]
     if flags & (DEAD | ON_PATH):
         return 1
@@ -339,20 +340,20 @@ def pick_gumbel(nodes, edges, n, row, at_root, tree_seed, noise, prm, table):
 
 
 @njit(**JIT)
-def select(kind, nodes, edges, scratch, trees, wave_size, prm, table, noise, leaves, offsets, path):
-    """Up to `wave_size` distinct leaves of every running tree. Returns (number of leaves, path buffer, maybe grown).
+def select(kind, nodes, edges, scratch, trees, turn, wave_size, prm, table, noise, leaves, offsets, path):
+    """Up to `wave_size` distinct leaves of each running tree of `turn` int64 [S]. Returns (number of leaves, path buffer).
 
-    leaves int32 [T * wave_size], offsets int64 [T * wave_size + 1] and the buffer of path edges int32 are written to.
+    leaves int32 [S * wave_size], offsets int64 [S * wave_size + 1] and the path buffer int32, maybe grown, are written to.
     Terminal hits and dead ends of a path are backed up here, at once, without the model; each is one simulation.
     """
     found, end = 0, 0
-    for t in range(trees.shape[0]):
+    for t in turn:
         if trees[t, STATUS] != RUNNING:
             continue
-        root, seed, taken = trees[t, ROOT], trees[t, SEED], 0
-        while taken < wave_size and trees[t, SIMULATIONS] + taken < trees[t, SIM_LIMIT]:
+        root, seed, first = trees[t, ROOT], trees[t, SEED], found
+        while found - first < wave_size and trees[t, SIMULATIONS] + trees[t, IN_FLIGHT] < trees[t, SIM_LIMIT]:
             if trees[t, FREE_RUN] >= FREE_LIMIT:
-                if taken == 0:
+                if trees[t, IN_FLIGHT] == 0:
                     trees[t, STATUS] = SATURATED
                 break
             start, n, pick = end, root, STUCK
@@ -386,15 +387,14 @@ def select(kind, nodes, edges, scratch, trees, wave_size, prm, table, noise, lea
                 leaves[found] = n
                 found += 1
                 offsets[found] = end
-                taken += 1
+                trees[t, IN_FLIGHT] += 1
                 trees[t, FREE_RUN] = 0
                 continue
             if pick == STUCK:
                 backup_path(nodes, edges, scratch, path, start, end, n, prm)
                 trees[t, SIMULATIONS] += 1
                 trees[t, FREE_RUN] += 1
-                end = start
-                continue
             end = start
-            break
+            if pick == BLOCKED:
+                break
     return found, path

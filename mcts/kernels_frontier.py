@@ -16,7 +16,8 @@ JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 VISITS, VALUE, RAW_VALUE, FLAGS, FIRST_EDGE, LAST_EDGE, N_EDGES, TREE_ID = range(8)
 DEPTH, UNSEEN, BEST_UNSEEN, PATH_LOGPROB, PATH_EDGE, FIRST_IN, OPEN_MASS, FAILURES = range(8, 16)
 E_VISITS, E_IN_FLIGHT, E_LOGPROB, E_TOKENS, E_CHILD, E_PARENT, E_NEXT, E_NEXT_IN = range(8)
-ROOT, SEED, SIMULATIONS, TOKENS, FIRST_SOLUTION, STATUS, N_TREE_NODES, FREE_RUN, QUEUE, DRAWS, SIM_LIMIT = range(11)
+(ROOT, SEED, SIMULATIONS, TOKENS, FIRST_SOLUTION, STATUS, N_TREE_NODES, FREE_RUN, QUEUE, DRAWS, SIM_LIMIT,
+ IN_FLIGHT) = range(12)  # fmt: skip
 EXPANDED, TERMINAL, EXHAUSTED, SOLVED, CLOSED, DEAD, LOST, PENDING, ON_PATH, QUEUED, RAISED, ON_STACK, WON = (
     1 << i for i in range(13)
 )
@@ -161,9 +162,10 @@ def path_to(nodes, edges, n, path, end):
 
 
 @njit(**JIT)
-def take(nodes, edges, n, leaves, offsets, path, found, end):
+def take(nodes, edges, trees, n, leaves, offsets, path, found, end):
     """Make `n` the next leaf of a wave: it waits for the model, its path is in flight. Returns (leaves, path's end, buffer)."""
     nodes[n, FLAGS] |= PENDING
+    trees[nodes[n, TREE_ID], IN_FLIGHT] += 1
     start = end
     end, path = path_to(nodes, edges, n, path, end)
     for i in range(start, end):
@@ -174,42 +176,44 @@ def take(nodes, edges, n, leaves, offsets, path, found, end):
 
 
 @njit(**JIT)
-def best_first_select(nodes, edges, heap, trees, wave_size, leaves, offsets, path):
-    """Pop up to `wave_size` nodes off each running tree's heap. Returns (number of leaves, path buffer)."""
+def best_first_select(nodes, edges, heap, trees, turn, wave_size, leaves, offsets, path):
+    """Pop up to `wave_size` nodes off the heap of each running tree of `turn`. Returns (number of leaves, path buffer)."""
     found, end = 0, 0
-    for t in range(trees.shape[0]):
+    for t in turn:
         if trees[t, STATUS] != RUNNING:
             continue
-        room = min(wave_size, trees[t, SIM_LIMIT] - trees[t, SIMULATIONS])
+        room = min(wave_size, trees[t, SIM_LIMIT] - trees[t, SIMULATIONS] - trees[t, IN_FLIGHT])
         root = trees[t, ROOT]
-        if room > 0 and not nodes[root, FLAGS] & (EXPANDED | QUEUED):
+        if room > 0 and not nodes[root, FLAGS] & (EXPANDED | QUEUED | PENDING):
             push(heap, trees, t, root, np.float32(0.0))
             nodes[root, FLAGS] |= QUEUED
-        if room > 0 and trees[t, QUEUE] == NONE:
+        if room > 0 and trees[t, QUEUE] == NONE and trees[t, IN_FLIGHT] == 0:
             trees[t, STATUS] = ALL_CLOSED
         while room > 0 and trees[t, QUEUE] != NONE:
             n = pop(heap, trees, t)
             nodes[n, FLAGS] &= ~QUEUED
-            found, end, path = take(nodes, edges, n, leaves, offsets, path, found, end)
+            found, end, path = take(nodes, edges, trees, n, leaves, offsets, path, found, end)
             room -= 1
     return found, path
 
 
 @njit(**JIT)
-def cancel(nodes, edges, leaves, offsets, path):
+def cancel(nodes, edges, trees, leaves, offsets, path):
     """Take the marks of a wave off: its leaves wait for nobody, its paths are not in flight."""
-    for row in range(leaves.shape[0]):
-        nodes[leaves[row], FLAGS] &= ~PENDING
-        for i in range(offsets[row], offsets[row + 1]):
-            edges[path[i], E_IN_FLIGHT] -= 1
+    for n in leaves:
+        nodes[n, FLAGS] &= ~PENDING
+        trees[nodes[n, TREE_ID], IN_FLIGHT] -= 1
+    for i in range(offsets[leaves.shape[0]]):
+        edges[path[i], E_IN_FLIGHT] -= 1
 
 
 @njit(**JIT)
-def best_first_cancel(nodes, heap, trees, leaves):
-    """Back into the heaps, with the priority that they had."""
+def best_first_cancel(nodes, edges, heap, trees, leaves, prm):
+    """Back into the heaps, with the priority that they had, or that of a better path found while they were in flight."""
     for n in leaves:
         nodes[n, FLAGS] |= QUEUED
-        push(heap, trees, nodes[n, TREE_ID], n, heap.view(np.float32)[n, H_PRIORITY])
+        before = heap.view(np.float32)[n, H_PRIORITY]
+        push(heap, trees, nodes[n, TREE_ID], n, max(before, priority_of(nodes, edges, n, prm)))
 
 
 @njit(**JIT)
@@ -272,34 +276,39 @@ def goes_on_at(nodes, edges, n, e, barred):
 
 
 @njit(**JIT)
-def child_mass(nodes, edges, e):
-    """Prior times open mass of the child; 0 for an edge that does not go deeper, a closed or a waiting child."""
+def child_mass(nodes, edges, e, waiting):
+    """Prior times open mass of the child; 0 for an edge that does not go deeper and for a closed child.
+
+    `waiting`: PENDING in a draw, where a child that waits for the model counts 0; 0 in a sum that is kept, since that child may
+    be told or cancelled without another look at its ancestors.
+    """
     child = edges[e, E_CHILD]
     flags = nodes[child, FLAGS]
     if nodes[child, DEPTH] <= nodes[edges[e, E_PARENT], DEPTH] or flags & CLOSED:
         return 0.0
-    if flags & PENDING and not flags & EXPANDED:
+    if flags & waiting and not flags & EXPANDED:
         return 0.0
     mass = math.exp(np.float64(edges.view(np.float32)[e, E_LOGPROB]))
     return mass * np.float64(nodes.view(np.float32)[child, OPEN_MASS])
 
 
 @njit(**JIT)
-def unseen_mass(nodes, n):
-    """Mass of the steps of `n` not yet handed out; 0 while `n` waits for the model."""
-    if nodes[n, FLAGS] & (EXHAUSTED | PENDING):
+def unseen_mass(nodes, n, waiting):
+    """Mass of the steps of `n` not yet handed out; `waiting` as in `child_mass`."""
+    if nodes[n, FLAGS] & (EXHAUSTED | waiting):
         return 0.0
     return math.exp(np.float64(nodes.view(np.float32)[n, UNSEEN]))
 
 
 @njit(**JIT)
-def proportional_select(nodes, edges, heap, trees, wave_size, leaves, offsets, path):
-    """Draw up to `wave_size` distinct leaves of each running tree by mass. Returns (number of leaves, path buffer)."""
+def proportional_select(nodes, edges, heap, trees, turn, wave_size, leaves, offsets, path):
+    """Draw up to `wave_size` distinct leaves of each running tree of `turn`. Returns (number of leaves, path buffer)."""
     found, end = 0, 0
-    for t in range(trees.shape[0]):
+    for t in turn:
         if trees[t, STATUS] != RUNNING:
             continue
-        room = min(wave_size, trees[t, SIM_LIMIT] - trees[t, SIMULATIONS])
+        first, flying = found, trees[t, IN_FLIGHT]
+        room = min(wave_size, trees[t, SIM_LIMIT] - trees[t, SIMULATIONS] - flying)
         while room > 0:
             n = np.int64(trees[t, ROOT])
             while trees[t, QUEUE] != NONE:  # a rollout that goes on comes first
@@ -313,20 +322,20 @@ def proportional_select(nodes, edges, heap, trees, wave_size, leaves, offsets, p
             trees[t, DRAWS] += 1
             level = 0
             while nodes[n, FLAGS] & EXPANDED:
-                total = unseen_mass(nodes, n)
+                total = unseen_mass(nodes, n, PENDING)
                 e = nodes[n, FIRST_EDGE]
                 while e != NONE:
-                    total += child_mass(nodes, edges, e)
+                    total += child_mass(nodes, edges, e, PENDING)
                     e = edges[e, E_NEXT]
                 if total <= 0.0:
                     break
                 u = uniform(trees[t, SEED], draw, level) * total
                 level += 1
-                u -= unseen_mass(nodes, n)
+                u -= unseen_mass(nodes, n, PENDING)
                 chosen = NONE
                 e = nodes[n, FIRST_EDGE]
                 while e != NONE and u >= 0.0:
-                    mass = child_mass(nodes, edges, e)
+                    mass = child_mass(nodes, edges, e, PENDING)
                     if mass > 0.0:
                         chosen = e
                         u -= mass
@@ -335,8 +344,10 @@ def proportional_select(nodes, edges, heap, trees, wave_size, leaves, offsets, p
                     break
                 n = edges[chosen, E_CHILD]
             if nodes[n, FLAGS] & (PENDING | CLOSED | EXHAUSTED):
+                if found == first and flying > 0:
+                    trees[t, DRAWS] -= 1  # asking once more while answers are under way changes nothing
                 break  # all that is left of this tree waits for the model
-            found, end, path = take(nodes, edges, n, leaves, offsets, path, found, end)
+            found, end, path = take(nodes, edges, trees, n, leaves, offsets, path, found, end)
             room -= 1
     return found, path
 
@@ -354,10 +365,10 @@ def proportional_backup(nodes, edges, heap, trees, stack, leaves, first_new_edge
             nodes[at, FLAGS] &= ~ON_STACK
             mass = 0.0
             if not nodes[at, FLAGS] & CLOSED:
-                mass = unseen_mass(nodes, at)
+                mass = unseen_mass(nodes, at, 0)
                 e = nodes[at, FIRST_EDGE]
                 while e != NONE:
-                    mass += child_mass(nodes, edges, e)
+                    mass += child_mass(nodes, edges, e, 0)
                     e = edges[e, E_NEXT]
             if at != n and np.float32(mass) == node_values[at, OPEN_MASS]:
                 continue
@@ -377,15 +388,3 @@ def proportional_backup(nodes, edges, heap, trees, stack, leaves, first_new_edge
             t = nodes[child, TREE_ID]
             heap[child, H_NEXT] = trees[t, QUEUE]
             trees[t, QUEUE] = child
-
-
-@njit(**JIT)
-def proportional_cancel(nodes, heap, trees, leaves):
-    """States that were never expanded come next, in the same order; a step more at an expanded one is drawn anew."""
-    for row in range(leaves.shape[0] - 1, -1, -1):
-        n = leaves[row]
-        if not nodes[n, FLAGS] & EXPANDED:
-            t = nodes[n, TREE_ID]
-            nodes[n, FLAGS] |= QUEUED
-            heap[n, H_NEXT] = trees[t, QUEUE]
-            trees[t, QUEUE] = n

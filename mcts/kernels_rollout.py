@@ -1,4 +1,4 @@
-"""Rollouts for rules that descend: after an expansion the same tree goes on at its first new state, compiled.
+"""Rollouts of rules without a heap: after an expansion the same tree goes on at its first new state, compiled.
 
 Waiting states of a tree are a stack of links in the heap table, which these rules do not use otherwise.
 """
@@ -13,6 +13,7 @@ from mcts.kernels_frontier import (
     EXPANDED,
     FLAGS,
     H_NEXT,
+    IN_FLIGHT,
     JIT,
     NONE,
     PENDING,
@@ -29,20 +30,20 @@ from mcts.kernels_frontier import (
 
 
 @njit(**JIT)
-def rollout_select(nodes, edges, heap, trees, wave_size, leaves, offsets, path):
-    """States in which rollouts go on, up to `wave_size` of each running tree. Returns (number of leaves, path buffer)."""
+def rollout_select(nodes, edges, heap, trees, turn, wave_size, leaves, offsets, path):
+    """States in which rollouts go on, up to `wave_size` of each running tree of `turn`. Returns (leaves found, path buffer)."""
     found, end = 0, 0
-    for t in range(trees.shape[0]):
+    for t in turn:
         if trees[t, STATUS] != RUNNING:
             continue
-        room = min(wave_size, trees[t, SIM_LIMIT] - trees[t, SIMULATIONS])
+        room = min(wave_size, trees[t, SIM_LIMIT] - trees[t, SIMULATIONS] - trees[t, IN_FLIGHT])
         while room > 0 and trees[t, QUEUE] != NONE:
             n = np.int32(trees[t, QUEUE])
             trees[t, QUEUE] = heap[n, H_NEXT]
             nodes[n, FLAGS] &= ~QUEUED
             if nodes[n, FLAGS] & (CLOSED | PENDING | EXPANDED):
                 continue
-            found, end, path = take(nodes, edges, n, leaves, offsets, path, found, end)
+            found, end, path = take(nodes, edges, trees, n, leaves, offsets, path, found, end)
             room -= 1
     return found, path
 
@@ -58,7 +59,7 @@ def rollout_push(nodes, edges, heap, trees, leaves, first_new_edges):
 
 @njit(**JIT)
 def rollout_cancel(nodes, heap, trees, leaves):
-    """States that were never expanded come next, in the same order."""
+    """States that were never expanded come next, in the same order; a step more at an expanded one is chosen anew."""
     for row in range(leaves.shape[0] - 1, -1, -1):
         if not nodes[leaves[row], FLAGS] & (EXPANDED | QUEUED):
             wait(nodes, heap, trees, leaves[row])

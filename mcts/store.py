@@ -48,7 +48,7 @@ NODE = np.dtype(
 EDGE = np.dtype(
     [
         ("visits", "i4"),
-        ("in_flight", "i4"),  # visits of the wave that waits for the model
+        ("in_flight", "i4"),  # visits of leaves that wait for the model
         ("logprob", "f4"),  # log pi(step | parent)
         ("tokens", "i4"),  # generated tokens that the step newly cost
         ("child", "i4"),
@@ -70,8 +70,10 @@ TREE = np.dtype(
         ("queue", "i8"),  # top of the best-first heap, or of the stack of unfinished rollouts
         ("draws", "i8"),  # counter of the proportional rule's randomness
         ("simulation_limit", "i8"),
+        ("in_flight", "i8"),  # leaves that wait for the model
     ]
 )
+SAVED_TREE_WORDS = TREE.itemsize // 8 - 1  # nothing is in flight when a store is saved
 N_COUNTERS = 4  # nodes, edges, raised paths, keyed nodes
 
 
@@ -85,7 +87,7 @@ class Flag(IntFlag):
     CLOSED = 1 << 4  # nothing new to find below
     DEAD = 1 << 5  # closed, and no reward below
     LOST = 1 << 6  # proven: no continuation at all earns a reward
-    PENDING = 1 << 7  # waits for the model in the wave under way
+    PENDING = 1 << 7  # waits for the model
     ON_PATH = 1 << 8
     QUEUED = 1 << 9
     RAISED = 1 << 10
@@ -103,20 +105,44 @@ class Status(IntEnum):
     BUDGET = 4
     FULL = 5  # node limit
     DECIDED = 6  # an early stop
-    WAITING = 7  # not this tree's turn; within one selection only
 
 
 @dataclass(frozen=True, slots=True)
 class Leaves:
-    """A wave: L distinct leaves and the path of edges from the root to each."""
+    """A wave: L distinct leaves and the path of edges from the root to each.
+
+    (question, row) names one asking of one leaf: asked again, the leaf has another.
+    """
 
     nodes: np.ndarray  # int32 [L]
     handles: np.ndarray  # int64 [L], what the evaluator gets
     offsets: np.ndarray  # int64 [L+1]
     path: np.ndarray  # int32 [P]; edges of leaf l are path[offsets[l]:offsets[l+1]]
+    question: int = NONE  # number of the `Driver.ask` that gave the wave, one of the process; NONE: no driver did
+    rows: np.ndarray | None = None  # int64 [L], places in that wave; None: 0 to L - 1
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    def part(self, indices: npt.ArrayLike) -> Leaves:
+        """Some leaves of the wave, to be told or cancelled by themselves.
+
+        Args:
+            indices: int [M], in any order, or bool [L].
+
+        Raises:
+            ValueError: an index comes twice.
+            IndexError: there is no such leaf.
+        """
+        named = np.asarray(indices)
+        chosen = np.arange(len(self))[named if named.dtype == np.bool_ else named.astype(np.int64)].reshape(-1)
+        if len(np.unique(chosen)) != len(chosen):
+            raise ValueError(f"part({chosen.tolist()}): name each leaf once")
+        starts, ends = self.offsets[:-1][chosen], self.offsets[1:][chosen]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(ends - starts)])
+        path = self.path[np.repeat(ends - offsets[1:], ends - starts) + np.arange(offsets[-1])]
+        rows = chosen if self.rows is None else self.rows[chosen]
+        return Leaves(self.nodes[chosen], self.handles[chosen], offsets, path, self.question, rows)
 
 
 def splitmix64(x: npt.ArrayLike) -> np.ndarray:
@@ -290,11 +316,17 @@ class Store:
             kernels_insert.rehash(self.table, self.keys, self.node_planes, self.n_nodes)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Arrays from which `from_state` goes on identically. Call between waves. Plain dtypes, fit for safetensors."""
+        """Arrays from which `from_state` goes on identically. Plain dtypes, fit for safetensors.
+
+        Raises:
+            ValueError: leaves are in flight.
+        """
+        if self.trees["in_flight"].any():
+            raise ValueError(f"{self.trees['in_flight'].sum()} leaves are in flight: tell or cancel them first")
         return {
             "node_planes": self.node_planes[: self.n_nodes].copy(),
             "edge_planes": self.edge_planes[: self.n_edges].copy(),
-            "tree_planes": self.tree_planes.copy(),
+            "tree_planes": self.tree_planes[:, :SAVED_TREE_WORDS].copy(),
             "counters": self.counters.copy(),
             "heap": self.heap[: self.n_nodes].copy(),
             "keys": self.keys[: self.n_nodes].view(np.int64).copy(),
@@ -313,7 +345,7 @@ class Store:
             n_nodes, n_edges = (int(x) for x in state["counters"][:2])
             store = cls(len(state["tree_planes"]), max(n_nodes, 1), max(n_edges, 1))
             store.counters[:] = state["counters"]
-            store.tree_planes[:] = state["tree_planes"]
+            store.tree_planes[:, :SAVED_TREE_WORDS] = state["tree_planes"]
             store.node_planes[:n_nodes] = state["node_planes"]
             store.edge_planes[:n_edges] = state["edge_planes"]
             store.heap[:n_nodes] = state["heap"]

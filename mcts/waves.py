@@ -6,7 +6,7 @@ import numpy as np
 
 from mcts.rules import Rule
 from mcts.rules.base import joined
-from mcts.store import Flag, Leaves, Status, Store
+from mcts.store import Flag, Leaves, Store
 
 
 class Turns:
@@ -28,24 +28,23 @@ class Turns:
             raise ValueError(f"slots={slots}: at least wave_size={wave_size}, so that a tree fits in")
         self._slots, self._wave, self._next = slots, wave_size, 0
 
-    def select(self, store: Store, rule: Rule) -> Leaves:
-        """The next wave, distinct leaves; empty when no running tree has one to give."""
+    def select(self, store: Store, rule: Rule, trees: np.ndarray) -> Leaves:
+        """The next wave, distinct leaves of `trees` (int64 [S], running, rising); empty when none of them has one to give."""
+        most = self._wave
+        if self._slots is not None or rule.root_candidates is not None:
+            root_flags = store.nodes["flags"][store.trees["root"][trees]]
+            unopened = trees[(root_flags & (Flag.EXPANDED | Flag.PENDING)) == 0]
+            if len(unopened):  # they come apart: a rule may want more candidates there
+                trees, most = unopened, 1
         if self._slots is None:
-            return rule.select(store, self._wave)
-        status = store.trees["status"]
-        running = np.flatnonzero(status == Status.RUNNING)
-        status[running] = Status.WAITING
-        unopened = (store.nodes["flags"][store.trees["root"][running]] & Flag.EXPANDED) == 0
-        roots = bool(unopened.any())  # they come apart: a rule may want more candidates there
-        order, most = (running[unopened], 1) if roots else (running, self._wave)
-        order = np.concatenate((order[order >= self._next], order[order < self._next]))
-        parts, room = [], self._slots
+            return rule.select(store, self._wave, trees)
+        order = np.concatenate((trees[trees >= self._next], trees[trees < self._next]))
+        parts, room, after = [], self._slots, self._next
         while len(order) and room >= most:
             served, order = np.split(order, [room // most])
-            status[served] = Status.RUNNING
-            parts.append(rule.select(store, self._wave))
-            status[served[status[served] == Status.RUNNING]] = Status.WAITING
+            parts.append(rule.select(store, self._wave, np.sort(served)))
             room -= len(parts[-1])
-            self._next = int(served[-1]) + 1
-        status[running[status[running] == Status.WAITING]] = Status.RUNNING
-        return joined(parts)
+            after = int(served[-1]) + 1
+        wave = joined(parts)
+        self._next = after if len(wave) else self._next
+        return wave

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 import mcts
-from mcts.search import result_of
 from models.lineage import digest
 from solve.blinds import Curtained
 from solve.types import COLDEST, Chain, Workbench
@@ -61,13 +60,14 @@ class TreeSearch:
         self._ends = np.empty(0, np.int64)  # edges into terminals
         self._paid = np.empty(0, np.int64)  # tokens paid on their problem when they were found
         self._known_edges = 0
-        self.seconds = 0.0  # wall clock of all searching
+        self._result: mcts.SearchResult | None = None
         self._answers: dict[int, tuple[tuple[str, ...], str | None, float | None]] = {}  # by edge
 
     @property
     def result(self) -> mcts.SearchResult:
-        """What the search has come to so far."""
-        return result_of(self.store, self.rule, self.seconds)
+        """What the search has come to, once it was advanced."""
+        assert self._result is not None, "a search that was never advanced has no result"
+        return self._result
 
     @property
     def tokens(self) -> np.ndarray:
@@ -91,7 +91,7 @@ class TreeSearch:
 
     def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
         """See `Search.advance`. A tree that has paid its limit is not looked at: nothing starts once a limit is reached."""
-        self.seconds += mcts.resume(
+        self._result = mcts.resume(
             self.store,
             self._seen,
             self.rule,
@@ -100,7 +100,7 @@ class TreeSearch:
             stop_on_solution=self._bench.verify == "task" and not self._settings.go_on,
             stops=(_Interrupt(self._bench),),
             on_wave=self._note,
-        ).seconds
+        )
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
         return [chain for _, chain in self.ended(problem, within)]

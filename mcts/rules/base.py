@@ -30,14 +30,22 @@ class Rule(Protocol):
     def discount(self) -> float:
         """Q through an edge = discount * Q(child)."""
 
-    def select(self, store: Store, wave_size: int) -> Leaves:
-        """Up to `wave_size` leaves of every running tree, distinct; marks them and their paths as in flight."""
+    def select(self, store: Store, wave_size: int, trees: np.ndarray) -> Leaves:
+        """Up to `wave_size` leaves of each running tree among `trees` (int64 [S], rising), distinct and none of them in flight.
+
+        Marks them and their paths as in flight, whatever is in flight already. A tree gives no more leaves than its limit in
+        simulations has left, those in flight counted.
+        """
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
-        """Enter the wave's candidates into the store and carry visits and values up to the roots."""
+        """Enter the candidates of leaves in flight into the store and carry visits and values up to the roots.
+
+        Raises:
+            ValueError: see `Store.insert`, which comes first: nothing has changed.
+        """
 
     def cancel(self, store: Store, leaves: Leaves) -> None:
-        """Take a selected wave back, whose candidates never came. Simulations that met known terminals meanwhile stay."""
+        """Take leaves in flight back, whose candidates never came. Simulations that met known terminals meanwhile stay."""
 
     def adopt(self, store: Store) -> None:
         """Build what the rule keeps of the frontier for a store that it did not grow."""
@@ -46,17 +54,19 @@ class Rule(Protocol):
         """Edge of the root that the rule acts on, or NONE."""
 
 
-def wave_buffers(store: Store, wave_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Room for a wave: nodes int32 [T * wave_size], offsets int64 [T * wave_size + 1]."""
-    size = len(store.tree_planes) * wave_size
+def wave_buffers(wave_size: int, trees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Room for a wave of S trees: nodes int32 [S * wave_size], offsets int64 [S * wave_size + 1]."""
+    size = len(trees) * wave_size
     return np.empty(size, np.int32), np.zeros(size + 1, np.int64)
 
 
-def descend(store: Store, wave_size: int, kind: int, parameters: np.ndarray, table: np.ndarray, noise: np.ndarray):
+def descend(
+    store: Store, wave_size: int, trees: np.ndarray, kind: int, parameters: np.ndarray, table: np.ndarray, noise: np.ndarray
+) -> Leaves:  # fmt: skip
     """One wave by the descent kernel (PUCT and Gumbel)."""
-    nodes, offsets = wave_buffers(store, wave_size)
+    nodes, offsets = wave_buffers(wave_size, trees)
     found, store.path_buffer = kernels.select(
-        kind, store.node_planes, store.edge_planes, store.heap, store.tree_planes, wave_size, parameters, table,
+        kind, store.node_planes, store.edge_planes, store.heap, store.tree_planes, trees, wave_size, parameters, table,
         noise, nodes, offsets, store.path_buffer,
     )  # fmt: skip
     return store.leaves(nodes, offsets, store.path_buffer, found)
@@ -72,7 +82,9 @@ def backup_wave(store: Store, leaves: Leaves, discount: float, *, max_share: flo
 
 def cancel_wave(store: Store, leaves: Leaves) -> None:
     """Marks of a wave off; the same for every rule."""
-    kernels_frontier.cancel(store.node_planes, store.edge_planes, leaves.nodes, leaves.offsets, leaves.path)
+    kernels_frontier.cancel(
+        store.node_planes, store.edge_planes, store.tree_planes, leaves.nodes, leaves.offsets, leaves.path
+    )
 
 
 def joined(parts: list[Leaves]) -> Leaves:

@@ -67,10 +67,10 @@ class BestFirst:
     def _parameters(self) -> np.ndarray:
         return np.array([self.value_weight, self.lam, COSTS[self.cost], 0.0, self.park], np.float64)
 
-    def select(self, store: Store, wave_size: int) -> Leaves:
-        nodes, offsets = wave_buffers(store, wave_size)
+    def select(self, store: Store, wave_size: int, trees: np.ndarray) -> Leaves:
+        nodes, offsets = wave_buffers(wave_size, trees)
         found, store.path_buffer = kernels_frontier.best_first_select(
-            store.node_planes, store.edge_planes, store.heap, store.tree_planes, wave_size,
+            store.node_planes, store.edge_planes, store.heap, store.tree_planes, trees, wave_size,
             nodes, offsets, store.path_buffer,
         )  # fmt: skip
         return store.leaves(nodes, offsets, store.path_buffer, found)
@@ -85,7 +85,9 @@ class BestFirst:
 
     def cancel(self, store: Store, leaves: Leaves) -> None:
         cancel_wave(store, leaves)
-        kernels_frontier.best_first_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
+        kernels_frontier.best_first_cancel(
+            store.node_planes, store.edge_planes, store.heap, store.tree_planes, leaves.nodes, self._parameters()
+        )
 
     def adopt(self, store: Store) -> None:
         """Queue every state that has unseen steps."""

@@ -35,7 +35,7 @@ class Gumbel:
     gumbel_scale: float = 1.0
     root_noise: np.ndarray | None = None  # float64 [T, C], g in the order of the root's candidates; None: from the seed
 
-    def select(self, store: Store, wave_size: int) -> Leaves:
+    def select(self, store: Store, wave_size: int, trees: np.ndarray) -> Leaves:
         """Raises ValueError unless all running trees have one limit in simulations."""
         limits = store.trees["simulation_limit"][store.trees["status"] == 0]
         if not len(limits):
@@ -49,7 +49,7 @@ class Gumbel:
             [self.discount, 0.0, 0.0, self.value_scale, self.maxvisit_init, self.max_considered, self.gumbel_scale],
             np.float64,
         )
-        return descend(store, wave_size, kernels.KIND_GUMBEL, parameters, table, self._noise(len(store.trees)))
+        return descend(store, wave_size, trees, kernels.KIND_GUMBEL, parameters, table, self._noise(len(store.trees)))
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         store.insert(leaves, expansion)

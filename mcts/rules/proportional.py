@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcts import kernels_frontier
+from mcts import kernels_frontier, kernels_rollout
 from mcts.rules.base import backup_wave, cancel_wave, first_new_edges, most_visited, wave_buffers
 from mcts.store import NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
@@ -33,10 +33,10 @@ class Proportional:
     discount: float = 1.0
     rollout: bool = True
 
-    def select(self, store: Store, wave_size: int) -> Leaves:
-        nodes, offsets = wave_buffers(store, wave_size)
+    def select(self, store: Store, wave_size: int, trees: np.ndarray) -> Leaves:
+        nodes, offsets = wave_buffers(wave_size, trees)
         found, store.path_buffer = kernels_frontier.proportional_select(
-            store.node_planes, store.edge_planes, store.heap, store.tree_planes, wave_size,
+            store.node_planes, store.edge_planes, store.heap, store.tree_planes, trees, wave_size,
             nodes, offsets, store.path_buffer,
         )  # fmt: skip
         return store.leaves(nodes, offsets, store.path_buffer, found)
@@ -51,7 +51,7 @@ class Proportional:
 
     def cancel(self, store: Store, leaves: Leaves) -> None:
         cancel_wave(store, leaves)
-        kernels_frontier.proportional_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
+        kernels_rollout.rollout_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
 
     def adopt(self, store: Store) -> None:
         """Open masses from the bottom up; rollouts under way are not gone on with."""

@@ -17,7 +17,7 @@ from mcts.rules.base import (
     most_visited,
     wave_buffers,
 )
-from mcts.store import NONE, Flag, Leaves, Status, Store
+from mcts.store import NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
 
 NO_TABLE = np.zeros((1, 1), np.int32)
@@ -105,23 +105,22 @@ class PUCT:
             np.float64,
         )  # fmt: skip
 
-    def select(self, store: Store, wave_size: int) -> Leaves:
+    def select(self, store: Store, wave_size: int, trees: np.ndarray) -> Leaves:
         if not self.rollout:
-            return self._descend(store, wave_size)
-        nodes, offsets = wave_buffers(store, wave_size)
+            return self._descend(store, wave_size, trees)
+        nodes, offsets = wave_buffers(wave_size, trees)
         found, store.path_buffer = kernels_rollout.rollout_select(
-            store.node_planes, store.edge_planes, store.heap, store.tree_planes, wave_size,
+            store.node_planes, store.edge_planes, store.heap, store.tree_planes, trees, wave_size,
             nodes, offsets, store.path_buffer,
         )  # fmt: skip
         going_on = store.leaves(nodes, offsets, store.path_buffer, found)
-        status, busy = store.trees["status"], np.unique(store.nodes["tree"][going_on.nodes])
-        status[busy] = Status.WAITING
-        fresh = self._descend(store, wave_size)
-        status[busy] = Status.RUNNING
-        return joined([part for part in (going_on, fresh) if len(part)] or [fresh])
+        idle = np.ones(len(store.tree_planes), np.bool_)
+        idle[store.nodes["tree"][going_on.nodes]] = False
+        fresh = self._descend(store, wave_size, trees[idle[trees]])
+        return joined([part for part in (going_on, fresh) if len(part)])
 
-    def _descend(self, store: Store, wave_size: int) -> Leaves:
-        return descend(store, wave_size, kernels.KIND_PUCT, self._parameters(), NO_TABLE, NO_NOISE)
+    def _descend(self, store: Store, wave_size: int, trees: np.ndarray) -> Leaves:
+        return descend(store, wave_size, trees, kernels.KIND_PUCT, self._parameters(), NO_TABLE, NO_NOISE)
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         first = store.insert(leaves, expansion)

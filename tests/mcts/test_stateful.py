@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mcts import PUCT, Budget, Forest, Store, TreePUCT, load, reroot, resume, save
+from mcts import PUCT, Budget, Driver, Forest, Store, TreePUCT, load, reroot, resume, save
 from mcts.forest_records import NO_NODE
 from tests.mcts import reference
 from tests.mcts.fakes import TableEvaluator
@@ -33,6 +33,14 @@ def saved_and_loaded(tree):
     with tempfile.TemporaryDirectory() as folder:
         save(tree, Path(folder) / "tree.safetensors")
         return load(Path(folder) / "tree.safetensors")
+
+
+def take_back(wave):
+    """Cancel (path of edges, node) pairs of the reference."""
+    for edges, node in wave:
+        node.pending = False
+        for edge in edges:
+            edge.flying -= 1
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -70,10 +78,38 @@ class StoreMachine(RuleBasedStateMachine):
             assert not closed
         for tree in self.trees:  # descents that ended without asking the evaluator count
             tree.free = 0
-            for edges, node in [] if tree.root.closed else tree.select(wave, self.wanted + 1):
-                node.pending = False
+            take_back([] if tree.root.closed else tree.select(wave, self.wanted + 1))
+
+    @rule(more=st.integers(1, 40), wave=st.integers(1, 4), order=st.permutations(range(4)), lost=st.integers(0, 4))
+    def waves_are_told_out_of_order(self, more, wave, order, lost):
+        """Up to four waves in flight; the answer to one of them, if there are so many, never comes."""
+        self.wanted += more
+        driver, waves = Driver(self.store, self.rule, Budget(simulations=self.wanted), wave_size=wave), []
+        for _ in order:
+            flying = [sum(tree is other for _, theirs in waves for other, _, _ in theirs) for tree in self.trees]
+            theirs = []
+            for tree, busy in zip(self.trees, flying, strict=True):
+                tree.free = 0
+                if not tree.root.closed:
+                    theirs += [(tree, *leaf) for leaf in tree.select(wave, self.wanted - busy)]
+            waves.append((driver.ask(), theirs))
+        for i in order:
+            leaves, theirs = waves[i]
+            assert len(leaves) == len(theirs)
+            if i == lost:
+                driver.cancel(leaves)
+                take_back([leaf for _, *leaf in theirs])
+                continue
+            expansion = self.theirs.expand(np.array([node.handle for _, _, node in theirs], np.int64), 3)
+            driver.tell(leaves, self.ours.expand(leaves.handles, driver.wanted(leaves), self.rule.draw))
+            for row, (tree, _, node) in enumerate(theirs):
+                tree.insert(node, expansion, row)
+            for _, edges, _ in theirs:
                 for edge in edges:
                     edge.flying -= 1
+            for tree, edges, node in theirs:
+                tree.backup(edges, node)
+        assert driver.in_flight == 0
 
     @rule()
     def save_and_load(self):

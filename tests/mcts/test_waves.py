@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mcts import PHS, PUCT, BestFirst, Budget, Flag, Gumbel, Proportional, Store, resume, search
+from mcts import NONE, PHS, PUCT, BestFirst, Budget, Flag, Gumbel, Proportional, Status, Store, resume, search
 from tests.mcts.fakes import TableEvaluator, shape_of
 
 RULES = {
@@ -98,6 +98,33 @@ def test_an_evaluator_that_raises_leaves_a_store_that_goes_on(rule, ends):
     np.testing.assert_array_equal(result.simulations, calm.simulations)
     if not ends and not isinstance(rule, Proportional):  # whose further steps at an expanded state are drawn anew
         assert [shape_of(result, world, t) for t in range(6)] == [shape_of(calm, steady, t) for t in range(6)]
+
+
+def test_a_state_whose_wave_failed_waits_once_for_its_rollout_to_go_on():
+    """A draw may take a state that waits already; entered twice, it would make its stack a loop."""
+    rng = np.random.default_rng(158)
+
+    class Failing(TableEvaluator):
+        def expand(self, handles, n_candidates, draw="sample"):
+            if rng.random() < 0.3:
+                raise RuntimeError("out of memory")
+            return super().expand(handles, n_candidates, draw)
+
+    world = Failing(158, merged=True, n_states=int(rng.choice([12, 30, 300])), min_steps=1, max_steps=4, p_terminal=0.1)
+    store, rule, failures = Store.plant(world.begin([0]), 158), Proportional(n_candidates=int(rng.integers(1, 4))), 0
+    while True:
+        try:
+            result = resume(store, world, rule, Budget(simulations=60), wave_size=int(rng.choice([2, 4, 8])))
+            break
+        except RuntimeError:
+            failures += 1
+            waiting, seen = int(store.trees["queue"][0]), []
+            while waiting != NONE:
+                assert waiting not in seen
+                seen.append(waiting)
+                waiting = int(store.heap[waiting, 1])
+    assert failures > 3
+    assert result.simulations[0] == 60 or result.status[0] == Status.CLOSED
 
 
 BROKEN = {
