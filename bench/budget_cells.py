@@ -6,7 +6,6 @@ other settings, a model trained further or a changed search, measures anew and m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import cache
 from hashlib import blake2b
@@ -15,8 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from models.manifest import MANIFEST
 
 ROOMS = ("mcts", "models", "solve", "tasks", "bench/budget.py")  # sources that the numbers come from
 
@@ -57,16 +54,6 @@ def write_cell(path: Path, columns: dict[str, Any]) -> None:
     new = path.with_name(f".{path.name}.new")
     pq.write_table(pa.table(columns, schema=SCHEMA), new)
     new.replace(path)
-
-
-def weights_of(path: str) -> list[tuple]:
-    """What tells the weights under `path` from others: digests out of a checkpoint's manifest, else files, sizes and times."""
-    folder = Path(path)
-    if (folder / MANIFEST).is_file():
-        files = json.loads((folder / MANIFEST).read_text())["files"]
-        return sorted((name, entry["sha256"]) for name, entry in files.items() if name.endswith(".safetensors"))
-    found = sorted(folder.iterdir()) if folder.is_dir() else [folder] if folder.is_file() else []
-    return [(file.name, (told := file.stat()).st_size, told.st_mtime_ns) for file in found]
 
 
 def label(model: str, models: Iterable[str]) -> str:

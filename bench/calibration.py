@@ -33,7 +33,9 @@ BINS = 10
 
 def measured(name: str, problems: int, chains: int, split: str, task: str, options: dict[str, Any]) -> Measured:
     """All figures of one policy."""
-    shelved = take(name, task=task or None, options=options)
+    shelved = take(name, task=task or None, options=options, calibration=False)
+    if not shelved.policy.can.values:
+        raise command.UsageError(f"policy={name} gives no values: there is nothing to calibrate")
     asked = shelved.task.first_problems(cast("Any", split), problems)
     found = calibrate(
         shelved.policy, shelved.task, make_scorer(**shelved.options), asked, split=split, chains=chains, seconds=None
@@ -92,7 +94,7 @@ def main(
 
 
 def _keeps(name: str) -> bool:
-    return not name.startswith("http") and (located(name) / MANIFEST).exists()
+    return not name.startswith(("http://", "https://")) and (located(name) / MANIFEST).exists()
 
 
 def page(figures: dict[str, Any]) -> str:

@@ -16,8 +16,12 @@ from mcts.types import Draw, Expansion, Roots
 from tasks.base import Problem, Task, Verdict
 
 
-class PolicyError(ValueError):
+class PolicyError(RuntimeError):
     """A policy that cannot be opened, or cannot do what it was asked for. The message is one line and names the mend."""
+
+
+class PolicyWarning(UserWarning):
+    """Requests failed, and what was asked goes on without them. One line."""
 
 
 @dataclass(frozen=True, slots=True)

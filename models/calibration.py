@@ -140,7 +140,7 @@ def read_calibration(folder: Path) -> Calibration | None:
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise CheckpointError(
             f"{source}: what it says of value and confidence is not what a calibration writes: "
-            f"remove it; python -m bench calibration policy={folder} write=yes then measures anew"
+            f"write it anew with python -m bench calibration policy={folder} write=yes"
         ) from None
     return None if made == Calibration() else made
 

@@ -76,14 +76,18 @@ def save_checkpoint(
         put_in_place(new, folder, old)
 
 
-def load_checkpoint(folder: Path | str) -> tuple[PolicyValueLM, PreTrainedTokenizerBase, dict]:
+def load_checkpoint(
+    folder: Path | str, *, calibration: bool = True
+) -> tuple[PolicyValueLM, PreTrainedTokenizerBase, dict]:
     """(model, tokenizer, extra) of a checkpoint, in eval mode; outputs are bit-identical to those of the saved model.
+
+    `calibration`: see `models.manifest.verify_checkpoint`.
 
     Raises:
         CheckpointError: a file is missing, damaged or not in the manifest, or would run code of its own.
     """
     folder = Path(folder)
-    verify_checkpoint(folder)
+    verify_checkpoint(folder, calibration=calibration)
     for name in ("config.json", "tokenizer_config.json"):
         refuse_unknown(folder / name)
     local = {"local_files_only": True, "trust_remote_code": False}  # unsaid, transformers would ask at the terminal

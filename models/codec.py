@@ -106,9 +106,9 @@ class TextCodec:
 
     def step(self, tokens: Sequence[int], finished: bool) -> str:
         if not finished:
-            return _tidy(self._text(tokens))
+            return tidy(self._text(tokens))
         last = self._pieces.get(int(tokens[-1]), "").partition(NEWLINE)[0]
-        return _tidy(self._text(tokens[:-1]) + last) + NEWLINE
+        return tidy(self._text(tokens[:-1]) + last) + NEWLINE
 
     def tokens(self, step: str) -> list[int]:
         line, alone = self._ids(NEWLINE + step), self._ids(NEWLINE)
@@ -188,5 +188,6 @@ def codec_of(model, task: Task) -> Codec:
     return known[0][1]
 
 
-def _tidy(text: str) -> str:
+def tidy(text: str) -> str:
+    """A step as a task writes it: words with one blank between them, whatever blanks a model put around them."""
     return " ".join(text.split())

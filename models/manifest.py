@@ -70,7 +70,7 @@ def verify_checkpoint(folder: Path | str, *, calibration: bool = True) -> None:
 
 def _verify_calibration(folder: Path) -> None:
     file = folder / CALIBRATION
-    anew = f"remove it; python -m bench calibration policy={folder} write=yes then measures anew"
+    anew = f"measure anew with python -m bench calibration policy={folder} write=yes, or remove it"
     try:
         if file.is_symlink() or not file.is_file():
             raise ValueError("a link, a folder or a pipe")

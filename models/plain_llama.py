@@ -120,8 +120,10 @@ def _modules(**children: nn.Module) -> nn.Module:
     return parent
 
 
-def load_plain(folder: Path | str) -> tuple[PlainPolicy, dict[str, int], dict] | None:
+def load_plain(folder: Path | str, *, calibration: bool = True) -> tuple[PlainPolicy, dict[str, int], dict] | None:
     """(policy, token ids by word, extra) of a checkpoint, or None if it is no plain float32 Llama of a task's own words.
+
+    `calibration`: see `models.manifest.verify_checkpoint`.
 
     Raises:
         CheckpointError: a file is missing, damaged or not in the manifest, or would run code of its own.
@@ -129,7 +131,7 @@ def load_plain(folder: Path | str) -> tuple[PlainPolicy, dict[str, int], dict] |
     folder = Path(folder)
     if (config := _config(folder)) is None:  # before the files are compared, which `models.checkpoint` would do again
         return None
-    verify_checkpoint(folder)
+    verify_checkpoint(folder, calibration=calibration)
     for name in ("config.json", "tokenizer_config.json"):
         refuse_code(folder / name)
     try:

@@ -115,6 +115,7 @@ def open_policy(
     dtype: str = "auto",
     device: str | None = None,
     few_shot: int = FEW_SHOT,
+    calibration: bool = True,
 ) -> Opened:
     """The policy that `spec` names.
 
@@ -124,6 +125,7 @@ def open_policy(
         trainable: with the modules that a learner needs; else a small net is read without them, in a tenth of the time.
         dtype, device: of a language model's weights in this process, see `models.pretrained.load_pretrained`.
         few_shot: solved examples that a language model sees before a question; a checkpoint keeps its own number.
+        calibration: False leaves what was measured of a checkpoint unread, right or wrong: for who measures anew.
 
     Raises:
         PolicyError: no such policy, or one that cannot be trained.
@@ -137,7 +139,7 @@ def open_policy(
         return _served(spec, few_shot)
     folder = located(spec)
     if _ours(folder):
-        return _checkpoint(folder, trainable)
+        return _checkpoint(folder, trainable, calibration)
     return _pretrained(folder, Path(spec).name, dtype, device, few_shot)
 
 
@@ -232,13 +234,13 @@ def _files(folder: Path) -> str:
     return " ".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in weights)
 
 
-def _checkpoint(folder: Path, trainable: bool) -> Opened:
-    read = None if trainable else load_plain(folder)
+def _checkpoint(folder: Path, trainable: bool, calibration: bool) -> Opened:
+    read = None if trainable else load_plain(folder, calibration=calibration)
     tokenizer = None
     if read is None:
         from models.checkpoint import load_checkpoint  # with transformers
 
-        model, tokenizer, extra = load_checkpoint(folder)
+        model, tokenizer, extra = load_checkpoint(folder, calibration=calibration)
         token_ids = tokenizer.get_vocab() if model.tokenizer is None else None
     else:
         model, token_ids, extra = read
@@ -249,4 +251,4 @@ def _checkpoint(folder: Path, trainable: bool) -> Opened:
         raise CheckpointError(f"{folder / EXTRA}: does not say a task as training writes it; use another checkpoint")
     version = weights_digest(folder)
     policy = LocalPolicy(model, name=folder.name, version=version, token_ids=token_ids, tokenizer=tokenizer)
-    return Opened(policy, options, read_calibration(folder), version, folder)
+    return Opened(policy, options, read_calibration(folder) if calibration else None, version, folder)

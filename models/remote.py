@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import httpx
 import numpy as np
 
+from models.abilities import PolicyError
 from models.remote_answers import (
     SHOWN_CHARS,
     Capabilities,
@@ -33,20 +34,24 @@ from models.remote_loop import ClientLoop
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 
+HOPELESS = frozenset({401, 403, 404})  # statuses that every other request would get too
+REFUSED = frozenset({400, 413, 422})  # of a request that a server does not take as it is; another one may pass
+
 _RETRIED = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
 _NO_ENDPOINT = frozenset({404, 405, 501})
-_MENDS = {
-    400: "shorten the prompt, or declare what the server can do (capabilities=)",
-    401: "give the key as api_key= or in the environment",
-    403: "give a key that may use this model",
-    404: "check base_url and the name of the model",
+_MENDS = {  # KEY: name of the environment variable
+    400: "shorten the prompt, or see what the server logs",
+    401: "set the environment variable KEY to the server's key",
+    403: "set the environment variable KEY to a key that may use this model",
+    404: "check the address and the name of the model",
     413: "shorten the prompt",
-    429: "lower limits.concurrency, or wait",
+    429: "wait, and ask again",
 }
+_REQUESTS_PER_SLOT = 4  # that share a deadline, for each that may be in flight
 _PROBE_PROMPT = " ".join(map(str, range(1, 65)))  # longer than a block of a prefix cache
 
 
-class RemoteError(RuntimeError):
+class RemoteError(PolicyError):
     """No usable answer. One line that names the mend. `status`: of HTTP, None where no whole answer came."""
 
     def __init__(self, message: str, status: int | None = None):
@@ -149,7 +154,7 @@ class RemoteClient:
         self.base_url, self.model = str(url).rstrip("/"), model
         self.limits, self.seed = limits or Limits(), seed
         self._local = url.host in ("localhost", "127.0.0.1", "::1")
-        self._key, self._extra, self._sleep = key, dict(extra or {}), sleep
+        self._key, self._key_name, self._extra, self._sleep = key, api_key_env, dict(extra or {}), sleep
         self._capabilities = capabilities
         self._loop = ClientLoop(self._open_client)
 
@@ -183,6 +188,33 @@ class RemoteClient:
         """
         self._capabilities = self._loop.run(self._probe)
         return self._capabilities
+
+    def complete_all(self, requests: Sequence[Request]) -> list[Answer]:
+        """As `complete`, for any number of requests: in parts, each with a deadline of its own, for `limits.call_seconds` runs
+        for the requests that wait for their turn, too. A part without any answer, and not for its own sake, is the last one:
+        the requests after it fail as it did.
+
+        Raises:
+            RemoteError: as `complete`.
+        """
+        answers: list[Answer] = []
+        while len(answers) < len(requests):
+            part = self.complete(self._part(requests[len(answers) :]))
+            answers += part
+            gone = next((one.error for one in part if one.error and one.error.status not in REFUSED), None)
+            if gone is not None and not any(one.completions for one in part):
+                answers += [Answer((), gone)] * (len(requests) - len(answers))
+        return answers
+
+    def _part(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """The first requests: as many as share a deadline, at least one. Without `n` each draw is a request on the wire."""
+        room, size = _REQUESTS_PER_SLOT * self.limits.concurrency, 0
+        for request in requests:
+            room -= 1 if self.capabilities.n else request.n
+            if room < 0:
+                break
+            size += 1
+        return requests[: max(1, size)]
 
     def complete(self, requests: Sequence[Request]) -> list[Answer]:
         """Answers in the order of `requests`, at most `limits.concurrency` in flight. A failed request raises nothing.
@@ -257,8 +289,11 @@ class RemoteClient:
                     attempt += 1
         except TimeoutError:
             last = _Retry(f"{last} within call_seconds={self.limits.call_seconds:g}", last.status)
-        mend = _MENDS.get(last.status or 0, "check that the server runs, or raise limits")
+        mend = self._mend(last.status, "check that the server runs and keeps up")
         raise RemoteError(f"{url}: {last} (attempt {attempt + 1}): {mend}", last.status)
+
+    def _mend(self, status: int | None, otherwise: str) -> str:
+        return _MENDS.get(status or 0, otherwise).replace("KEY", self._key_name)
 
     async def _attempt(self, url: str, content: bytes, client: httpx.AsyncClient) -> bytes:
         """The body of a good answer.
@@ -279,7 +314,7 @@ class RemoteClient:
                     size += len(chunk)
                     if size > self.limits.body_bytes:
                         raise RemoteError(
-                            f"{url}: answer above {self.limits.body_bytes} bytes: raise limits.body_bytes"
+                            f"{url}: answer above {self.limits.body_bytes} bytes: check that a model's server is there"
                         )
                     parts.append(chunk)
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -292,7 +327,7 @@ class RemoteClient:
         said = f"HTTP {status} {self._shown(error_text(body))}".rstrip()
         if status in _RETRIED:
             raise _Retry(said, status, retry_after(response.headers.get("retry-after", "")))
-        raise RemoteError(f"{url}: {said}: {_MENDS.get(status, 'check base_url and what the server logs')}", status)
+        raise RemoteError(f"{url}: {said}: {self._mend(status, 'check the address and what the server logs')}", status)
 
     def _body(self, request: Request, capabilities: Capabilities) -> dict[str, object]:
         """A field that a server may not know is left out where it is not needed: strict ones refuse the request."""

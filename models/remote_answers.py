@@ -62,7 +62,7 @@ class Completion:
     finish: str  # "stop": a stop string or the model's own end; "length": max_tokens; "other"
     token_texts: tuple[str, ...] = ()  # as reported, which may be more than `text`
     token_logprobs: tuple[float, ...] = ()
-    token_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()  # of `text` and its end, where that is known
 
 
 def draw_seed(seed: int, draw: int) -> int:
@@ -75,7 +75,7 @@ def parse_answer(payload: Any, request: Request, max_text_chars: int = 1 << 16) 
     """(1..n completions, prompt tokens that a cache held) of any JSON value.
 
     Tokens paid are what the server counts (`usage`), but at least those it lists and at most n * (max_tokens + 1); where it
-    tells neither, a text counts its bytes and one more, which no tokenizer exceeds.
+    tells neither, a text counts its bytes and one more, which no tokenizer exceeds. No choice is free: it has at least its end.
 
     Raises:
         AnswerError: everything else: missing fields, wrong types, more choices than asked, texts too long, log-probabilities
@@ -106,17 +106,20 @@ def _completion(choice: Any, request: Request, max_text_chars: int) -> Completio
     ids = _optional(choice, "token_ids", list) or []
     if len(ids) > MOST_TOKENS or not all(type(token) is int and 0 <= token < 1 << 31 for token in ids):
         raise AnswerError("token_ids are not a list of ids")
-    (end, _), (_, joined_end) = _first_stop(text, request.stop), _first_stop("".join(texts), request.stop)
+    joined = "".join(texts)
+    (end, _), (joined_start, joined_end) = _first_stop(text, request.stop), _first_stop(joined, request.stop)
+    located = end == len(text) or (
+        len(ids) == len(texts) and joined_start < len(joined)
+    )  # where the text ends in the ids
     if end < len(text):
         text, finish = text[:end], "stop"
-    length, summed = 0, 0.0
-    for token, logprob in zip(texts, logprobs, strict=bool(logprobs)):
-        if length >= joined_end:
-            break
-        length, summed = length + len(token), summed + logprob
+    kept, length = 0, 0  # tokens up to the one that completes the stop string, and their characters
+    while kept < len(texts) and length < joined_end:
+        kept, length = kept + 1, length + len(texts[kept])
     return Completion(
-        text, summed if logprobs else None, max(len(texts), len(ids)), finish, texts, logprobs, tuple(ids)
-    )
+        text, sum(logprobs[:kept]) if logprobs else None, max(len(texts), len(ids)), finish, texts, logprobs,
+        () if not located else tuple(ids[:kept] if len(ids) == len(texts) else ids),
+    )  # fmt: skip
 
 
 def _first_stop(text: str, stops: tuple[str, ...]) -> tuple[int, int]:
@@ -155,7 +158,7 @@ def _with_paid_tokens(found: list[Completion], counted: int | None, max_tokens: 
         total = min(counted, len(found) * (max_tokens + 1))
         each, left = divmod(max(0, total - sum(listed)), len(found))
         paid = [count + each + (i < left) for i, count in enumerate(listed)]
-    return [replace(one, tokens=tokens) for one, tokens in zip(found, paid, strict=True)]
+    return [replace(one, tokens=max(1, tokens)) for one, tokens in zip(found, paid, strict=True)]
 
 
 def _field(holder: Any, name: str, kind: type) -> Any:

@@ -2,7 +2,8 @@
 
 A prompt is a few-shot preamble and the task's own context. What a server samples is judged by the task alone, as in
 `models.evaluator`; repeats are dropped and drawn again a bounded number of times, and what one expansion drew beyond what it
-was asked for is handed out by the next one before anything new is paid.
+was asked for is handed out by the next one before anything new is paid. A search closes a node whose expansion brings nothing,
+so an expansion goes on until a step is new, or so many draws in a row were not that hardly any mass can be left.
 
 Log-probabilities are the server's: the sum over a step's tokens, the one that holds the newline included where the server
 lists it. That is the policy at temperature 1 for servers that report raw log-probabilities (vLLM, llama.cpp, OpenAI). Two
@@ -14,22 +15,27 @@ one draw set aside for all that was not seen.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mcts.types import NO_KEY, Draw, Expansion, Roots
+from models.abilities import PolicyWarning
+from models.codec import tidy
 from models.lineage import Lineage, digest
-from models.remote import Answer, RemoteClient, RemoteError
-from models.remote_answers import Request
+from models.remote import HOPELESS, REFUSED, Answer, RemoteClient, RemoteError
+from models.remote_answers import Completion, Request
 from models.states import State, next_state
 from tasks.base import NEWLINE, NO_STEP, Problem, Task
 
 RAW_VALUE = 0.5  # of every state: no server reports values
 LEAST_UNSEEN = 1e-12  # probability mass that a node keeps until it is declared exhausted
-
-_HOPELESS = (401, 403, 404)  # statuses that every other request would get too
+WORTH_DRAWING = 1e-3  # probability mass below which a node is exhausted
+SURENESS = 7.0  # a step of probability p is missed by SURENESS / p draws with probability exp(-SURENESS)
+MOST_MISSES = 32  # draws in a row without a new step that one node is given at most
+MOST_AT_ONCE = 8  # draws of one node asked at once where repeats are likely
 
 
 @dataclass(slots=True)
@@ -52,20 +58,42 @@ class _Draws:
     waiting: list[_Step] = field(default_factory=list)
     handed_mass: float = 0.0  # sum of exp(logprob) of the steps handed out
     unreported_tokens: int = 0  # paid since the last expansion that came through
-    empty: int = 0  # expansions in a row without a candidate
+    waiting_mass: float = 0.0  # the same of those that wait
+    last_logprob: float = 0.0  # of the least probable step of the last ones handed out
+    misses: int = 0  # draws in a row that brought nothing new
+    failed: int = 0  # expansions in a row without a candidate for want of answers
+    closed: bool = False  # the server refuses the prompt, or has failed too often
+    guessed: bool = False  # the server reports no log-probabilities
     has_best: bool = False  # the greedy draw has come
 
     def take(self, answer: Answer) -> None:
         for one in answer.completions:
             self.total += 1
             self.unreported_tokens += one.tokens
-            finished = one.finish == "stop"
+            self.misses += 1
+            text, finished = step_of(one)
             if not finished and one.finish != "length":
                 continue  # cut off by the server, not by the policy
-            text = one.text + NEWLINE if finished else one.text
             if text not in self.counts:
                 self.waiting.append(_Step(text, finished, one.logprob, one.tokens, one.token_ids or None))
+                self.misses = 0
+                self.guessed |= one.logprob is None
+                self.waiting_mass += 0.0 if one.logprob is None else math.exp(one.logprob)
             self.counts[text] = self.counts.get(text, 0) + 1
+
+    @property
+    def unseen(self) -> float:
+        """Probability that a draw is new. Without log-probabilities: as if one more step were as likely as those seen."""
+        if self.guessed:
+            return 1.0 / (len(self.counts) + 1)
+        return 1.0 - self.handed_mass - self.waiting_mass
+
+    @property
+    def spent(self) -> bool:
+        """Nothing new is worth asking for."""
+        if self.closed or self.unseen < WORTH_DRAWING:
+            return True
+        return self.misses >= min(SURENESS / self.unseen, MOST_MISSES)
 
     def logprob(self, step: _Step) -> float:
         if step.logprob is not None:
@@ -79,11 +107,25 @@ class _Draws:
         steps, self.waiting = self.waiting[:n], self.waiting[n:]
         logprobs = [self.logprob(step) for step in steps]
         self.handed_mass += sum(map(math.exp, logprobs))
-        self.empty = 0 if steps else self.empty + 1
+        self.waiting_mass = sum(math.exp(step.logprob) for step in self.waiting if step.logprob is not None)
+        self.last_logprob = min(logprobs, default=self.last_logprob)
         return steps, logprobs
 
-    def unseen_logmass(self, patience: int) -> float:
-        return -math.inf if self.empty >= patience else math.log(max(1.0 - self.handed_mass, LEAST_UNSEEN))
+    @property
+    def unseen_logmass(self) -> float:
+        exhausted = self.spent and not self.waiting
+        return -math.inf if exhausted else math.log(max(1.0 - self.handed_mass, LEAST_UNSEEN))
+
+    @property
+    def best_unseen_logprob(self) -> float:
+        """What the next step is worth for the price of a draw: its probability times that of a draw being new.
+
+        Steps come in about falling order, so the next one is put at the last one's probability, or all that is unseen. By a
+        bound alone (what is unseen, at most the greedy step's probability) a best-first order stays at a node until hardly a
+        draw is new: on 100 problems of Countdown at 600 tokens it solved 82 instead of 89, Levin's order 16 instead of 76.
+        """
+        mass = self.unseen_logmass
+        return mass + min(mass, self.last_logprob)
 
 
 @dataclass(slots=True)
@@ -102,10 +144,12 @@ class RemoteEvaluator(Lineage[_Record]):
     """Implements `mcts.types.Evaluator` over a `RemoteClient`. A handle is the index of a state record.
 
     `leaf_tokens` counts every generated token that was paid, repeats included; a candidate's `tokens` those of the draw
-    that found it. `best_unseen_logprob` is the whole unseen mass: a step not yet seen may have all of it.
+    that found it. `best_unseen_logprob` is an estimate and no bound, see `_Draws`: what a draw without replacement pays once,
+    rejection pays again and again.
 
-    A leaf whose requests have all failed, retries and redraws included, gets no candidate, and the store of `mcts` closes such
-    a node; the other leaves of the wave go on. `failed_requests` counts what no retry could save.
+    A leaf whose requests have all failed, retries and redraws included, or were refused as they are, gets no candidate, and the
+    store of `mcts` closes such a node; the other leaves of the wave go on. `failed_requests` counts what no retry could save;
+    the first ones are told by a warning.
 
     Seeds are digests of (seed, problem id, steps, number of the draw): with a deterministic server a tree is the same
     whatever the wave, the batch or the order in which requests end.
@@ -128,8 +172,9 @@ class RemoteEvaluator(Lineage[_Record]):
         """`few_shot`: stands before every context, e.g. worked problems; it ends where a context begins.
 
         `max_step_tokens`: in the server's tokens; None: four times the task's, whose words may be several tokens.
-        `redraws`: most further rounds of requests in one expansion, for leaves that drew too many repeats.
-        `max_failures`: leaves in a row without any answer that mean that the server is gone.
+        `redraws`: most further rounds of requests in one expansion, for leaves that drew something, but too many repeats, and
+        for those without an answer. `patience`: expansions in a row without any answer that close a node.
+        `max_failures`: leaves in a row without any answer that mean that the server is gone; refused prompts mean nothing.
 
         Raises:
             ValueError: a number that makes no sense, or a client that declares values.
@@ -150,6 +195,7 @@ class RemoteEvaluator(Lineage[_Record]):
         self._depths: dict[int, int] = {}  # fewest steps known to lead to the state of a key
         self._failures_in_a_row = 0  # leaves
         self._answered = False  # since `begin`
+        self._warned = False
 
     def begin(self, problems: Sequence[Problem]) -> Roots:
         """Open one tree a problem; forget what an earlier `begin` opened. Asks the server nothing."""
@@ -170,8 +216,8 @@ class RemoteEvaluator(Lineage[_Record]):
 
         Raises:
             ValueError: a handle of a terminal state, or one twice.
-            RemoteError: the server is gone: it refuses the key or the model, has answered nothing since `begin`, or
-                `max_failures` leaves in a row got no answer. What other leaves drew is kept for the next call.
+            RemoteError: the server is gone: it refuses the key or the model, has answered nothing since `begin` though it took
+                the prompt, or `max_failures` leaves in a row got no answer. What other leaves drew is kept for the next call.
         """
         leaves = [self._records[handle] for handle in handles]
         if len(set(map(int, handles))) < len(leaves) or any(leaf.state.inner is None for leaf in leaves):
@@ -192,7 +238,7 @@ class RemoteEvaluator(Lineage[_Record]):
         paid = [leaf.draws.unreported_tokens for leaf in leaves]
         for leaf in leaves:
             leaf.draws.unreported_tokens = 0
-        unseen = np.array([leaf.draws.unseen_logmass(self.patience) for leaf in leaves], np.float32)
+        unseen = np.array([leaf.draws.unseen_logmass for leaf in leaves], np.float32)
         alive = np.array([child.state.inner is not None for child in children], np.bool_)
         rewards = np.array([child.state.verdict.reward for child in children], np.float32)
         return Expansion(
@@ -207,25 +253,24 @@ class RemoteEvaluator(Lineage[_Record]):
             tokens=np.array(tokens, np.int32),
             leaf_tokens=np.array(paid, np.int32),
             unseen_logmass=unseen,
-            best_unseen_logprob=unseen,
+            best_unseen_logprob=np.array([leaf.draws.best_unseen_logprob for leaf in leaves], np.float32),
         )
 
     # ---- inside
 
     def _draw(self, leaves: list[_Record], n_candidates: int, draw: Draw) -> None:
-        """Ask until every leaf has `n_candidates` steps waiting, has some and failed, or was asked `redraws` times more."""
+        """Ask until every leaf has `n_candidates` steps waiting, has some and was asked `redraws` times more, or is spent."""
         errors: dict[int, RemoteError] = {}
         asked: set[int] = set()
-        for _ in range(1 + self.redraws):
-            short = [
-                i
-                for i, leaf in enumerate(leaves)
-                if len(leaf.draws.waiting) < (1 if i in errors else n_candidates) and leaf.draws.empty < self.patience
-            ]
-            jobs = [(i, job) for i in short for job in self._requests(leaves[i], n_candidates, draw)]
+        said: list[RemoteError] = []
+        rounds = 0
+        while short := [
+            i for i, leaf in enumerate(leaves) if self._lacks(leaf.draws, n_candidates, rounds, i in errors)
+        ]:
+            jobs = [(i, job) for i in short for job in self._requests(leaves[i], n_candidates, draw, rounds > 0)]
             asked.update(short)
             errors = {i: error for i, error in errors.items() if i not in short}
-            answers = self.client.complete([request for _, request in jobs])
+            answers = self.client.complete_all([request for _, request in jobs])
             for (i, request), answer in zip(jobs, answers, strict=True):
                 draws = leaves[i].draws
                 draws.take(answer)
@@ -235,13 +280,30 @@ class RemoteEvaluator(Lineage[_Record]):
                 if answer.error is not None:
                     self.failed_requests += 1
                     errors[i] = answer.error
+                    said.append(answer.error)
+                    draws.closed |= answer.error.status in REFUSED
+            rounds += 1
         self._notice_a_server_that_is_gone(leaves, sorted(asked), errors)
+        if said and not self._warned:
+            self._warned = True
+            warnings.warn(failures(said), PolicyWarning, stacklevel=3)
 
-    def _requests(self, leaf: _Record, n_candidates: int, draw: Draw) -> list[Request]:
-        """Those that may fill up a leaf's waiting steps; a request's seed is that of its first draw."""
+    def _lacks(self, draws: _Draws, n_candidates: int, rounds: int, failed: bool) -> bool:
+        """Whether a leaf is asked once more in this expansion."""
+        waiting = len(draws.waiting)
+        if draws.spent or waiting >= n_candidates or (self.temperature == 0 and draws.misses):
+            return False
+        if failed or waiting:
+            return rounds <= self.redraws and not (failed and waiting)
+        return True
+
+    def _requests(self, leaf: _Record, n_candidates: int, draw: Draw, again: bool) -> list[Request]:
+        """Those that may fill up a leaf's waiting steps; a request's seed is that of its first draw. `again`: after repeats."""
         state, draws = leaf.state, leaf.draws
         prompt = self.few_shot + self.task.context(state.problem, state.steps)
         wanted = n_candidates - len(draws.waiting)
+        if again and not draws.waiting:
+            wanted = max(wanted, min(math.ceil(wanted / draws.unseen), MOST_AT_ONCE))
         parts = [(wanted, self.temperature)]
         if draw == "best" and self.temperature > 0 and not draws.has_best:
             parts = [(1, 0.0), (wanted - 1, self.temperature)]
@@ -257,12 +319,17 @@ class RemoteEvaluator(Lineage[_Record]):
         self, leaves: list[_Record], asked: list[int], errors: dict[int, RemoteError]
     ) -> None:
         for i in asked:
-            failed = i in errors and not leaves[i].draws.waiting
+            draws = leaves[i].draws
+            failed = i in errors and not draws.waiting
+            draws.failed = draws.failed + 1 if failed else 0
+            draws.closed |= draws.failed >= self.patience
+            if failed and errors[i].status in REFUSED:
+                continue
             self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
             if not failed:
                 continue
             error, row = errors[i], self._failures_in_a_row
-            if error.status in _HOPELESS or not self._answered or row >= self.max_failures:
+            if error.status in HOPELESS or not self._answered or row >= self.max_failures:
                 raise RemoteError(f"no answer for {row} leaves in a row: {error}", error.status) from error
 
     def _children(self, leaf: _Record, handle: int, steps: list[_Step]) -> list[_Record]:
@@ -276,3 +343,14 @@ class RemoteEvaluator(Lineage[_Record]):
                 self._depths[child.key] = min(state.depth, self._depths.get(child.key, state.depth))
             children.append(child)
         return children
+
+
+def step_of(one: Completion) -> tuple[str, bool]:
+    """(step as a task writes it, whether a delimiter ended it), as `models.codec.TextCodec.step` reads it."""
+    finished = one.finish == "stop"
+    return (tidy(one.text) + NEWLINE if finished else tidy(one.text)), finished
+
+
+def failures(errors: Sequence[RemoteError]) -> str:
+    """One line of requests that failed."""
+    return f"{len(errors)} requests failed, the first one: {errors[0]}" if len(errors) > 1 else str(errors[0])

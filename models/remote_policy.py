@@ -5,20 +5,20 @@ A prompt is the same few solved examples, and the same words before a question, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from models.abilities import Abilities, PolicyError
+from models.abilities import Abilities, PolicyError, PolicyWarning
 from models.codec import QUESTION, TOKENS_PER_WORD, few_shot_examples
 from models.lineage import digest
-from models.remote import Answer, RemoteClient
+from models.remote import HOPELESS, REFUSED, Answer, RemoteClient, RemoteError
 from models.remote_answers import Request
-from models.remote_evaluator import RAW_VALUE, RemoteEvaluator
+from models.remote_evaluator import RAW_VALUE, RemoteEvaluator, failures, step_of
 from models.rollout import Rollout
 from models.states import State, next_state
-from tasks.base import NEWLINE, NO_STEP, Problem, Task, Verdict
+from tasks.base import NO_STEP, Problem, Task, Verdict
 
-_REFUSED = (400, 413, 422)  # statuses of a request that a server does not take as it is; another one may pass
 _UNANSWERED = Verdict(0.0, True, False, "the server gave no step")
 
 
@@ -68,14 +68,15 @@ class RemotePolicy:
     ) -> list[list[Rollout]]:
         """`n` independent chains of each problem, a request a step, all chains at once; `first` as in `models.rollout`.
 
-        A chain whose request failed after all retries ends there, without an answer, and the others go on. `on_prefill` is not
-        told: servers do not say what they computed.
+        A chain whose request failed after all retries, or was refused, ends there without an answer, and the others go on; it
+        has paid what it had drawn, which may be nothing. One warning a call says so. `on_prefill` is not told: servers do not
+        say what they computed.
 
         Raises:
             PolicyError: `no_reentry`, which needs draws without replacement.
             ValueError: negative temperature, or n below 1.
-            RemoteError: the server is gone, or refuses the key or the model: no request of a round was answered. Where it only
-                would not take those of the chains still going, say as too long, what the other chains have come to is kept.
+            RemoteError: the server refuses the key or the model, or is gone: no request of a round was answered, and not all of
+                them were refused as they are.
         """
         if temperature < 0 or n < 1:
             raise ValueError(f"temperature must be 0 or more and n at least 1, not {temperature} and {n}")
@@ -91,13 +92,15 @@ class RemotePolicy:
         ]
         for chain in chains:
             chain.states.append(chain.state.inner)
-        preamble = self._preamble(task)
+        preamble, failed = self._preamble(task), []
         while going := [chain for chain in chains if chain.state.inner is not None]:
             asked = [_request(task, chain, preamble, temperature, seed) for chain in going]
-            answers = self.client.complete(asked)
-            _notice_a_server_that_is_gone(chains, answers)
+            answers = self.client.complete_all(asked)
+            failed += _failed(answers)
             for chain, answer in zip(going, answers, strict=True):
                 chain.take(task, answer)
+        if failed:
+            warnings.warn(failures(failed), PolicyWarning, stacklevel=2)
         done = [chain.result() for chain in chains]
         return [done[i : i + n] for i in range(0, len(done), n)]
 
@@ -123,10 +126,9 @@ class _Chain:
             self.state = State(self.state.problem, self.state.steps, None, _UNANSWERED, self.state.depth)
             return
         one = answer.completions[0]
-        finished = one.finish == "stop"
-        self.state = next_state(task, self.state, one.text + NEWLINE if finished else one.text, finished)
+        self.state = next_state(task, self.state, *step_of(one))
         self.ids.append(one.token_ids or None)
-        self.tokens += max(one.tokens, 1)  # some servers count nothing, and a step has at least its end
+        self.tokens += one.tokens
         self.last_logprob = float("nan") if one.logprob is None else one.logprob
         self.logprob += self.last_logprob
         if self.state.inner is not None:
@@ -142,13 +144,18 @@ class _Chain:
         )  # fmt: skip
 
 
-def _notice_a_server_that_is_gone(chains: Sequence[_Chain], answers: Sequence[Answer]) -> None:
+def _failed(answers: Sequence[Answer]) -> list[RemoteError]:
+    """Errors of a round.
+
+    Raises:
+        RemoteError: one that every other request would get too.
+    """
     errors = [answer.error for answer in answers if answer.error is not None]
-    if any(answer.completions for answer in answers) or not errors:
-        return
-    paid = any(chain.tokens for chain in chains)
-    if not paid or any(error.status not in _REFUSED for error in errors):
-        raise errors[0]
+    alone = any(answer.completions for answer in answers)
+    for error in errors:
+        if error.status in HOPELESS or not (alone or error.status in REFUSED):
+            raise error
+    return errors
 
 
 def _request(task: Task, chain: _Chain, preamble: str, temperature: float, seed: int) -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+from models.abilities import PolicyWarning
 from solve.batch import Answers, Asked
 from solve.config import SolveConfig
 from solve.page import page
 from solve.shelf import one_policy
-from solve.solver import DEFAULT_STRATEGY, Solution, Solver
+from solve.solver import DEFAULT_STRATEGY, UNANSWERED, Solution, Solver
 from solve.strategies import way
 from solve.tree_file import check_grown, save_tree
 from solve.types import SolveError
@@ -68,11 +70,14 @@ class _Told:
     def __init__(self, config: SolveConfig, answers: Answers | None):
         self.config, self._answers = config, answers
         self.answered = self.bad = self.unsaved = 0  # lines, lines, trees
+        self.failed: str | None = None  # what the policy's server failed to answer in the part under way
 
     def answer(self, line: Asked, solution: Solution) -> None:
         """A search that was cut short is gone on with, so not filed."""
         if self._answers is not None and solution.stopped == "interrupted":
             return
+        if solution.stopped == UNANSWERED:
+            return self.refuse(line, f"{line.id}: {_no_step(self.failed)}")
         self.answered += 1
         self._tell(line, solution.to_dict(), page(solution))
 
@@ -148,12 +153,13 @@ def _play_part(
     try:
         for solver, group in _grouped(part, solvers, told).items():
             try:
-                solutions, trouble = search(told.config, solver, group.problems, interrupted, tree=tree)
+                solutions, trouble, failed = _searched(told.config, solver, group.problems, interrupted, tree=tree)
             except SolveError as refused:  # what suits one solver's task may not suit another's
                 for line in group.lines:
                     told.refuse(line, f"{line.id}: {refused}")
                 continue
             found |= {line.id: solution for line, solution in zip(group.lines, solutions, strict=True)}
+            told.failed = failed
             tree = None
             if trouble is not None:
                 told.unsaved += 1
@@ -162,6 +168,9 @@ def _play_part(
         for line in part:
             if line.id in found:
                 told.answer(line, found[line.id])
+        if told.failed and all(solution.stopped != UNANSWERED for solution in found.values()):
+            print(f"note: {told.failed}", file=sys.stderr)
+        told.failed = None
     return tree
 
 
@@ -169,6 +178,26 @@ def search(
     config: SolveConfig, solver: Solver, problems: list[Problem], interrupted: Callable[[], bool], *, tree: str | None
 ) -> tuple[list[Solution], SolveError | None]:
     """Solutions, and why the tree of the first problem was not saved if it should have been: no answer is lost to that.
+
+    Raises:
+        SolveError: before anything is searched, or the policy gave no step to any problem.
+    """
+    solutions, trouble, failed = _searched(config, solver, problems, interrupted, tree=tree)
+    if solutions and all(solution.stopped == UNANSWERED for solution in solutions):
+        raise SolveError(_no_step(failed))
+    if failed:
+        print(f"note: {failed}", file=sys.stderr)
+    return solutions, trouble
+
+
+def _no_step(failed: str | None) -> str:
+    return f"the policy gave no step ({failed or 'it says not why'})"
+
+
+def _searched(
+    config: SolveConfig, solver: Solver, problems: list[Problem], interrupted: Callable[[], bool], *, tree: str | None
+) -> tuple[list[Solution], SolveError | None, str | None]:
+    """As `search`, with what a policy's server failed to answer, in one line; None: nothing.
 
     Raises:
         SolveError: before anything is searched.
@@ -184,21 +213,27 @@ def search(
             except SolveError as error:
                 trouble.append(error)
 
-    solutions = solver.solve(
-        problems,
-        strategy=config.strategy,
-        effort=config.effort,
-        verify=cast("Any", config.verify),
-        choose=cast("Any", config.choose),
-        tokens=config.budget.tokens,
-        simulations=config.budget.simulations,
-        seconds=config.budget.seconds,
-        share=cast("Any", config.share),
-        seed=config.seed,
-        interrupted=interrupted,
-        on_search=save,
-    )
-    return solutions, trouble[0] if trouble else None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", PolicyWarning)
+        solutions = solver.solve(
+            problems,
+            strategy=config.strategy,
+            effort=config.effort,
+            verify=cast("Any", config.verify),
+            choose=cast("Any", config.choose),
+            tokens=config.budget.tokens,
+            simulations=config.budget.simulations,
+            seconds=config.budget.seconds,
+            share=cast("Any", config.share),
+            seed=config.seed,
+            interrupted=interrupted,
+            on_search=save,
+        )
+    failed = [str(one.message) for one in said if issubclass(one.category, PolicyWarning)]
+    for one in said:
+        if not issubclass(one.category, PolicyWarning):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return solutions, trouble[0] if trouble else None, failed[0] if failed else None
 
 
 def _grouped(part: list[Asked], solvers: Solvers, told: _Told) -> dict[Solver, _Group]:

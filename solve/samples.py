@@ -99,6 +99,8 @@ class SampleSearch:
             on_prefill=self._prefilled,
         )
         for i, batch in zip(active.tolist(), drawn, strict=True):
+            if not sum(chain.tokens for chain in batch):
+                self.exhausted[i] = True  # the policy gave no step: neither will it for the same prompt
             for chain in batch:
                 self.tokens[i] += chain.tokens
                 self.simulations[i] += 1

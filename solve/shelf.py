@@ -36,6 +36,7 @@ def take(
     task: str | None = None,
     options: Mapping[str, Any] | None = None,
     problem: str | None = None,
+    calibration: bool = True,
 ) -> Shelved:
     """The policy to answer with, and the task that it reads.
 
@@ -43,6 +44,7 @@ def take(
         policy: see `models.policy.open_policy`; None for one of the shipped ones.
         task, options: of the task; what is not given comes from the checkpoint.
         problem: a text that the task has to be able to read, where one is to be found among the shipped ones.
+        calibration: see `models.policy.open_policy`.
 
     Raises:
         SolveError: no policy fits. One line that names the mend.
@@ -55,7 +57,7 @@ def take(
         raise SolveError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
     if policy is None:
         return _shipped(task, given, problem)
-    return _with_task(open_policy(policy), task, given)
+    return _with_task(open_policy(policy, calibration=calibration), task, given)
 
 
 def _shipped(task: str | None, given: dict[str, Any], problem: str | None) -> Shelved:

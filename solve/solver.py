@@ -31,6 +31,7 @@ from solve.types import Interrupted, Search, SolveError, Verify, Workbench
 from tasks.base import Problem
 
 DEFAULT_STRATEGY, WITHOUT_SEARCH = "best_first", "greedy"
+UNANSWERED = "unanswered"  # why a search stopped that has paid nothing for what it asked
 
 OnProgress = Callable[[int, int], None]  # problems done, tokens generated
 
@@ -50,7 +51,7 @@ class Solution:
     strategy: str
     verify: Verify
     value_trusted: bool
-    stopped: str  # solved | exhausted | budget | interrupted
+    stopped: str  # solved | exhausted | budget | interrupted | unanswered: the policy's server gave no step at all
     cost: Cost
 
     def to_dict(self) -> dict[str, Any]:
@@ -293,4 +294,6 @@ def _reason(i: int, search: Search, bench: Workbench, judged: bool) -> str:
         return "solved"
     if bench.interrupted():
         return "interrupted"
+    if search.simulations[i] and not search.tokens[i]:
+        return UNANSWERED
     return "exhausted" if bool(search.exhausted[i]) else "budget"

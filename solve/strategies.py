@@ -127,7 +127,7 @@ LACKS = {  # what a policy without an ability does
 }
 INSTEAD = {  # what it can serve
     "logprobs": "greedy, best_of_n, self_consistency, unique or puct",
-    "values": "self_consistency or best_first",
+    "values": "self_consistency or puct",
     "without_replacement": "best_of_n",
 }
 FIXED = ("rule", "blind", "sized")  # what makes a strategy, not to be set

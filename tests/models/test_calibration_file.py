@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import main as bench
 from models import calibration
 from models.calibration import (
     LONGEST_CHAIN,
@@ -243,7 +244,7 @@ def test_a_calibration_that_is_none_is_refused_with_the_mend(net, name):
     spoil(net)
     line = refused(lambda: verify_checkpoint(net))
     assert f"{CALIBRATION}: {said}" in line
-    assert "remove it; python -m bench calibration policy=" in line
+    assert "measure anew with python -m bench calibration policy=" in line
     assert refused(lambda: open_policy(str(net))) == line
     if (net / CALIBRATION).is_dir():
         (net / CALIBRATION).rmdir()
@@ -276,7 +277,7 @@ def test_a_calibration_that_is_none_is_refused_with_the_mend(net, name):
 )
 def test_facts_that_no_measurement_gives_are_refused_although_the_digest_agrees(net, facts):
     forged(net, **facts)
-    assert "not what a calibration writes: remove it" in refused(lambda: open_policy(str(net)))
+    assert "not what a calibration writes: write it anew" in refused(lambda: open_policy(str(net)))
 
 
 def test_how_the_file_is_laid_out_does_not_matter(net):
@@ -340,3 +341,13 @@ def test_a_value_is_trusted_for_what_it_tells_apart_and_within_a_problem(auc, wi
 def test_a_value_that_could_not_be_measured_is_not_trusted():
     assert not Calibration().trusted
     assert not Calibration(value_within=0.9).trusted
+
+
+def test_a_calibration_that_cannot_be_used_is_measured_anew_and_replaced(tmp_path, capsys):
+    folder = tmp_path / "net"
+    shutil.copytree(SHIPPED / "countdown3", folder)
+    (folder / CALIBRATION).write_text("[]")
+    with pytest.raises(CheckpointError, match=r"measure anew with python -m bench calibration policy=.* write=yes"):
+        open_policy(str(folder))
+    assert bench(["calibration", f"policy={folder}", "problems=20", "chains=2", "write=yes"]) == 0
+    assert open_policy(str(folder)).calibration.greedy_tokens > 0

@@ -236,3 +236,21 @@ def test_seeds_of_draws_differ_and_fit_every_server():
     seeds = {draw_seed(seed, draw) for seed in range(40) for draw in range(25)}
     assert len(seeds) == 1000
     assert all(0 <= seed < 1 << 31 for seed in seeds)
+
+
+def test_token_ids_end_with_the_step_where_a_server_ignores_its_stop():
+    choice = vllm_choice("12\n34", [-1.0] * 6) | {"token_ids": [1, 2, 10, 3, 4, 10]}
+    (found,), _ = parse_answer(vllm_answer([choice], 6), Request("p"))
+    assert (found.text, found.token_ids, found.logprob, found.tokens) == ("12", (1, 2, 10), -3.0, 6)
+    (whole,), _ = parse_answer(
+        vllm_answer([vllm_choice("12", [-1.0] * 3) | {"token_ids": [1, 2, 10]}], 3), Request("p")
+    )
+    assert whole.token_ids == (1, 2, 10)
+    unlisted = vllm_choice("12\n34", None) | {"token_ids": [1, 2, 10, 3, 4, 10]}
+    (found,), _ = parse_answer(vllm_answer([unlisted], 6), Request("p"))
+    assert (found.text, found.token_ids, found.tokens) == ("12", (), 6)  # nobody knows where the step ends in them
+
+
+def test_no_choice_is_free_where_a_server_counts_nothing():
+    found, _ = parse_answer(vllm_answer([vllm_choice("1", None), vllm_choice("2", None, 1)], 0), ASKED)
+    assert [one.tokens for one in found] == [1, 1]

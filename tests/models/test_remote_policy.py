@@ -8,11 +8,12 @@ from itertools import pairwise
 
 import pytest
 
-from models.abilities import Abilities, PolicyError, Step
+from models.abilities import Abilities, PolicyError, PolicyWarning, Step
 from models.codec import QUESTION, few_shot_examples
 from models.evaluator import ModelEvaluator
 from models.policy import open_policy
 from models.remote import Limits, RemoteClient, RemoteError
+from models.remote_answers import Request
 from models.remote_evaluator import RemoteEvaluator
 from models.remote_policy import RemotePolicy
 from tasks import Countdown
@@ -218,6 +219,7 @@ def test_numbers_that_make_no_sense_are_refused(policy, task, settings):
 # ---- faults
 
 
+@pytest.mark.filterwarnings("ignore::models.abilities.PolicyWarning")
 def test_a_request_that_failed_ends_its_chain_alone(opened, policy, task):
     problems = task.problems("train", 3)
     expected = policy.chains(task, problems, 4)
@@ -240,6 +242,7 @@ def test_a_request_that_failed_ends_its_chain_alone(opened, policy, task):
         assert len(chain.states) == len(chain.values) == 2
 
 
+@pytest.mark.filterwarnings("ignore::models.abilities.PolicyWarning")
 def test_the_last_chain_to_go_takes_no_other_with_it_when_its_prompt_grows_too_long(opened, policy, task):
     problems = task.problems("train", 3)
     expected = policy.chains(task, problems, 4)
@@ -253,14 +256,43 @@ def test_the_last_chain_to_go_takes_no_other_with_it_when_its_prompt_grows_too_l
             assert (chain == one) == (len(one.steps) < lengths[-1])
 
 
-@pytest.mark.parametrize(
-    "reply", [GONE, TOO_LONG, Reply(b"", status=401), Reply(b"not JSON"), Reply(b"", fault="reset")]
-)
+@pytest.mark.parametrize("reply", [GONE, Reply(b"", status=401), Reply(b"not JSON"), Reply(b"", fault="reset")])
 def test_where_no_request_is_answered_it_says_so(opened, task, reply):
     with FakeServer(unless(lambda call: call.number >= PROBES, reply)) as server:
         with pytest.raises(RemoteError, match=server.url) as caught:
             opened(server).chains(task, task.problems("train", 2), 2)
         assert "\n" not in str(caught.value)
+
+
+def test_refused_prompts_cost_their_own_chains_alone_and_are_told_in_one_line(opened, policy, task):
+    problems = task.problems("train", 3)
+    expected = policy.chains(task, problems, 2)
+    with FakeServer(unless(lambda call: question(call).startswith(task.prompt(problems[1])), TOO_LONG)) as server:
+        served = opened(server)
+        with pytest.warns(PolicyWarning, match="2 requests failed, the first one: .*maximum context length") as told:
+            found = served.chains(task, problems, 2)
+        assert len(told) == 1
+        assert "\n" not in str(told[0].message)
+        assert (found[0], found[2]) == (expected[0], expected[2])
+        for chain in found[1]:
+            assert (chain.steps, chain.tokens, chain.verdict.reward, chain.verdict.legal) == ((), 0, 0.0, False)
+        with pytest.warns(PolicyWarning):  # and no server is taken for gone that refuses all of them
+            assert served.chains(task, problems[1:2], 2) == found[1:2]
+
+
+def test_steps_are_read_as_a_task_writes_them_whatever_blanks_the_server_puts_around(opened, policy, task):
+    def blank(call: Call) -> dict:
+        answer = TableModel()(call)
+        for choice in answer["choices"]:
+            choice["text"] = f"  {choice['text']}\r"
+        return answer
+
+    problems = task.problems("train", 2)
+    with FakeServer(blank) as server:
+        found = opened(server).chains(task, problems, 4)
+    assert [[chain.steps for chain in chains] for chains in found] == [
+        [chain.steps for chain in chains] for chains in policy.chains(task, problems, 4)
+    ]
 
 
 def test_a_server_that_goes_away_midway_is_noticed(opened, task):
@@ -269,6 +301,45 @@ def test_a_server_that_goes_away_midway_is_noticed(opened, task):
         pytest.raises(RemoteError, match="HTTP 500"),
     ):
         opened(server).chains(task, task.problems("train", 2), 2)
+
+
+def test_no_more_is_asked_at_once_than_the_deadline_of_a_call_leaves_time_for(policy, task):
+    class Counting(RemoteClient):
+        """Notes how many requests share a deadline."""
+
+        def complete(self, requests):
+            sizes.append(len(requests))
+            return super().complete(requests)
+
+    problems, sizes = task.problems("train", 3), []
+    limits = Limits(concurrency=2)
+    with Counting(policy.client.base_url, "small", limits=limits) as client:
+        assert RemotePolicy(client, few_shot=0).chains(task, problems, 7) == policy.chains(task, problems, 7)
+    assert sum(sizes[:3]) == 21
+    assert max(sizes) == 4 * limits.concurrency
+
+
+def test_a_wave_of_a_search_is_asked_in_parts_too_and_a_dead_server_is_asked_for_one_part(task):
+    model, dead = TableModel(), []
+    limits = Limits(concurrency=1, retries=0)
+    with (
+        FakeServer(lambda call: GONE if dead else model(call)) as server,
+        RemoteClient(server.url, "small", limits=limits) as client,
+    ):
+        requests = [Request(f"{k}\n", seed=k) for k in range(10)]
+        whole = client.complete(requests)
+        assert client.complete_all(requests) == whole
+        asked = len(server.calls)
+        dead.append(True)
+        answers = client.complete_all(requests)
+        assert len(server.calls) == asked + 4
+        assert [answer.error.status for answer in answers] == [500] * 10
+        evaluator = RemoteEvaluator(client, task, max_failures=100)
+        sizes: list[int] = []
+        client.complete = lambda part: sizes.append(len(part)) or RemoteClient.complete(client, part)
+        dead.clear()
+        evaluator.expand(evaluator.begin(task.problems("train", 5)).handles, 1)
+    assert max(sizes) == 4
 
 
 # ---- tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from models.checkpoint import load_checkpoint
 from models.fast_llama import supports
+from models.policy import open_policy
 from models.policy_value import PolicyValueLM
 from models.pretrained import load_pretrained
 from selfplay import value_head as command
@@ -101,6 +103,17 @@ def test_both_loaders_bring_the_head_back_with_equal_values(frozen, rng):
     assert tokenizer.decode(tokenizer("12 = 3\n").input_ids) == "12 = 3\n"
     assert extra["value_head"] == json.loads(json.dumps(frozen[1]))
     assert one.few_shot == 1
+
+
+def test_what_was_measured_stands_beside_the_weights_for_solve_to_read(frozen):
+    out, told = frozen
+    known = open_policy(str(out)).calibration
+    assert known.greedy_tokens > 0
+    if "own" in told and math.isfinite(told["own"]["after"]["auc"] or math.nan):
+        assert known.value_auc == told["own"]["after"]["auc"]
+        assert known.measured["n"] == told["own"]["n"]
+    else:
+        assert known.value_auc is None, "states of random play alone are no reason to trust a value"
 
 
 def test_what_is_measured_has_its_size_its_interval_and_its_controls(frozen):

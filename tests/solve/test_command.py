@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from solve import batch_play, cli
+from solve import Solver, cli
 from tests.solve.shipped import FOLDER, task
 
 EASY = "3 7 12 = 15"
@@ -207,14 +207,14 @@ def test_an_interrupted_batch_says_what_is_left(command, tmp_path, monkeypatch):
         def __exit__(self, *_):
             return None
 
-    once, found = Once(), batch_play.search
+    once, solved = Once(), Solver.solve
     monkeypatch.setattr(cli, "interruptible", lambda: once)
 
-    def counted(*arguments, **named):
-        once.asked += bool(arguments[2])  # of no problems the settings alone are checked
-        return found(*arguments, **named)
+    def counted(solver, problems, **named):
+        once.asked += bool(problems)  # of no problems the settings alone are checked
+        return solved(solver, problems, **named)
 
-    monkeypatch.setattr(batch_play, "search", counted)
+    monkeypatch.setattr(Solver, "solve", counted)
     file, out = tmp_path / "problems.jsonl", tmp_path / "answers.jsonl"
     file.write_text("".join(f'"{problem}"\n' for problem in (EASY, "2 3 5 = 25", "5 6 4 = 26")))
     ask = (TASK, f"file={file}", "batch=1", QUICK)

@@ -205,6 +205,58 @@ def test_a_server_that_goes_away_leaves_what_was_answered_before(command, impati
     assert told.startswith("1 answered, 1 were before")
 
 
+@pytest.mark.parametrize("strategy", ["best_of_n", "best_first", "beam"])
+@pytest.mark.parametrize("limit", ["effort=minimal", "budget.tokens=60"])
+def test_a_refused_prompt_is_a_line_s_error_and_loses_no_other_answer(command, tmp_path, strategy, limit):
+    model = CountdownModel()
+    file, out = tmp_path / "problems.jsonl", tmp_path / "answers.jsonl"
+    file.write_text('"3 7 12 = 15"\n"2 9 11 = 20"\n"2 12 8 = 22"\n')
+
+    def picky(call: Call) -> dict | Reply:
+        long = "2 9 11 = 20" in call.body["prompt"]
+        return Reply({"error": {"message": "prompt too long"}}, status=400) if long else model(call)
+
+    with FakeServer(picky) as server:
+        ask = (at(server), TASK, f"file={file}", f"out={out}", f"strategy={strategy}", limit)
+        for answered in (2, 0):
+            code, told, said = command(*ask)
+            assert (code, said.count("\n")) == (1, 1)
+            assert said.startswith("error: ")
+            assert "the policy gave no step" in said
+            assert "HTTP 400 prompt too long: shorten the prompt" in said
+            assert told.startswith(f"{answered} answered, {2 - answered} were before, 1 could not be asked")
+        code, told, said = command(at(server), TASK, "problem='2 9 11 = 20'", f"strategy={strategy}", limit)
+        assert (code, told, said.count("\n")) == (2, "", 1)
+        assert "HTTP 400 prompt too long" in said
+    filed = {line["asked"]: line for line in map(json.loads, out.read_text().splitlines())}
+    assert [name for name, line in filed.items() if "error" in line] == ["2 9 11 = 20"]
+
+
+def test_requests_that_fail_midway_are_told_in_one_line_beside_the_answer(command):
+    model = CountdownModel()
+
+    def picky(call: Call) -> dict | Reply:
+        asked = call.body["prompt"].rpartition("22\n")[2]
+        return Reply(b"no", status=400) if asked.startswith(("2 + 8", "8 + 2")) else model(call)
+
+    with FakeServer(picky) as server:
+        code, out, said = command(at(server), *ASK, "budget.tokens=600", "verify=none", "strategy=best_first")
+    assert code == 0
+    assert "answer  " in out
+    assert said.startswith("note: ")
+    assert said.count("\n") == 1
+
+
+def test_best_first_solves_what_independent_samples_solve_at_the_same_price(solver):
+    problems = countdown().problems("dev", 40)
+    solved = {}
+    for strategy in ("best_of_n", "best_first"):
+        found = solver.solve(problems, strategy=strategy, tokens=600)
+        assert all(one.stopped in ("solved", "budget") for one in found)  # nothing is given up while there is mass
+        solved[strategy] = sum(one.solved is True for one in found)
+    assert solved["best_first"] >= solved["best_of_n"] > 0
+
+
 @pytest.mark.parametrize("strategy", ALIKE)
 def test_a_server_without_logprobs_serves_what_needs_none(problems, strategy):
     model = CountdownModel(with_logprobs=False, with_n=False)
@@ -265,7 +317,7 @@ def test_a_mistake_is_one_line_that_names_the_mend(mistake, refusal, server):
 def test_another_model_is_refused_with_the_server_s_words(refusal, server):
     said = refusal(at(server, "large"), *ASK)
     assert "HTTP 404 The model `large` does not exist" in said
-    assert "check base_url and the name of the model" in said
+    assert "check the address and the name of the model" in said
 
 
 def test_a_key_that_is_missing_is_refused_with_the_mend(refusal, monkeypatch):
@@ -273,7 +325,7 @@ def test_a_key_that_is_missing_is_refused_with_the_mend(refusal, monkeypatch):
     with FakeServer(CountdownModel(key=KEY)) as server:
         said = refusal(at(server), *ASK)
     assert "HTTP 401" in said
-    assert "give the key" in said
+    assert "set the environment variable REVERSE_O1_API_KEY" in said
 
 
 def test_a_server_that_is_not_there_is_refused_with_the_mend(refusal, impatient):
