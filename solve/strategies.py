@@ -82,7 +82,12 @@ def ways(task: Task) -> dict[str, Way]:
         "gumbel": Way(
             Tree(mcts.Gumbel(n_candidates=4, discount=discount)), together, "sequential halving at the root", lead
         ),
-        "levin": Way(Tree(levin), "votes", "Levin tree search, tokens as the cost", lead),
+        "levin": Way(
+            Tree(levin),
+            "votes",
+            "Levin tree search, tokens as the cost",
+            lead | {"without_replacement"},  # its order is by a bound that a step drawn again does not give
+        ),
         "phs": Way(
             Tree(mcts.PHS(lam=1.0, cost="tokens", discount=per_token), blind=levin),
             together,

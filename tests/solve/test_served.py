@@ -300,6 +300,7 @@ def test_samples_that_never_re_enter_a_state_are_refused_with_one_that_can_be_se
 
 
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "a strategy of bounds": ((*ASK, "strategy=levin"), "cannot draw without replacement: use best_of_n"),
     "a strategy of values": ((*ASK, "strategy=weighted_vote"), "gives no values: use self_consistency"),
     "no task": (("problem='3 7 12 = 15'",), "give task=NAME"),
     "a value that is to be trusted": ((*ASK, "trust_value=true"), "gives no values; leave it out"),
