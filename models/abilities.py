@@ -42,24 +42,8 @@ class Step:
     tokens: tuple[int, ...] | None = None  # as the policy sampled them, delimiter included; None: not known
 
 
-class StepEvaluator(Protocol):
-    """`mcts.types.Evaluator` that also knows the history of every handle."""
-
-    task: Task
-    generated_tokens: int  # sampled since the evaluator was made; the sum of all `leaf_tokens`
-
-    @property
-    def prefilled_tokens(self) -> int:
-        """Prompt and context tokens computed since the evaluator was made, as far as that is known."""
-        ...
-
-    def begin(self, problems: Sequence[Problem]) -> Roots:
-        """Open one tree a problem; forget what an earlier `begin` opened."""
-        ...
-
-    def expand(self, handles: np.ndarray, n_candidates: int, draw: Draw = "sample") -> Expansion:
-        """Up to `n_candidates` unseen steps at each of `handles` (int64 [L], distinct). One wave = one call."""
-        ...
+class History(Protocol):
+    """The states that handles stand for, and how each was come to."""
 
     def parent(self, handle: int) -> int:
         """Handle of the state before the last step; a root is its own parent."""
@@ -87,4 +71,24 @@ class StepEvaluator(Protocol):
 
     def verdict(self, handle: int) -> Verdict:
         """What the task says of the last step."""
+        ...
+
+
+class StepEvaluator(History, Protocol):
+    """`mcts.types.Evaluator` that also knows the history of every handle."""
+
+    task: Task
+    generated_tokens: int  # sampled since the evaluator was made; the sum of all `leaf_tokens`
+
+    @property
+    def prefilled_tokens(self) -> int:
+        """Prompt and context tokens computed since the evaluator was made, as far as that is known."""
+        ...
+
+    def begin(self, problems: Sequence[Problem]) -> Roots:
+        """Open one tree a problem; forget what an earlier `begin` opened."""
+        ...
+
+    def expand(self, handles: np.ndarray, n_candidates: int, draw: Draw = "sample") -> Expansion:
+        """Up to `n_candidates` unseen steps at each of `handles` (int64 [L], distinct). One wave = one call."""
         ...

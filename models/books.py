@@ -15,7 +15,7 @@ import numpy as np
 
 from mcts.types import NO_KEY
 from models import draw_kernels as kernels
-from models.abilities import Step
+from models.abilities import History, Step
 from models.codec import Codec, WordCodec
 from models.lineage import Lineage, digest
 from models.sampling import DrawnSteps, StepSampler, grown
@@ -39,7 +39,7 @@ class Entered:
     legal: np.ndarray  # bool [C]
 
 
-class Book(Protocol):
+class Book(History, Protocol):
     """States by handle."""
 
     def open(self, problems: Sequence[Problem]) -> Entered:
@@ -56,34 +56,6 @@ class Book(Protocol):
 
     def enter(self, handles: np.ndarray, drawn: DrawnSteps) -> Entered:
         """Judge the steps drawn at `handles` [L] and give those that go on their place in the trie."""
-        ...
-
-    def parent(self, handle: int) -> int:
-        """Handle of the state before the last step; a root is its own parent."""
-        ...
-
-    def tree(self, handle: int) -> int:
-        """Position in `open` of the problem that the state belongs to."""
-        ...
-
-    def step(self, handle: int) -> Step:
-        """The last step; without text and tokens at a root."""
-        ...
-
-    def history(self, handle: int) -> list[Step]:
-        """All steps from the root."""
-        ...
-
-    def steps(self, handle: int) -> list[str]:
-        """Their texts."""
-        ...
-
-    def state(self, handle: int) -> tuple | None:
-        """The task's own state; None when terminal."""
-        ...
-
-    def verdict(self, handle: int) -> Verdict:
-        """What the task says of the last step."""
         ...
 
 
