@@ -36,6 +36,7 @@ from tasks.base import Problem, Task
 from tasks.guessing import guessed
 
 SHOWN_CHAINS = 3
+IN_THE_LOOP = "verifier in the loop"
 MEASURED = ("best_first", "best_of_n")  # entries of `solve.strategies` in the final table
 GUESSES = 8  # of the guessing control
 
@@ -115,7 +116,7 @@ def final_report(finished: Run) -> dict:
             "sampled_before": before.sampled,
             "sampled_after": after.sampled,
             "sampled_ci95": after.to_dict()["sampled_ci95"],
-            "judge": "verifier in the loop" if task.self_verifying else "gold, after the last token",
+            "judge": IN_THE_LOOP if task.self_verifying else "gold, after the last token",
             "guess": {str(n): float(guesses[:, n - 1].mean()) for n in (1, GUESSES)},
             **{name: {str(budget): float((at <= budget).mean()) for budget in budgets} for name, at in spent.items()},
         },
@@ -176,6 +177,8 @@ def test_table(summary: dict) -> Table:
     """Before and after on test, search and its controls at equal generated tokens."""
     test = summary["test"]
     table = Table(title=f"test split, n={test['n']} (solved, %)", title_justify="left")
+    if test["judge"] == IN_THE_LOOP:
+        table.caption, table.caption_justify = f"with a budget in generated tokens: {IN_THE_LOOP}", "left"
     for name in ("", "before", "after", "95 % CI"):
         table.add_column(name, justify="left" if not name else "right")
 
@@ -194,7 +197,7 @@ def test_table(summary: dict) -> Table:
         row("guessing, no model" if n == "1" else f"any of {n} guesses, no model", None, rate)
     for name, note in ((MEASURED[0], ""), (MEASURED[1], ""), ("enumeration", ", no policy")):
         for budget, rate in test.get(name, {}).items():
-            row(f"{name}{note}, {budget} tokens, verifier in the loop", None, rate)
+            row(f"{name}{note}, {budget} tokens", None, rate)
     return table
 
 
