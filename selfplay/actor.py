@@ -179,12 +179,15 @@ def sampled(policy, task, problems, config, rng, origin, scorer, builder) -> Exp
         seed = derived_seed(origin.seed, "star", origin.iteration, round_)
         some = [problems[i] for i in active]
         batch = scored(scorer, some, policy.chains(task, some, SAMPLES, temperature=config.temperature, seed=seed))
+        before = paid.copy()
         for i, chains in zip(active, batch, strict=True):
             for chain in chains:
                 if paid[i] < config.tokens:
                     paid[i] += chain.tokens
                     (good if chain.verdict.reward >= 1 else bad)[i].append(chain)
-        active = active[paid[active] < config.tokens]
+        active = active[
+            (paid[active] < config.tokens) & (paid[active] > before[active])
+        ]  # a server may refuse a prompt
         round_ += 1
     for i, problem in enumerate(problems):
         _star_rows(builder, task, problem, good[i], bad[i], config, rng)

@@ -3,9 +3,13 @@
 import pytest
 
 import mcts
-from selfplay.actor import tree_of
+from models.codec import WordCodec
+from models.rollout import Rollout
+from selfplay.actor import act, tree_of
 from selfplay.config import ActorConfig
+from selfplay.team import Team
 from solve.types import SolveError
+from tasks.base import Verdict
 from tasks.countdown import Countdown
 from tasks.sliding import Sliding
 
@@ -34,3 +38,21 @@ def test_a_strategy_that_grows_no_tree_is_refused_in_one_line(strategy, mend):
     with pytest.raises(SolveError, match=mend) as refused:
         tree_of(ActorConfig(strategy=strategy), COUNTDOWN)
     assert "\n" not in str(refused.value)
+
+
+class Refused:
+    """A policy whose server refuses every prompt: its chains end before their first step, and cost nothing."""
+
+    name = version = "refused"
+
+    def codec(self, task):
+        return WordCodec(task)
+
+    def chains(self, task, problems, n=1, **_):
+        ended = Verdict(0.0, True, False, "the server gave no step")
+        return [[Rollout((), ended, 0, 0.0, 0.0, (), (), 0.0, ())] * n for _ in problems]
+
+
+def test_a_problem_that_nobody_answers_is_not_sampled_for_ever():
+    experience = act(Refused(), COUNTDOWN, "star", ActorConfig(problems=3, mine=False), Team(), seed=0, iteration=1)
+    assert (experience.problems, experience.solved, experience.generated_tokens, len(experience.rows)) == (3, 0, 0, 0)
