@@ -40,7 +40,7 @@ REFUSED = frozenset({400, 413, 422})  # of a request that a server does not take
 _RETRIED = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
 _NO_ENDPOINT = frozenset({404, 405, 501})
 _MENDS = {  # KEY: name of the environment variable
-    400: "shorten the prompt, or see what the server logs",
+    400: "check the name of the model, or shorten the prompt",
     401: "set the environment variable KEY to the server's key",
     403: "set the environment variable KEY to a key that may use this model",
     404: "check the address and the name of the model",

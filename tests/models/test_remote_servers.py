@@ -114,6 +114,7 @@ def test_a_wrong_model_name_is_told_in_one_line(transformers_server):
         (answer,) = policy.complete([Request("p")])
     assert answer.error.status == 400
     assert "no/such-model" in str(answer.error)
+    assert "check the name of the model" in str(answer.error)
 
 
 def play(policy: RemoteClient, task: Countdown):

@@ -223,7 +223,7 @@ def test_a_refused_prompt_is_a_line_s_error_and_loses_no_other_answer(command, t
             assert (code, said.count("\n")) == (1, 1)
             assert said.startswith("error: ")
             assert "the policy gave no step" in said
-            assert "HTTP 400 prompt too long: shorten the prompt" in said
+            assert "HTTP 400 prompt too long: check the name of the model, or shorten the prompt" in said
             assert told.startswith(f"{answered} answered, {2 - answered} were before, 1 could not be asked")
         code, told, said = command(at(server), TASK, "problem='2 9 11 = 20'", f"strategy={strategy}", limit)
         assert (code, told, said.count("\n")) == (2, "", 1)
