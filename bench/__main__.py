@@ -4,8 +4,8 @@
     python -m bench NAME [KEY=VALUE ...]      one bench at its own settings; NAME: train, generate, store, merging, engine,
                                               acting, first_answer, judges, calibration, anatomy, sharing
     python -m bench paired before=CHECKOUT        this checkout beside another, in turns: which is faster, see bench/paired.py
-    python -m bench budget [SETTING=VALUE ...]    strategies against budgets of search, see bench/budget.py
-    python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/compare.py
+    python -m bench budget [SETTING=VALUE ...]    strategies against budgets of search, see bench/budget/run.py
+    python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/loop/compare.py
     python -m bench curves runs=... against=...   their learning curves in one picture
 
 With run_dir, each bench also writes its figures to DIR/NAME.json; bench/command.py says what holds for these.
@@ -17,31 +17,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import (
-    acting,
-    anatomy,
-    budget,
-    calibration,
-    command,
-    compare,
-    curves,
-    engine,
-    first_answer,
-    generate,
-    judges,
-    merging,
-    paired,
-    sharing,
-    store,
-    train,
-)
+from bench import command, paired
+from bench.budget import anatomy, calibration, merging, sharing
+from bench.budget import run as budget
+from bench.judges import run as judges
+from bench.loop import acting, compare, curves, train
+from bench.speed import expand, first_answer, generate, store
 
 BENCHES: dict[str, command.Bench] = {
     "train": train.main,
     "generate": generate.main,
     "store": store.main,
     "merging": merging.main,
-    "engine": engine.main,
+    "engine": expand.main,
     "acting": acting.main,
     "first_answer": first_answer.main,
     "judges": judges.main,

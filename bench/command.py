@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from models.abilities import PolicyError
-from models.manifest import CheckpointError
+from models.files.manifest import CheckpointError
 from solve.types import SolveError
 from tasks import TaskError
 

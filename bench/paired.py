@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 from bench import command
-from solve.statistics import paired_ratio
+from kit.statistics import paired_ratio
 
 # Settings that both checkouts have to know: only such as stay. A compiled turn takes well under a minute.
 SHORT: dict[str, tuple[str, ...]] = {

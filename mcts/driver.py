@@ -28,11 +28,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcts.graph import solution_edges
 from mcts.rules import Rule
 from mcts.rules.base import joined, most_visited
 from mcts.stops import Stop
-from mcts.store import MAX_NODES, NEVER, NO_LIMIT, NONE, Flag, Leaves, Status, Store
+from mcts.store.graph import solution_edges
+from mcts.store.store import MAX_NODES, NEVER, NO_LIMIT, NONE, Flag, Leaves, Status, Store
 from mcts.types import Budget, Expansion
 from mcts.waves import Turns
 

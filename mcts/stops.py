@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mcts.store import NO_LIMIT, Flag, Store
+from mcts.store.store import NO_LIMIT, Flag, Store
 from mcts.types import Budget
 
 Watch = Callable[[], np.ndarray]

@@ -6,7 +6,7 @@ import numpy as np
 
 from mcts.rules import Rule
 from mcts.rules.base import joined
-from mcts.store import Flag, Leaves, Store
+from mcts.store.store import Flag, Leaves, Store
 
 
 class Turns:

@@ -1,6 +1,6 @@
 """What a policy can do, and what an evaluator remembers of the states that it handed out: the words of the seam.
 
-`models.policy` says what a policy is and opens one; who proposes steps (`models.local_policy`, `models.remote_policy`) stands
+`models.policy` says what a policy is and opens one; who proposes steps (`models.local.policy`, `models.remote.policy`) stands
 on this file.
 """
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from models.abilities import Abilities, PolicyError, StepEvaluator
-from models.calibration import Calibration, read_calibration
-from models.codec import Codec
-from models.local_policy import LocalPolicy
-from models.manifest import EXTRA, MANIFEST, CheckpointError, weights_digest
-from models.plain_llama import load_plain
-from models.rollout import Rollout
+from models.files.bare_llama import load_plain
+from models.files.calibration import Calibration, read_calibration
+from models.files.manifest import EXTRA, MANIFEST, CheckpointError, weights_digest
+from models.local.policy import LocalPolicy
+from models.local.rollout import Rollout
+from models.steps.codec import Codec
 from tasks.base import Problem, Task
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -89,7 +89,8 @@ class Policy(Protocol):
         first: Sequence[int] | None = None,
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[list[Rollout]]:
-        """`n` whole chains of each problem: independent samples, or the greedy one at temperature 0; see `models.rollout`.
+        """`n` whole chains of each problem: independent samples, or the greedy one at temperature 0; see
+        `models.local.rollout`.
 
         Raises:
             PolicyError: `no_reentry` where the policy cannot draw without replacement.
@@ -123,7 +124,7 @@ def open_policy(
         spec: the name of a shipped net, a checkpoint or `save_pretrained` folder, a run folder (its promoted checkpoint),
             "smollm2", a GGUF file, or http(s)://HOST/v1@MODEL. "./NAME" is a folder whatever names there are.
         trainable: with the modules that a learner needs; else a small net is read without them, in a tenth of the time.
-        dtype, device: of a language model's weights in this process, see `models.pretrained.load_pretrained`.
+        dtype, device: of a language model's weights in this process, see `models.files.pretrained.load_pretrained`.
         few_shot: solved examples that a language model sees before a question; a checkpoint keeps its own number.
         calibration: False leaves what was measured of a checkpoint unread, right or wrong: for who measures anew.
 
@@ -165,7 +166,7 @@ def located(spec: str) -> Path:
                 )
         except OSError as error:
             raise CheckpointError(f"policy={spec}: cannot be looked at ({error.strerror}); check the path") from error
-    from models.pretrained import checked, smollm2  # with transformers, which takes seconds to import
+    from models.files.pretrained import checked, smollm2  # with transformers, which takes seconds to import
 
     return checked(smollm2() if spec == SMOLLM2 else folder)
 
@@ -200,8 +201,8 @@ def promoted(run: Path) -> Path:
 
 
 def _served(spec: str, few_shot: int) -> Opened:
-    from models.remote import RemoteClient  # httpx, which a search with a net of ours does without
-    from models.remote_policy import RemotePolicy
+    from models.remote.client import RemoteClient  # httpx, which a search with a net of ours does without
+    from models.remote.policy import RemotePolicy
 
     named = _REMOTE.fullmatch(spec)
     if named is None:
@@ -220,7 +221,7 @@ def _shown(address: str) -> str:
 
 
 def _pretrained(folder: Path, name: str, dtype: str, device: str | None, few_shot: int) -> Opened:
-    from models.pretrained import load_pretrained  # with transformers
+    from models.files.pretrained import load_pretrained  # with transformers
 
     model, tokenizer = load_pretrained(folder, dtype=dtype, device=device, few_shot=few_shot)
     version = _files(folder)
@@ -238,7 +239,7 @@ def _checkpoint(folder: Path, trainable: bool, calibration: bool) -> Opened:
     read = None if trainable else load_plain(folder, calibration=calibration)
     tokenizer = None
     if read is None:
-        from models.checkpoint import load_checkpoint  # with transformers
+        from models.files.checkpoint import load_checkpoint  # with transformers
 
         model, tokenizer, extra = load_checkpoint(folder, calibration=calibration)
         token_ids = tokenizer.get_vocab() if model.tokenizer is None else None

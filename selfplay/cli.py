@@ -15,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kit.command import CONF, guarded, help_page, run
 from selfplay.config import ConfigError, SelfplayConfig, check_config, register
-from solve.command import CONF, guarded, help_page, run
 
 GROUPS = ("task", "selfplay", "model", "experiment")  # an override of a whole group may touch anything
 ALLOWED_ON_RESUME = ("resume", "run_dir", "plain", "tensorboard")  # may differ from the run that is resumed
@@ -47,11 +47,11 @@ def hydra_main() -> None:
 def play(config: SelfplayConfig, plain_config: dict) -> int:
     """One run, from scratch or resumed; returns the exit code."""
     from models.policy import located
-    from selfplay.actor import tree_of
-    from selfplay.commit import Folders, check_start, rewind_damage
     from selfplay.loop import fixed_policy, start_of
     from selfplay.report import job
-    from selfplay.rundir import open_run_dir
+    from selfplay.run.commit import Folders, check_start, rewind_damage
+    from selfplay.run.folder import open_run_dir
+    from selfplay.teach.actor import tree_of
     from selfplay.team import core_count, run_as_team
     from solve.strategies import way
     from tasks import make_scorer, make_task, task_report
@@ -129,7 +129,7 @@ def resumed_config(composed: DictConfig, overrides: list[str]) -> DictConfig:
     Raises:
         RunDirError: there is no run to resume, or another release wrote its config.
     """
-    from selfplay.rundir import CONFIG_NAME, RunDirError, frozen_config
+    from selfplay.run.folder import CONFIG_NAME, RunDirError, frozen_config
 
     keys = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
     if any(key in GROUPS for key in keys):

@@ -13,28 +13,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kit.seeds import derived_seed, generator
 from models.abilities import Step
-from models.calibration import trustworthy
-from models.codec import Codec
-from models.local_policy import LocalPolicy
+from models.files.calibration import trustworthy
+from models.local.policy import LocalPolicy
+from models.net.policy_value import PolicyValueLM, tiny_llama
+from models.net.tokenizer import make_tokenizer
 from models.policy import Opened, open_policy
-from models.policy_value import PolicyValueLM, tiny_llama
-from models.tokenizer import make_tokenizer
-from selfplay import commit as commits
-from selfplay.actor import Experience, act
-from selfplay.chains import RowBuilder
+from models.steps.codec import Codec
 from selfplay.config import SelfplayConfig
-from selfplay.evaluate import Evaluation, evaluate
-from selfplay.gate import decide
-from selfplay.learner import Learner
-from selfplay.ledger import Ledger
-from selfplay.provenance import commit_of
-from selfplay.randomness import derived_seed, generator
-from selfplay.replay import Replay
+from selfplay.learn.learner import Learner
+from selfplay.learn.replay import Replay
+from selfplay.measure.evaluate import Evaluation, evaluate
+from selfplay.measure.gate import decide
+from selfplay.run import commit as commits
+from selfplay.run.ledger import Ledger
+from selfplay.run.provenance import commit_of
+from selfplay.run.traces import read_rows, write_rows, write_shard
 from selfplay.schedule import Position, learning_rate
-from selfplay.teachers import GENERATING, Mixture, batch, mixture
+from selfplay.teach.actor import Experience, act
+from selfplay.teach.row_builder import RowBuilder
+from selfplay.teach.teachers import GENERATING, Mixture, batch, mixture
 from selfplay.team import CpuClock, Team
-from selfplay.traces import read_rows, write_rows, write_shard
 from tasks import Rows, Scorer, Task, given_chains, make_scorer, make_task
 
 

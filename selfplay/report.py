@@ -12,23 +12,23 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from models.calibration import Calibration, write_calibration
-from models.local_policy import LocalPolicy
+from kit.seeds import derived_seed
+from kit.statistics import wilson
+from models.files.calibration import Calibration, write_calibration
+from models.local.policy import LocalPolicy
 from models.policy import Policy, open_policy
-from selfplay.commit import json_line
 from selfplay.config import SelfplayConfig
-from selfplay.display import Display
-from selfplay.evaluate import Evaluation, evaluate
 from selfplay.loop import Run, run
-from selfplay.plot import learning_curve
-from selfplay.randomness import derived_seed
-from selfplay.rundir import write_durably
-from selfplay.scoring import scored
+from selfplay.measure.curve import learning_curve
+from selfplay.measure.display import Display
+from selfplay.measure.evaluate import Evaluation, evaluate
+from selfplay.run.commit import json_line
+from selfplay.run.folder import write_durably
+from selfplay.teach.settle import scored
 from selfplay.team import Team
 from solve.calibrate.measure import calibrate
-from solve.enumeration import enumeration
-from solve.spending import solved_at
-from solve.statistics import wilson
+from solve.search.enumeration import enumeration
+from solve.search.solved_at import solved_at
 from solve.strategies import way
 from solve.types import Workbench
 from tasks import make_guesser

@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from solve.cli import hydra_main
+    from solve.cli.main import hydra_main
 except KeyboardInterrupt:
     sys.exit(130)
 

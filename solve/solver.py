@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from models.calibration import ConfidenceFit
+from models.files.calibration import ConfidenceFit
 from solve.allocation import SHARES, Share, allocated
 from solve.answers import CHOICES, Choose, Chosen, chosen, sureness
-from solve.blinds import wall
 from solve.budgets import UNLIMITED, Budget, budget_of, chains_of
 from solve.cost import Cost
-from solve.primed import PrimedSearch
-from solve.samples import Samples
-from solve.shelf import Shelved, one_policy, read_problem, take
+from solve.policies import Shelved, one_policy, read_problem, take
+from solve.search.primed import PrimedSearch
+from solve.search.samples import Samples
+from solve.search.wall import wall
 from solve.strategies import Way, way
 from solve.types import Interrupted, Search, SolveError, Verify, Workbench
 from tasks.base import Problem

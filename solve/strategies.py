@@ -11,9 +11,9 @@ from typing import Any
 import mcts
 from models.policy import Policy
 from solve.answers import Choose
-from solve.beam import Beam
-from solve.samples import Samples
-from solve.tree import Tree
+from solve.search.beam import Beam
+from solve.search.samples import Samples
+from solve.search.tree import Tree
 from solve.types import SolveError, Strategy
 from tasks.base import Task
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from models.calibration import ChainFit
+from models.files.calibration import ChainFit
 from tasks.base import Problem, Task
 
 if TYPE_CHECKING:

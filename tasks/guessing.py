@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from .answer_task import answer_line
-from .base import Problem, Scorer, Task
+from tasks.base import Problem, Scorer, Task
+from tasks.questions.task import answer_line
 
 
 class Guesser(Protocol):

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from .base import SPLITS, Split, TaskError
+from tasks.base import SPLITS, Split, TaskError
 
 SPLIT_KEY = b"reverse-o1 split 1"
 ORDER_KEY = b"reverse-o1 order 1"

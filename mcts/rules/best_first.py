@@ -8,16 +8,16 @@ from typing import Literal
 
 import numpy as np
 
-from mcts import kernels_frontier
-from mcts.graph import solution_edges
 from mcts.rules.base import backup_wave, cancel_wave, first_new_edges, most_visited, wave_buffers
-from mcts.store import Leaves, Store
+from mcts.store import frontier
+from mcts.store.graph import solution_edges
+from mcts.store.store import Leaves, Store
 from mcts.types import Draw, Expansion
 
 COSTS = {
-    "depth": kernels_frontier.COST_DEPTH,
-    "tokens": kernels_frontier.COST_TOKENS,
-    "none": kernels_frontier.COST_NONE,
+    "depth": frontier.COST_DEPTH,
+    "tokens": frontier.COST_TOKENS,
+    "none": frontier.COST_NONE,
 }
 
 
@@ -69,7 +69,7 @@ class BestFirst:
 
     def select(self, store: Store, wave_size: int, trees: np.ndarray) -> Leaves:
         nodes, offsets = wave_buffers(wave_size, trees)
-        found, store.path_buffer = kernels_frontier.best_first_select(
+        found, store.path_buffer = frontier.best_first_select(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, trees, wave_size,
             nodes, offsets, store.path_buffer,
         )  # fmt: skip
@@ -77,7 +77,7 @@ class BestFirst:
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         first = store.insert(leaves, expansion)
-        kernels_frontier.best_first_backup(
+        frontier.best_first_backup(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.counters, store.raised,
             leaves.nodes, first_new_edges(expansion, first), self._parameters(), self.rollout,
         )  # fmt: skip
@@ -85,13 +85,13 @@ class BestFirst:
 
     def cancel(self, store: Store, leaves: Leaves) -> None:
         cancel_wave(store, leaves)
-        kernels_frontier.best_first_cancel(
+        frontier.best_first_cancel(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, leaves.nodes, self._parameters()
         )
 
     def adopt(self, store: Store) -> None:
         """Queue every state that has unseen steps."""
-        kernels_frontier.best_first_adopt(
+        frontier.best_first_adopt(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.n_nodes, self._parameters()
         )
 

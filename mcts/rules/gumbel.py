@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcts import kernels
-from mcts.gumbel_formulas import completed_q, halving_table
 from mcts.rules.base import backup_wave, cancel_wave, descend
-from mcts.store import NO_LIMIT, NONE, Flag, Leaves, Store
+from mcts.rules.gumbel_formulas import completed_q, halving_table
+from mcts.store import descent
+from mcts.store.store import NO_LIMIT, NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
 
 
@@ -49,7 +49,7 @@ class Gumbel:
             [self.discount, 0.0, 0.0, self.value_scale, self.maxvisit_init, self.max_considered, self.gumbel_scale],
             np.float64,
         )
-        return descend(store, wave_size, trees, kernels.KIND_GUMBEL, parameters, table, self._noise(len(store.trees)))
+        return descend(store, wave_size, trees, descent.KIND_GUMBEL, parameters, table, self._noise(len(store.trees)))
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         store.insert(leaves, expansion)
@@ -79,7 +79,7 @@ class Gumbel:
         noise = self._noise(len(store.trees))
         given = noise[tree] if noise.shape[1] else np.empty(0)
         g = np.array(
-            [given[i] if i < len(given) else kernels.gumbel(record["seed"], i) for i in np.flatnonzero(live)],
+            [given[i] if i < len(given) else descent.gumbel(record["seed"], i) for i in np.flatnonzero(live)],
             np.float64,
         )
         score = np.where(visits == visits.max(), self.gumbel_scale * g + logits + q, -np.inf)

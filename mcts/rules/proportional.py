@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcts import kernels_frontier, kernels_rollout
 from mcts.rules.base import backup_wave, cancel_wave, first_new_edges, most_visited, wave_buffers
-from mcts.store import NONE, Flag, Leaves, Store
+from mcts.store import frontier, rollout
+from mcts.store.store import NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
 
 
@@ -35,7 +35,7 @@ class Proportional:
 
     def select(self, store: Store, wave_size: int, trees: np.ndarray) -> Leaves:
         nodes, offsets = wave_buffers(wave_size, trees)
-        found, store.path_buffer = kernels_frontier.proportional_select(
+        found, store.path_buffer = frontier.proportional_select(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, trees, wave_size,
             nodes, offsets, store.path_buffer,
         )  # fmt: skip
@@ -43,7 +43,7 @@ class Proportional:
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         first = store.insert(leaves, expansion)
-        kernels_frontier.proportional_backup(
+        frontier.proportional_backup(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.stack,
             leaves.nodes, first_new_edges(expansion, first), self.rollout,
         )  # fmt: skip
@@ -51,7 +51,7 @@ class Proportional:
 
     def cancel(self, store: Store, leaves: Leaves) -> None:
         cancel_wave(store, leaves)
-        kernels_rollout.rollout_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
+        rollout.rollout_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
 
     def adopt(self, store: Store) -> None:
         """Open masses from the bottom up; rollouts under way are not gone on with."""
@@ -61,7 +61,7 @@ class Proportional:
         store.nodes["open_mass"] = open_
         expanded = np.flatnonzero(store.nodes["flags"] & Flag.EXPANDED)
         nodes = expanded[np.argsort(-store.nodes["depth"][expanded], kind="stable")].astype(np.int32)
-        kernels_frontier.proportional_backup(
+        frontier.proportional_backup(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, store.stack,
             nodes, np.full(len(nodes) + 1, NONE, np.int64), False,
         )  # fmt: skip

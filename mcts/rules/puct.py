@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcts import kernels, kernels_rollout
-from mcts.graph import visit_policy
 from mcts.rules.base import (
     backup_wave,
     cancel_wave,
@@ -17,7 +15,9 @@ from mcts.rules.base import (
     most_visited,
     wave_buffers,
 )
-from mcts.store import NONE, Flag, Leaves, Store
+from mcts.store import descent, rollout
+from mcts.store.graph import visit_policy
+from mcts.store.store import NONE, Flag, Leaves, Store
 from mcts.types import Draw, Expansion
 
 NO_TABLE = np.zeros((1, 1), np.int32)
@@ -95,7 +95,7 @@ class PUCT:
 
     @property
     def _how(self) -> int:
-        return kernels.MOMENTS * (self.stdev_scale > 0) + kernels.SOLVE * self.solve
+        return descent.MOMENTS * (self.stdev_scale > 0) + descent.SOLVE * self.solve
 
     def _parameters(self) -> np.ndarray:
         return np.array(
@@ -109,7 +109,7 @@ class PUCT:
         if not self.rollout:
             return self._descend(store, wave_size, trees)
         nodes, offsets = wave_buffers(wave_size, trees)
-        found, store.path_buffer = kernels_rollout.rollout_select(
+        found, store.path_buffer = rollout.rollout_select(
             store.node_planes, store.edge_planes, store.heap, store.tree_planes, trees, wave_size,
             nodes, offsets, store.path_buffer,
         )  # fmt: skip
@@ -120,13 +120,13 @@ class PUCT:
         return joined([part for part in (going_on, fresh) if len(part)])
 
     def _descend(self, store: Store, wave_size: int, trees: np.ndarray) -> Leaves:
-        return descend(store, wave_size, trees, kernels.KIND_PUCT, self._parameters(), NO_TABLE, NO_NOISE)
+        return descend(store, wave_size, trees, descent.KIND_PUCT, self._parameters(), NO_TABLE, NO_NOISE)
 
     def backup(self, store: Store, leaves: Leaves, expansion: Expansion) -> None:
         first = store.insert(leaves, expansion)
         backup_wave(store, leaves, self.discount, max_share=self.max_share, how=self._how)
         if self.rollout:
-            kernels_rollout.rollout_push(
+            rollout.rollout_push(
                 store.node_planes, store.edge_planes, store.heap, store.tree_planes,
                 leaves.nodes, first_new_edges(expansion, first),
             )  # fmt: skip
@@ -134,7 +134,7 @@ class PUCT:
     def cancel(self, store: Store, leaves: Leaves) -> None:
         cancel_wave(store, leaves)
         if self.rollout:
-            kernels_rollout.rollout_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
+            rollout.rollout_cancel(store.node_planes, store.heap, store.tree_planes, leaves.nodes)
 
     def adopt(self, store: Store) -> None:
         """A descent needs no frontier; rollouts under way are not gone on with."""
@@ -164,7 +164,7 @@ class PUCT:
             n = float(store.nodes["visits"][root])
             explore = (self.c_log * np.log((1 + n + self.c_base) / self.c_base) + self.c_init) * np.sqrt(n)
             if self.stdev_scale > 0:
-                explore *= kernels.spread_factor(store.node_planes, store.heap, root, self._parameters())
+                explore *= descent.spread_factor(store.node_planes, store.heap, root, self._parameters())
             q = self.discount * children["value"].astype(np.float64)
             visits = unforced_visits(prior, visits, q, explore, self.forced)
         return visit_policy(visits)

@@ -1,1 +1,1 @@
-"""What a net's own numbers are worth: `calibrate` measures, `models.calibration` keeps it beside the weights."""
+"""What a net's own numbers are worth: `calibrate` measures, `models.files.calibration` keeps it beside the weights."""

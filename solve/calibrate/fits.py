@@ -1,7 +1,8 @@
 """Fits of being right, on chains that nobody judged while they were searched for: of a chain, and of the answer that is chosen.
 
 Chains: how far the value before the last step, the policy's probability of it and the value of the finished chain tell right
-chains from wrong ones (`models.calibration.ChainFit`). Confidence: what a strategy knows of its answer (the chain's P(right),
+chains from wrong ones (`models.files.calibration.ChainFit`). Confidence: what a strategy knows of its answer (the chain's
+P(right),
 or the answer's share) against whether it is right; a logistic fit (Platt 1999). Errors of a fit are cross-fitted: each half of
 the problems is told by a fit to the other half. The fit of chains beneath a confidence has seen both.
 
@@ -15,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from models.calibration import LEAST, ChainFit, ConfidenceFit
+from kit.statistics import auc, ece
+from models.files.calibration import LEAST, ChainFit, ConfidenceFit
 from solve.answers import chosen, sureness
 from solve.calibrate.ground import Ground
-from solve.statistics import auc, ece
+from solve.search.tree import TreeSearch
 from solve.strategies import way
-from solve.tree import TreeSearch
 
 TOLERANCE = 1e-7
 RIDGE = 1e-2

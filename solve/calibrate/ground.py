@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from models.calibration import ChainFit
+from models.files.calibration import ChainFit
 from models.policy import Policy
-from solve.blinds import wall
+from solve.search.wall import wall
 from solve.types import Verify, Workbench
 from tasks.base import Problem, Scorer, Task
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from models.calibration import Calibration, ChainFit, ConfidenceFit, trustworthy
+from models.files.calibration import Calibration, ChainFit, ConfidenceFit, trustworthy
 from models.policy import Policy
 from solve.calibrate.fits import CALIBRATED, chain_fit, confidences
 from solve.calibrate.ground import Ground, greedy_tokens

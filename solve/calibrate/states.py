@@ -17,9 +17,9 @@ from typing import cast
 import numpy as np
 
 import mcts
+from kit.statistics import auc, auc_within, brier, ece
 from solve.calibrate.ground import Ground
-from solve.statistics import auc, auc_within, brier, ece
-from solve.tree import Tree, TreeSearch
+from solve.search.tree import Tree, TreeSearch
 from tasks.oracle import exact_labels
 
 RESAMPLES = 200

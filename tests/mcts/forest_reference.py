@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from mcts.forest_layout import EXTRA
-from mcts.forest_rules import TreePUCT
+from mcts.forest.layout import EXTRA
+from mcts.forest.rules import TreePUCT
 
 F = np.float32
 

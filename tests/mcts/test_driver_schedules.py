@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mcts import NONE, BestFirst, Budget, Driver, Flag, Proportional, SmartPruning, Status
-from mcts.kernels_frontier import priority_of
+from mcts.store.frontier import priority_of
 from tests.mcts.fakes import TableEvaluator
 from tests.mcts.test_driver import WORLD, answer, each_rule, planted
 

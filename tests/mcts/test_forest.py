@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numba.core.caching import NullCache
 
-from mcts import memory
-from mcts.forest import Forest, ForestError
-from mcts.forest_kernels import cancel
-from mcts.forest_layout import EXTRA, TABLE, entry
-from mcts.forest_records import NO_NODE
-from mcts.forest_rules import TreeGumbel, TreePUCT
+from mcts.forest.forest import Forest, ForestError
+from mcts.forest.kernels import cancel
+from mcts.forest.layout import EXTRA, TABLE, entry
+from mcts.forest.records import NO_NODE
+from mcts.forest.rules import TreeGumbel, TreePUCT
+from mcts.store import memory
 from tests.mcts.forest_reference import ReferenceTree, child_key
 
 
@@ -337,5 +337,5 @@ def test_scores_that_are_no_numbers_stay_inside_the_tree(rule, scale, n_actions)
 
 
 def test_the_package_imports_neither_torch_nor_jax():
-    code = "import sys, mcts.forest; sys.exit(bool({'torch', 'jax'} & set(sys.modules)))"
+    code = "import sys, mcts.forest.forest; sys.exit(bool({'torch', 'jax'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from mcts.forest import Forest
-from mcts.forest_rules import TreeGumbel
+from mcts.forest.forest import Forest
+from mcts.forest.rules import TreeGumbel
 from tests.mcts.test_gumbel import N_TABLES, N_TREES, HashTree, compiled_mctx
 
 

@@ -23,15 +23,11 @@ from mcts import (
     distances,
     graph_values,
     improved_policy,
-    kernels,
-    kernels_frontier,
-    kernels_graph,
-    kernels_insert,
     proven_lost,
     search,
-    store,
     visit_policy,
-)  # fmt: skip
+)
+from mcts.store import descent, frontier, insertion, store, sweeps  # fmt: skip
 from tests.mcts.fakes import TableEvaluator
 
 WORLDS = [(seed, merged) for seed in range(5) for merged in (False, True)]
@@ -132,7 +128,7 @@ def test_a_proven_candidate_without_visits_keeps_its_exact_value():
 
 
 def test_record_words_in_the_kernels_equal_the_layout():
-    files = (kernels, kernels_insert, kernels_frontier, kernels_graph)
+    files = (descent, insertion, frontier, sweeps)
     names = {"raw_value": "RAW_VALUE", "tree": "TREE_ID", "unseen_logmass": "UNSEEN",
              "best_unseen_logprob": "BEST_UNSEEN"}  # fmt: skip
     for module in files:
@@ -148,6 +144,6 @@ def test_record_words_in_the_kernels_equal_the_layout():
     for module in files[:3]:
         for i, name in enumerate(TREE.names):
             assert getattr(module, trees.get(name, name.upper())) == i
-    assert kernels.ALL_CLOSED == store.Status.CLOSED
-    assert kernels.SATURATED == store.Status.SATURATED
-    assert kernels_insert.NEVER == store.NEVER
+    assert descent.ALL_CLOSED == store.Status.CLOSED
+    assert descent.SATURATED == store.Status.SATURATED
+    assert insertion.NEVER == store.NEVER

@@ -222,7 +222,7 @@ def test_a_wave_needs_a_leaf():
 
 
 def test_dirichlet_noise_is_a_distribution_with_the_right_spread():
-    from mcts.kernels import gamma_variate
+    from mcts.store.descent import gamma_variate
 
     for alpha in (0.3, 1.0, 2.5):
         draws = np.array([gamma_variate(np.int64(99), i, alpha) for i in range(20_000)])
@@ -232,7 +232,7 @@ def test_dirichlet_noise_is_a_distribution_with_the_right_spread():
 
 def test_import_is_free_of_torch_and_compiles_nothing():
     code = (
-        "import sys, mcts; from mcts import kernels, kernels_insert, kernels_frontier, kernels_graph as g;"
-        "assert 'torch' not in sys.modules; assert not kernels.select.signatures; assert not g.sweep.signatures"
+        "import sys, mcts; from mcts.store import descent, insertion, frontier, sweeps as g;"
+        "assert 'torch' not in sys.modules; assert not descent.select.signatures; assert not g.sweep.signatures"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

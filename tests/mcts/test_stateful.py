@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mcts import PUCT, Budget, Driver, Forest, Store, TreePUCT, load, reroot, resume, save
-from mcts.forest_records import NO_NODE
+from mcts.forest.records import NO_NODE
 from tests.mcts import reference
 from tests.mcts.fakes import TableEvaluator
 from tests.mcts.forest_reference import ReferenceTree

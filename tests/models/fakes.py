@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from models.trie import TokenTrie
-from models.trie_forward import NEVER_SAMPLED
+from models.forward.choose import NEVER_SAMPLED
+from models.trie.trie import TokenTrie
 from tasks.base import BOS_ID, NEWLINE, NEWLINE_ID, SPECIAL_TOKENS, Problem, Task, Verdict
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models import attention_bf16
-from models import attention_kernels as kernels
+from models.cpu import long_attention as kernels
+from models.cpu import long_attention_bf16
 
 SHAPES = {  # leaves, candidates, shared positions, own positions, query heads, key heads, head size, window, soft cap
     "grouped heads": (5, 4, 37, 20, 6, 2, 64, 0, 0.0),
@@ -19,7 +19,7 @@ SHAPES = {  # leaves, candidates, shared positions, own positions, query heads, 
     "nothing shared": (6, 1, 1, 30, 2, 2, 128, 0, 0.0),
 }
 BACKENDS = [("general", torch.float32), ("general", torch.bfloat16)]
-if attention_bf16.AVAILABLE:
+if long_attention_bf16.AVAILABLE:
     BACKENDS.append(("pairs", torch.bfloat16))
 
 
@@ -56,8 +56,8 @@ class Case:
             np.float32(self.e**-0.5), np.float32(self.softcap), self.window,
         )  # fmt: skip
         if backend == "pairs":
-            together = attention_bf16.queries_at_once(self.h // self.g)
-            attention_bf16.attend(*arguments, (0,) * (self.e // 32), (0,) * together, as_numpy(out))
+            together = long_attention_bf16.queries_at_once(self.h // self.g)
+            long_attention_bf16.attend(*arguments, (0,) * (self.e // 32), (0,) * together, as_numpy(out))
         else:
             kernels.attend(*arguments, (0,) * -(-self.e // kernels.BLOCK), as_numpy(out))
         return out
@@ -78,7 +78,7 @@ class Case:
 @pytest.mark.parametrize("name", SHAPES)
 def test_attention_equals_the_formula(name, backend, dtype):
     case = Case(SHAPES[name], dtype)
-    if backend == "pairs" and case.e % attention_bf16.PAIRS:
+    if backend == "pairs" and case.e % long_attention_bf16.PAIRS:
         pytest.skip("this size takes the general kernel")
     found = case.run(backend, slice(None)).double()
     expected = torch.stack([case.expected(row) for row in range(len(found))])
@@ -89,7 +89,7 @@ def test_attention_equals_the_formula(name, backend, dtype):
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_row_is_the_same_bits_whatever_its_batch(name, backend, dtype):
     case = Case(SHAPES[name], dtype)
-    if backend == "pairs" and case.e % attention_bf16.PAIRS:
+    if backend == "pairs" and case.e % long_attention_bf16.PAIRS:
         pytest.skip("this size takes the general kernel")
     whole = case.run(backend, slice(None))
     for size in (1, 2, 5):

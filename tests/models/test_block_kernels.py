@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import attention_bf16
-from models.block_kernels import COLUMNS, bits, packed, product
+from models.cpu import long_attention_bf16
+from models.cpu.products import COLUMNS, bits, packed, product
 
 KINDS = [
     False,
-    pytest.param(True, marks=pytest.mark.skipif(not attention_bf16.AVAILABLE, reason="no pairs of bfloat16")),
+    pytest.param(True, marks=pytest.mark.skipif(not long_attention_bf16.AVAILABLE, reason="no pairs of bfloat16")),
 ]
 
 

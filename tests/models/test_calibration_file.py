@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main as bench
-from models import calibration
-from models.calibration import (
+from models.files import calibration
+from models.files.calibration import (
     LONGEST_CHAIN,
     Calibration,
     ChainFit,
@@ -22,7 +22,7 @@ from models.calibration import (
     trustworthy,
     write_calibration,
 )
-from models.manifest import (
+from models.files.manifest import (
     CALIBRATION,
     EXTRA,
     MANIFEST,

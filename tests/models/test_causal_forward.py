@@ -23,13 +23,13 @@ from transformers import (
     Qwen3Config,
 )
 
-from models import fused_llama
-from models.causal_forward import CausalForward, UnservedError
-from models.policy_value import PolicyValueLM
-from models.prefix_forward import PrefixForward
-from models.sampling import StepSampler
-from models.trie import TokenTrie, TrieError
-from models.trie_forward import forward_for
+from models.forward import fused_llama
+from models.forward.causal import CausalForward, UnservedError
+from models.forward.choose import forward_for
+from models.forward.prefix import PrefixForward
+from models.net.policy_value import PolicyValueLM
+from models.trie.sampling import StepSampler
+from models.trie.trie import TokenTrie, TrieError
 
 V = 1500  # more than is kept whole
 POSITIONS = 128

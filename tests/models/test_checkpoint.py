@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
-from models.checkpoint import load_checkpoint, load_latest, load_tensors, save_checkpoint, save_tensors
-from models.fast_llama import fast_forward
-from models.manifest import MANIFEST, CheckpointError, fingerprint
-from models.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
-from models.tokenizer import make_tokenizer
+from models.files.checkpoint import load_checkpoint, load_latest, load_tensors, save_checkpoint, save_tensors
+from models.files.manifest import MANIFEST, CheckpointError, fingerprint
+from models.net.fast_training import fast_forward
+from models.net.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
+from models.net.tokenizer import make_tokenizer
 from tasks.base import SPECIAL_TOKENS
 
 WORDS = (*SPECIAL_TOKENS, *(str(i) for i in range(20)))

@@ -7,9 +7,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from models.codec import QUESTION, TextCodec, WordCodec, few_shot_examples
-from tasks import Countdown, Sliding
+from models.steps.codec import QUESTION, TextCodec, WordCodec, few_shot_examples
 from tasks.base import BOS_ID, PAD_ID, Problem
+from tasks.numbers.countdown import Countdown
+from tasks.planning.sliding import Sliding
 
 EXTRA = 40  # embeddings beyond the tokenizer's, as models pad them
 

@@ -11,14 +11,14 @@ import torch
 import mcts
 import models
 from mcts.types import NO_KEY
-from models.books import StateBook, TokenBook
-from models.checkpoint import load_checkpoint
-from models.evaluator import ModelEvaluator
-from models.policy_value import tiny_llama
-from models.trie import TokenTrie
-from models.trie_forward import forward_for
-from tasks import Countdown
+from models.files.checkpoint import load_checkpoint
+from models.forward.choose import forward_for
+from models.local.evaluator import ModelEvaluator
+from models.net.policy_value import tiny_llama
+from models.steps.books import StateBook, TokenBook
+from models.trie.trie import TokenTrie
 from tasks.base import BOS_ID
+from tasks.numbers.countdown import Countdown
 from tests.models.fakes import SumTask, chain_logprob, sum_forward
 
 VARIANTS = [

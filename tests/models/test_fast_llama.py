@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
 
-from models import fast_kernels as kernels
-from models.fast_llama import fast_forward, supports
-from models.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
+from models.net import fast_training_kernels as kernels
+from models.net.fast_training import fast_forward, supports
+from models.net.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
 
 VOCABULARY = 19
 

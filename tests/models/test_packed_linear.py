@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from models import block_kernels
-from models.packed_linear import PackedLinear, packed_copy
+from models.cpu import products
+from models.cpu.packed_linear import PackedLinear, packed_copy
 
 SHAPES = [(48, 64), (576, 192), (1536, 70), (4096, 32)]
 ROWS = 192
@@ -21,7 +21,7 @@ def dtype(request) -> torch.dtype:
 
 @pytest.fixture(params=[True, False], ids=["blocks", "onednn"])
 def own(request, dtype) -> bool:
-    if request.param and not block_kernels.fast(dtype == torch.bfloat16):
+    if request.param and not products.fast(dtype == torch.bfloat16):
         pytest.skip("the CPU lacks the vectors")
     return request.param
 

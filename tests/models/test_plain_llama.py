@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, LlamaConfig
 
-from models.checkpoint import load_checkpoint, save_checkpoint
-from models.manifest import CheckpointError
-from models.plain_llama import WEIGHTS, PlainPolicy, load_plain
+from models.files.bare_llama import WEIGHTS, PlainPolicy, load_plain
+from models.files.checkpoint import load_checkpoint, save_checkpoint
+from models.files.manifest import CheckpointError
+from models.forward.choose import LlamaForward, forward_for
+from models.net.policy_value import PolicyValueConfig, PolicyValueLM
+from models.net.tokenizer import make_tokenizer
 from models.policy import SHIPPED, open_policy, shipped
-from models.policy_value import PolicyValueConfig, PolicyValueLM
-from models.tokenizer import make_tokenizer
-from models.trie import TokenTrie
-from models.trie_forward import LlamaForward, forward_for
-from solve.shelf import take
+from models.trie.trie import TokenTrie
+from solve.policies import take
 from solve.solver import Solver
 from tests.models.test_checkpoint import TOKENIZER, WORDS, rewrite, seal
 from tests.models.test_trie import grown_trie, randomised

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import Gemma2Config, GPT2Config
 
-from models.losses import accumulate_gradients, policy_value_loss
-from models.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
+from models.net.losses import accumulate_gradients, policy_value_loss
+from models.net.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
 
 VOCABULARY = 23
 

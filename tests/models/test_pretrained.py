@@ -15,17 +15,17 @@ from tokenizers import models as tokenizer_models
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import mcts
-from models import pretrained
-from models.causal_forward import CausalForward
-from models.checkpoint import load_checkpoint, save_checkpoint
-from models.codec import TextCodec, codec_of
-from models.evaluator import ModelEvaluator
-from models.manifest import CheckpointError
-from models.pretrained import load_pretrained
-from models.rollout import rollouts
-from models.trie import TokenTrie
-from models.trie_forward import forward_for
-from tasks import Countdown
+from models.files import pretrained
+from models.files.checkpoint import load_checkpoint, save_checkpoint
+from models.files.manifest import CheckpointError
+from models.files.pretrained import load_pretrained
+from models.forward.causal import CausalForward
+from models.forward.choose import forward_for
+from models.local.evaluator import ModelEvaluator
+from models.local.rollout import rollouts
+from models.steps.codec import TextCodec, codec_of
+from models.trie.trie import TokenTrie
+from tasks.numbers.countdown import Countdown
 
 WORDS = 90
 

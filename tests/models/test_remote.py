@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from models.remote import Limits, RemoteClient, RemoteError
-from models.remote_answers import Capabilities, Request
+from models.remote.answers import Capabilities, Request
+from models.remote.client import Limits, RemoteClient, RemoteError
 from tests.models.servers import (
     FakeServer,
     Reply,

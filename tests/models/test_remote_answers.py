@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.remote_answers import AnswerError, Request, draw_seed, error_text, parse_answer, retry_after
+from models.remote.answers import AnswerError, Request, draw_seed, error_text, parse_answer, retry_after
 from tests.models.servers import vllm_answer, vllm_chat_answer, vllm_choice
 
 ASKED = Request("2 3 = 5\n", n=2, max_tokens=8)

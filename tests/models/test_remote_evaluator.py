@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from mcts import PUCT, BestFirst, Budget, search
-from mcts.search import resume
-from mcts.store import Store
+from mcts.loop import resume
+from mcts.store.store import Store
 from mcts.types import NO_KEY, check_expansion
 from models.abilities import PolicyWarning
-from models.remote import Limits, RemoteClient, RemoteError
-from models.remote_answers import Capabilities
-from models.remote_evaluator import LEAST_UNSEEN, MOST_AT_ONCE, MOST_MISSES, RemoteEvaluator
+from models.remote.answers import Capabilities
+from models.remote.client import Limits, RemoteClient, RemoteError
+from models.remote.evaluator import LEAST_UNSEEN, MOST_AT_ONCE, MOST_MISSES, RemoteEvaluator
 from tests.models.fakes import SumTask
 from tests.models.servers import DIGITS, FakeServer, Reply, TableModel, vllm_answer, vllm_choice
 

@@ -9,8 +9,8 @@ import threading
 import time
 from concurrent.futures import CancelledError
 
-from models.remote import Limits, RemoteClient
-from models.remote_answers import Capabilities, Request
+from models.remote.answers import Capabilities, Request
+from models.remote.client import Limits, RemoteClient
 from tests.models.servers import FakeServer, Reply, vllm_answer, vllm_choice
 
 GOOD = vllm_answer([vllm_choice("1", [-0.5, -0.5])], 2)

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from models.remote import RemoteClient
-from models.remote_answers import Capabilities
-from models.remote_evaluator import MOST_AT_ONCE, MOST_MISSES, RemoteEvaluator
+from models.remote.answers import Capabilities
+from models.remote.client import RemoteClient
+from models.remote.evaluator import MOST_AT_ONCE, MOST_MISSES, RemoteEvaluator
 from tests.models.fakes import SumTask
 from tests.models.servers import FakeServer, vllm_answer, vllm_choice
 

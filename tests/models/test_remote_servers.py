@@ -17,11 +17,11 @@ import httpx
 import pytest
 
 from mcts import PUCT, Budget, search
-from models.pretrained import SMOLLM2
-from models.remote import Limits, RemoteClient
-from models.remote_answers import Capabilities, Request
-from models.remote_evaluator import RemoteEvaluator
-from tasks import Countdown
+from models.files.pretrained import SMOLLM2
+from models.remote.answers import Capabilities, Request
+from models.remote.client import Limits, RemoteClient
+from models.remote.evaluator import RemoteEvaluator
+from tasks.numbers.countdown import Countdown
 
 START_SECONDS = 120.0
 POLL_SECONDS = 0.2

@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from models import rollout
-from models.rollout import Rollout, rollouts
-from models.trie import TokenTrie
+from models.local import rollout
+from models.local.rollout import Rollout, rollouts
+from models.trie.trie import TokenTrie
 from tasks.base import BOS_ID
 from tests.models.fakes import SumTask, chain_logprob, every_step, sum_forward
 

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from models.sampling import DrawnSteps, StepSampler
-from models.trie import TokenTrie
+from models.trie.sampling import DrawnSteps, StepSampler
+from models.trie.trie import TokenTrie
 from tests.models.fakes import TableForward, every_step
 
 V, LONGEST, DRAWS = 6, 3, 12_000

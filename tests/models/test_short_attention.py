@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.short_attention import attend, head_block
+from models.cpu.short_attention import attend, head_block
 
 POSITIONS, SLOTS = 40, 300
 

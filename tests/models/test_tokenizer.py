@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from models.tokenizer import make_tokenizer
+from models.net.tokenizer import make_tokenizer
 from tasks.base import BOS_ID, NEWLINE, PAD_ID, SPECIAL_TOKENS, UNK_ID, Task, join_words
 
 WORDS = (*SPECIAL_TOKENS, *(str(i) for i in range(100)), *"+-*/=|", "ABCDEF", "##x", "don't", "é", "answer")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from models import attention_bf16
-from models.causal_forward import CausalForward
-from models.policy_value import PolicyValueLM
-from models.prefix_forward import PrefixForward
-from models.trie import TokenTrie, TrieError
-from models.trie_forward import LlamaForward, forward_for
+from models.cpu import long_attention_bf16
+from models.forward.causal import CausalForward
+from models.forward.choose import LlamaForward, forward_for
+from models.forward.prefix import PrefixForward
+from models.net.policy_value import PolicyValueLM
+from models.trie.trie import TokenTrie, TrieError
 from tests.models.fakes import TableForward
 
 V = 23
@@ -73,7 +73,7 @@ def test_llama_forward_equals_teacher_forcing_through_transformers(kv_heads, rng
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
-@pytest.mark.skipif(not attention_bf16.AVAILABLE, reason="the CPU does not multiply pairs of bfloat16")
+@pytest.mark.skipif(not long_attention_bf16.AVAILABLE, reason="the CPU does not multiply pairs of bfloat16")
 def test_bfloat16_products_are_close_and_do_not_depend_on_the_batch(kv_heads, rng):
     model = llama(kv_heads)
     with torch.no_grad():

@@ -11,11 +11,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from models.codec import TextCodec
-from models.local_policy import LocalPolicy
-from models.policy_value import PolicyValueLM
-from selfplay.actor import act
+from models.local.policy import LocalPolicy
+from models.net.policy_value import PolicyValueLM
+from models.steps.codec import TextCodec
 from selfplay.config import ActorConfig
+from selfplay.teach.actor import act
 from selfplay.team import Team
 from tasks import make_scorer, make_task
 from tasks.base import Rows

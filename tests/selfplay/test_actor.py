@@ -3,15 +3,15 @@
 import pytest
 
 import mcts
-from models.codec import WordCodec
-from models.rollout import Rollout
-from selfplay.actor import act, tree_of
+from models.local.rollout import Rollout
+from models.steps.codec import WordCodec
 from selfplay.config import ActorConfig
+from selfplay.teach.actor import act, tree_of
 from selfplay.team import Team
 from solve.types import SolveError
 from tasks.base import Verdict
-from tasks.countdown import Countdown
-from tasks.sliding import Sliding
+from tasks.numbers.countdown import Countdown
+from tasks.planning.sliding import Sliding
 
 SLIDING = Sliding(distance_min=1, distance_max=3)
 COUNTDOWN = Countdown(number_max=6, target_max=30)

@@ -19,11 +19,11 @@ from types import FrameType
 
 import pytest
 
-from models.manifest import MANIFEST
+from kit.command import INTERRUPTED
+from models.files.manifest import MANIFEST
 from selfplay import cli
-from selfplay.ledger import Ledger
-from selfplay.rundir import LOCK_NAME, open_run_dir
-from solve.command import INTERRUPTED
+from selfplay.run.folder import LOCK_NAME, open_run_dir
+from selfplay.run.ledger import Ledger
 from tests.selfplay.tiny import QUICK, run
 
 LAST = 5  # iteration that the tiny schedule ends with

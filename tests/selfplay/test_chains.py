@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models.abilities import Step
-from models.codec import WordCodec
-from selfplay.chains import RowBuilder
+from models.steps.codec import WordCodec
+from selfplay.teach.row_builder import RowBuilder
 from tasks import make_task
 from tasks.base import BOS_ID, PAD_ID, UNK_ID
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from kit.command import main as console
 from models.policy import open_policy
-from selfplay.ledger import Ledger
-from solve.command import main as console
+from selfplay.run.ledger import Ledger
 from tests.models.servers import FakeServer
 from tests.selfplay.tiny import composed, run
 from tests.solve.served import NAME, CountdownModel

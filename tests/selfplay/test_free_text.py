@@ -12,17 +12,19 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from models.abilities import Step
-from models.codec import QUESTION, TextCodec, WordCodec
-from models.local_policy import LocalPolicy
-from selfplay.chains import RowBuilder
+from models.local.policy import LocalPolicy
+from models.steps.codec import QUESTION, TextCodec, WordCodec
 from selfplay.config import LearnerConfig
-from selfplay.learner import Learner, stack, trim
-from selfplay.replay import Replay
-from selfplay.teachers import batch
+from selfplay.learn.learner import Learner, stack, trim
+from selfplay.learn.replay import Replay
+from selfplay.run.traces import read_rows, write_rows
+from selfplay.teach.row_builder import RowBuilder
+from selfplay.teach.teachers import batch
 from selfplay.team import Team
-from selfplay.traces import read_rows, write_rows
-from tasks import Countdown, Sliding, make_task
+from tasks import make_task
 from tasks.base import PAD_ID, UNK_ID, Problem, Rows, Task
+from tasks.numbers.countdown import Countdown
+from tasks.planning.sliding import Sliding
 from tests.selfplay.free_text import (
     END,
     FREE,

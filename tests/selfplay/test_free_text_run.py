@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from models.codec import QUESTION
-from models.local_policy import LocalPolicy
-from models.rollout import Rollout
-from selfplay.actor import act
+from models.local.policy import LocalPolicy
+from models.local.rollout import Rollout
+from models.steps.codec import QUESTION
 from selfplay.loop import started
-from selfplay.teachers import Mixture
+from selfplay.run.traces import read_rows
+from selfplay.teach.actor import act
+from selfplay.teach.teachers import Mixture
 from selfplay.team import Team
-from selfplay.traces import read_rows
 from tasks.base import NEWLINE, UNK_ID, Problem, Task
 from tests.selfplay.tiny import composed
 

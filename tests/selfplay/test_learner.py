@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.codec import WordCodec
-from models.policy_value import tiny_llama
+from models.net.policy_value import tiny_llama
+from models.steps.codec import WordCodec
 from selfplay.config import LearnerConfig
-from selfplay.learner import MAX_BAD_STEPS, DivergedError, Learner, smoothed, stack, trim
-from selfplay.replay import Replay, priorities
-from selfplay.teachers import Mixture, batch, mixture
+from selfplay.learn.learner import MAX_BAD_STEPS, DivergedError, Learner, smoothed, stack, trim
+from selfplay.learn.replay import Replay, priorities
+from selfplay.teach.teachers import Mixture, batch, mixture
 from selfplay.team import Team
 from tasks import TaskError, make_task
 from tasks.base import BOS_ID, PAD_ID, Rows

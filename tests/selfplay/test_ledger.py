@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfplay.ledger import Ledger, LedgerError
-from selfplay.traces import Shard
+from selfplay.run.ledger import Ledger, LedgerError
+from selfplay.run.traces import Shard
 
 ROOT = Path(__file__).parents[2]
 
@@ -197,9 +197,9 @@ def test_several_processes_may_read_while_one_writes(three):
 
 WRITER = """
 import hashlib, pathlib, sys
-from selfplay.ledger import Ledger
-from selfplay.rundir import write_durably
-from selfplay.traces import Shard
+from selfplay.run.ledger import Ledger
+from selfplay.run.folder import write_durably
+from selfplay.run.traces import Shard
 folder = pathlib.Path(sys.argv[1])
 ledger = Ledger(folder / "ledger.sqlite")
 ledger.sweep_orphans(folder)

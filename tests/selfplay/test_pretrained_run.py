@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from models.checkpoint import load_checkpoint
-from selfplay.ledger import Ledger
-from solve.command import main as console
+from kit.command import main as console
+from models.files.checkpoint import load_checkpoint
+from selfplay.run.ledger import Ledger
 from tests.models.test_pretrained import write_folder
 from tests.selfplay.tiny import run
 

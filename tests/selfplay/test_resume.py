@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from selfplay.traces import read_shard
+from selfplay.run.traces import read_shard
 from tests.selfplay.tiny import run_until_killed
 
 KILLS = 20

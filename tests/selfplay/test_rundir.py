@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from selfplay.rundir import RunDirError, frozen_config, open_run_dir, write_durably
+from selfplay.run.folder import RunDirError, frozen_config, open_run_dir, write_durably
 
 CONFIG = {
     "seed": 1,
@@ -126,7 +126,7 @@ def test_a_damaged_config_is_named(tmp_path, damage):
 
 def test_two_processes_do_not_share_a_run(tmp_path):
     program = (
-        "import sys; from selfplay.rundir import open_run_dir\n"
+        "import sys; from selfplay.run.folder import open_run_dir\n"
         "run = open_run_dir(sys.argv[1], False, {}); print('open', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]

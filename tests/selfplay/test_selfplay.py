@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from models.checkpoint import load_checkpoint
+from models.files.checkpoint import load_checkpoint
 from selfplay.cli import CONF, hydra_main
 from selfplay.config import SelfplayConfig, check_config
 from tests.selfplay.tiny import run

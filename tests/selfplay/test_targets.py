@@ -10,13 +10,13 @@ import pytest
 
 import mcts
 from models.abilities import Step
-from models.codec import WordCodec
-from selfplay.chains import RowBuilder
+from models.steps.codec import WordCodec
 from selfplay.config import ActorConfig
-from selfplay.targets import Targets, search_rows
+from selfplay.teach.row_builder import RowBuilder
+from selfplay.teach.targets import Targets, search_rows
 from tasks.base import BOS_ID, PAD_ID
-from tasks.countdown import Countdown
-from tasks.sliding import Sliding
+from tasks.numbers.countdown import Countdown
+from tasks.planning.sliding import Sliding
 
 PUZZLE = Sliding(rows=2, cols=3, distance_min=8, distance_max=10, discount=0.9)
 NUMBERS = Countdown(numbers=3, number_max=6, target_max=30)

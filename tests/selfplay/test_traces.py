@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfplay.traces import TRACE_VERSION, Trace, TraceError, read_rows, read_shard, write_rows, write_shard
+from selfplay.run.traces import TRACE_VERSION, Trace, TraceError, read_rows, read_shard, write_rows, write_shard
 from tasks.base import PAD_ID, Rows
 
 

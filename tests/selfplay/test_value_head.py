@@ -13,14 +13,15 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from models.checkpoint import load_checkpoint
-from models.fast_llama import supports
+from kit.statistics import auc
+from models.files.checkpoint import load_checkpoint
+from models.files.pretrained import load_pretrained
+from models.net.fast_training import supports
+from models.net.policy_value import PolicyValueLM
 from models.policy import open_policy
-from models.policy_value import PolicyValueLM
-from models.pretrained import load_pretrained
-from selfplay import value_head as command
 from selfplay.config import ConfigError
-from selfplay.value_training import (
+from selfplay.value import __main__ as command
+from selfplay.value.training import (
     Settings,
     SharedPrefix,
     StandardisedHead,
@@ -30,7 +31,6 @@ from selfplay.value_training import (
     merge,
     probabilities,
 )
-from solve.statistics import auc
 from tasks import Rows, make_task
 
 OPTIONS = {"numbers": 3, "number_max": 6, "target_min": 5, "target_max": 15}

@@ -8,8 +8,9 @@ from functools import cache
 
 import numpy as np
 
-from models.codec import QUESTION
-from tasks import Countdown, TaskError
+from models.steps.codec import QUESTION
+from tasks import TaskError
+from tasks.numbers.countdown import Countdown
 from tests.models.servers import Call, Reply, vllm_answer, vllm_choice
 
 NAME, KEY = "small", "secret-of-ours"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from models.policy import SHIPPED
-from solve.blinds import wall
+from solve.search.wall import wall
 from solve.solver import Solver
 from solve.strategies import way
 from solve.types import Search, Verify, Workbench
-from tasks import Countdown
 from tasks.base import Problem
+from tasks.numbers.countdown import Countdown
 
 FOLDER = SHIPPED / "countdown3"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.calibration import ChainFit, ConfidenceFit
+from models.files.calibration import ChainFit, ConfidenceFit
 from solve.answers import CHOICES, NOTHING, chosen, sureness
 from solve.types import Chain, Workbench
 from tests.models.fakes import SumTask

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solve.batch import MOST_LINE, Answers, Asked, read_lines
+from solve.cli.answers_file import MOST_LINE, Answers, Asked, read_lines
 from solve.types import SolveError
 
 LINES = {

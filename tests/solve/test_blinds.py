@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import mcts
-from models.evaluator import ModelEvaluator
-from solve.blinds import NOT_JUDGED, Curtained, Unjudged, wall
+from models.local.evaluator import ModelEvaluator
+from solve.search.wall import NOT_JUDGED, Curtained, Unjudged, wall
 from solve.types import SolveError, Workbench
-from tasks import Sliding
+from tasks.planning.sliding import Sliding
 from tests.models.fakes import SumTask
 from tests.solve.shipped import problems, solver, task
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from solve import Solver, cli
+from solve import Solver
+from solve.cli import main
 from tests.solve.shipped import FOLDER, task
 
 EASY = "3 7 12 = 15"
@@ -29,7 +30,7 @@ def command(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
         capfd.readouterr()
         code = 0
         try:
-            cli.hydra_main()
+            main.hydra_main()
         except SystemExit as ended:
             code = ended.code
         return code, *capfd.readouterr()
@@ -208,7 +209,7 @@ def test_an_interrupted_batch_says_what_is_left(command, tmp_path, monkeypatch):
             return None
 
     once, solved = Once(), Solver.solve
-    monkeypatch.setattr(cli, "interruptible", lambda: once)
+    monkeypatch.setattr(main, "interruptible", lambda: once)
 
     def counted(solver, problems, **named):
         once.asked += bool(problems)  # of no problems the settings alone are checked
@@ -257,7 +258,7 @@ def test_bytes_that_are_no_text_and_a_byte_order_mark_harm_no_line(command, tmp_
 
 
 def test_an_answer_is_told_even_where_its_tree_cannot_be_saved(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("solve.tree_file.MOST_NODES", 1)
+    monkeypatch.setattr("solve.cli.tree_file.MOST_NODES", 1)
     tree = f"tree={tmp_path / 'tree.json'}"
     code, out, said = command(*ASK, tree)
     assert code == 2

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.calibration import ChainFit
-from models.codec import codec_of
-from models.trie import TokenTrie
-from models.trie_forward import forward_for
+from models.files.calibration import ChainFit
+from models.forward.choose import forward_for
+from models.steps.codec import codec_of
+from models.trie.trie import TokenTrie
 from solve.strategies import way
 from solve.types import NEVER, Search
 from tasks.base import BOS_ID

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import calibration
 from bench import command as bench_command
-from models.remote import Limits
-from solve import cli
+from bench.budget import calibration
+from models.remote.client import Limits
+from solve.cli import main
 from solve.solver import Solution, Solver
 from solve.types import SolveError
 from tests.models.servers import Call, FakeServer, Reply, closed_port
@@ -63,7 +63,7 @@ def command(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
         capfd.readouterr()
         code = 0
         try:
-            cli.hydra_main()
+            main.hydra_main()
         except SystemExit as ended:
             code = ended.code
         return code, *capfd.readouterr()
@@ -88,7 +88,7 @@ def refusal(command) -> Callable[..., str]:
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     """No waits between attempts."""
-    monkeypatch.setattr("models.remote.Limits", partial(Limits, backoff_seconds=0.0))
+    monkeypatch.setattr("models.remote.client.Limits", partial(Limits, backoff_seconds=0.0))
 
 
 def timeless(solutions: list[Solution]) -> list[Solution]:

@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
-from models.checkpoint import load_checkpoint, save_checkpoint
-from models.manifest import CALIBRATION, EXTRA, CheckpointError, fingerprint
+from models.files.checkpoint import load_checkpoint, save_checkpoint
+from models.files.manifest import CALIBRATION, EXTRA, CheckpointError, fingerprint
 from solve import Solver
 from tests.solve.shipped import FOLDER, recalibrated, solver
 

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from models.calibration import ChainFit, ConfidenceFit
+from models.files.calibration import ChainFit, ConfidenceFit
 from solve import Solution, SolveError, Solver, solve
 from solve.budgets import EFFORTS, UNLIMITED, budget_of
 from solve.strategies import way, ways

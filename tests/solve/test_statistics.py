@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from solve.statistics import (
+from kit.statistics import (
     auc,
     auc_within,
     binomial_tail,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.fuzz import answers
-from tasks.answers import MOST_CHARACTERS, compare, decide, final_answer
-from tasks.grading import MATH, grade
-from tasks.pool import JudgePool, Limits
-from tasks.quantities import quantity
+from bench.judges.fuzz import answers
+from tasks.judging.equal import MOST_CHARACTERS, compare, decide, final_answer
+from tasks.judging.grading import MATH, grade
+from tasks.judging.quantities import quantity
+from tasks.sandbox.pool import JudgePool, Limits
 from tests.tasks.answer_cases import FALSE, RIGHT
 from tests.tasks.attack_cases import FOUND_FALSE, FOUND_RIGHT
 

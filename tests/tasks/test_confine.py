@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tasks import confine
+from tasks.sandbox import confine
 
 
 def judged(number: int, arguments: tuple[int, ...] = (), arch: int = confine.ARCH_X86_64, pid: int = 77) -> int:

@@ -7,8 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tasks import NEWLINE_ID, Countdown
+from tasks import NEWLINE_ID
 from tasks.base import GOES_ON, ILLEGAL, SOLVED, WRONG
+from tasks.numbers.countdown import Countdown
 
 
 def played(task: Countdown, problem, rng) -> tuple[tuple[int, ...], list[int]]:

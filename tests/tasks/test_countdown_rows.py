@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks import BOS_ID, NEWLINE_ID, PAD_ID, SPLITS, Problem, make_task
-from tasks.countdown_space import identity
+from tasks.numbers.countdown_space import identity
 
 OPTIONS = [{"numbers": 2}, {}, {"numbers": 4, "number_max": 9}, {"numbers": 5, "number_max": 4}]
 PLAYS = ("random_play", "hindsight", "value_play", "ended_play")

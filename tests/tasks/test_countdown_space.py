@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks import SPLITS, TaskError, make_task
-from tasks.countdown_space import MAX_IDENTITIES, Ranges, reachable, wide_ranges
+from tasks.numbers.countdown_space import MAX_IDENTITIES, Ranges, reachable, wide_ranges
 from tasks.splits import unit_hashes
 
 

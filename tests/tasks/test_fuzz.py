@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.fuzz import answers, mutated
+from bench.judges.fuzz import answers, mutated
 from tasks import Task, Verdict, make_task
 from tasks.guessing import RandomPlay
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import TASKS, make_guesser, make_scorer, make_task, read_jsonl
+from tasks import TASKS, make_guesser, make_scorer, make_task
 from tasks.guessing import RandomPlay, guessed
-from tasks.scoring import Replay
+from tasks.judging.scorers import Replay
+from tasks.questions.jsonl import read_jsonl
 
 
 def test_the_guesser_knows_the_commonest_answers_of_train_alone(tmp_path):

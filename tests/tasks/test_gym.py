@@ -20,19 +20,19 @@ from types import FunctionType, ModuleType
 import numpy as np
 import pytest
 
-from bench.fuzz import answers
+from bench.judges.fuzz import answers
 from tasks import SPLITS, TaskError, given_chains, make_guesser, make_scorer, make_task, task_report
-from tasks.answer_task import MOST_LINE, answer_line
-from tasks.audit import LIMITS, OFFICIAL, audit, hostile, markdown
 from tasks.base import AnswerKey, Problem
 from tasks.guessing import guessed
-from tasks.gym import GymCorpus, gold_of, one_line, read_gym, why_not
-from tasks.gym_items import Items, registry
-from tasks.gym_oracles import exact_value, lost_time
-from tasks.gym_puzzles import shortest_ladder, words_of_length
-from tasks.gym_scorers import ALLOWED, NEVER_MADE, REFUSED, right
-from tasks.gym_steps import WORKED
-from tasks.pool import Job, JudgePool, Limits
+from tasks.gym.audit import LIMITS, OFFICIAL, audit, hostile, markdown
+from tasks.gym.corpus import GymCorpus, gold_of, one_line, read_gym, why_not
+from tasks.gym.items import Items, registry
+from tasks.gym.oracles import exact_value, lost_time
+from tasks.gym.puzzles import shortest_ladder, words_of_length
+from tasks.gym.scorers import ALLOWED, NEVER_MADE, REFUSED, right
+from tasks.gym.steps import WORKED
+from tasks.questions.task import MOST_LINE, answer_line
+from tasks.sandbox.pool import Job, JudgePool, Limits
 from tests.tasks.gym_cases import CASES
 
 pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed: pip install -e '.[gym]'")
@@ -162,7 +162,7 @@ def test_a_ladder_may_take_any_way_over_known_words():
 
 def test_an_item_is_the_same_in_every_process():
     script = (
-        "import json, sys\nfrom tests.tasks.test_gym import fingerprint\nfrom tasks.gym_scorers import ALLOWED\n"
+        "import json, sys\nfrom tests.tasks.test_gym import fingerprint\nfrom tasks.gym.scorers import ALLOWED\n"
         "json.dump({name: fingerprint(name) for name in reversed(ALLOWED)}, sys.stdout)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "4321", "PYTHONPATH": str(ROOT)}
@@ -297,7 +297,7 @@ def test_only_train_items_come_with_worked_steps():
         ({}, "task gym needs dataset: set task.dataset=..."),
         ({"dataset": "gdc"}, "unknown dataset 'gdc'; use one of ab, acre"),
         ({"dataset": "codeio"}, "codeio is refused: making an item runs third-party code"),
-        ({"dataset": "puzzle24"}, "python -m tasks.audit shows why"),
+        ({"dataset": "puzzle24"}, "python -m tasks.gym.audit shows why"),
         ({"dataset": "gcd", "train": 3}, "train is 3: it must be an integer in 4.."),
         ({"dataset": "gcd", "test": 0}, "test is 0"),
         ({"dataset": "gcd", "config": {"seed": 4}}, "set train, dev and test instead of size"),

@@ -13,20 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import (
-    SPLITS,
-    Problem,
-    TaskError,
-    given_chains,
-    make_scorer,
-    make_task,
-    read_jsonl,
-    task_report,
-)
-from tasks.answer_task import ANSWER, AnswerTask, Question, answer_of
+from tasks import SPLITS, Problem, TaskError, given_chains, make_scorer, make_task, task_report
 from tasks.base import AnswerKey
-from tasks.pool import JudgePool
-from tasks.scoring import GoldScorer
+from tasks.judging.scorers import GoldScorer
+from tasks.questions.jsonl import read_jsonl
+from tasks.questions.task import ANSWER, AnswerTask, Question, answer_of
+from tasks.sandbox.pool import JudgePool
 
 GOOD = {"question": "What is 2 + 2?", "answer": 4}
 
@@ -197,7 +189,7 @@ def test_own_field_names(write):
 
 
 def test_formulas_without_the_library_that_reads_them_are_refused_at_once(write, monkeypatch):
-    monkeypatch.setattr("tasks.scoring.find_spec", lambda name: None)
+    monkeypatch.setattr("tasks.judging.scorers.find_spec", lambda name: None)
     assert make_scorer("jsonl", path=write(sums()))
     with pytest.raises(TaskError, match="need math-verify: pip install"):
         make_scorer("jsonl", path=write([*sums(), {"question": "expand", "answer": "x^2+1"}]))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import SPECIAL_TOKENS, SPLITS, Problem, TaskError, make_task
-from tasks.planning_space import draw_stratified
+from tasks.planning.space import draw_stratified
 from tests.tasks.planning_cases import NAMES, PLAYS, SMALL, TASKS, goals_of
 
 FULL = {name: make_task(name) for name in NAMES}

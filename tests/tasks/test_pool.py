@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from tasks import confine
-from tasks.judge_process import MOST_SENT, JudgeProcess
-from tasks.pool import Job, JudgePool, Limits, PoolError
+from tasks.sandbox import confine
+from tasks.sandbox.pool import Job, JudgePool, Limits, PoolError
+from tasks.sandbox.process import MOST_SENT, JudgeProcess
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
     "same take_memory take_shared_memory fork_bomb leave abort raise_exit raise_unprintable not_json"
     " long_reply talk forge_a_second_reply environment nap attempts read_own_socket_back drip poison"
 )
-SHARED = {name: f"bench.hostile:{name}" for name in ("swallow_alarms", "loop_in_c")}
+SHARED = {name: f"bench.judges.hostile:{name}" for name in ("swallow_alarms", "loop_in_c")}
 HOSTILE = SHARED | {name: f"tests.tasks.hostile_scorers:{name}" for name in NAMES.split()}
 SECCOMP = sys.platform == "linux" and os.uname().machine == "x86_64"
 
@@ -92,7 +92,9 @@ def test_each_end_has_an_outcome_of_its_own_within_the_deadline(pool, name, argu
     assert pool.judge([same(1, 1)])[0].value is True  # workers are up: a start is not a job's time
     began = time.monotonic()
     (outcome,) = pool.judge([Job(name, arguments)])
-    assert time.monotonic() - began < 1.0 + 5.0  # far above the 250 ms that bench.judges measures, for a loaded machine
+    assert (
+        time.monotonic() - began < 1.0 + 5.0
+    )  # far above the 250 ms that bench.judges.run measures, for a loaded machine
     assert (outcome.status, outcome.value) == (status, None)
     assert detail in outcome.detail
     assert pool.judge([same(2, 2)])[0].value is True
@@ -223,8 +225,8 @@ def test_close_gives_every_job_an_outcome():
 def test_workers_die_with_a_parent_that_is_killed():
     script = (
         "import sys\n"
-        "from tasks.pool import Job, JudgePool, Limits\n"
-        "scorers = {n: f'bench.hostile:{n}' for n in ('same', 'loop_in_c')}\n"
+        "from tasks.sandbox.pool import Job, JudgePool, Limits\n"
+        "scorers = {n: f'bench.judges.hostile:{n}' for n in ('same', 'loop_in_c')}\n"
         "pool = JudgePool(scorers, workers=1, limits=Limits(deadline_s=600))\n"
         "pool.judge([Job('same', {'gold': 1, 'answer': 1})])\n"
         "pool.submit(Job('loop_in_c', {}))\n"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tasks import SPECIAL_TOKENS, TASKS, TaskError, make_task
-from tasks.countdown_space import reachable
-from tasks.planning_space import distances, problem_pairs
-from tasks.sliding_space import distance_table, starts_within
+from tasks.numbers.countdown_space import reachable
+from tasks.planning.sliding_space import distance_table, starts_within
+from tasks.planning.space import distances, problem_pairs
 from tasks.splits import SHUFFLE_LIMIT, draw_distinct
 
 PLAYED = [

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import BOS_ID, SPLITS, Problem, TaskError, make_task
-from tasks.sliding_kernels import rank, unrank_many
-from tasks.sliding_space import distance_table
+from tasks.planning.sliding_kernels import rank, unrank_many
+from tasks.planning.sliding_space import distance_table
 
 SMALL, LARGE = make_task("sliding"), make_task("sliding", rows=3, cols=3)
 MOVES = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}

@@ -1,0 +1,124 @@
+"""Is one run better than another? Their final nets on the same test problems, paired problem by problem.
+
+    python -m bench compare runs=runs/search0,runs/search1 against=runs/star0,runs/star1 [samples=8] [problems=1000]
+
+Runs are matched in the order given, one pair a seed. Within a pair the interval is over problems; over pairs it is Student's
+t over seeds, the honest one for "does this hold on another seed", and infinite for a single pair.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import command
+from kit.seeds import derived_seed
+from kit.statistics import PairedDifference, mean_and_half_width, paired_difference
+from models.policy import open_policy
+from selfplay.measure.evaluate import Evaluation, evaluate
+from selfplay.run.folder import RunDirError, frozen_config
+from selfplay.team import Team
+from tasks import Problem, Scorer, Task, make_guesser, make_scorer, make_task
+from tasks.guessing import guessed
+
+SUMMARY = "summary.json"
+
+
+def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(config, summary) of a run that has ended.
+
+    Raises:
+        command.UsageError: it has not, or is no run.
+    """
+    try:
+        return frozen_config(folder), json.loads((folder / SUMMARY).read_text())
+    except (RunDirError, FileNotFoundError):
+        raise command.UsageError(f"{folder} holds no finished run: name a run_dir with a {SUMMARY}") from None
+
+
+def measured(
+    run: Path, task: Task, scorer: Scorer, problems: list[Problem], discount: float, samples: int
+) -> Evaluation:
+    """The promoted net of a run on `problems`; the seed of its samples is the same for every run."""
+    policy = open_policy(str(run)).policy
+    seed = derived_seed(0, "compare")
+    return evaluate(policy, task, problems, Team(), samples=samples, discount=discount, seed=seed, scorer=scorer)
+
+
+def compare(runs: list[Path], against: list[Path], problems: int, samples: int) -> dict[str, Any]:
+    """Every pair, and the mean over pairs, for greedy and sampled solving; rates in [0, 1].
+
+    Raises:
+        command.UsageError: runs that cannot be compared.
+    """
+    if len(runs) != len(against):
+        raise command.UsageError(f"{len(runs)} runs against {len(against)}: give one run to compare with for each run")
+    rows: list[dict[str, Any]] = []
+    for a, b in zip(runs, against, strict=True):
+        (config, summary), (other_config, other) = finished_run(a), finished_run(b)
+        if config["task"] != other_config["task"]:
+            raise command.UsageError(f"{a} and {b} ran different tasks: compare runs of one task")
+        task, scorer = make_task(**config["task"]), make_scorer(**config["task"])
+        chosen = task.first_problems("test", problems)
+        discount = config["actor"]["discount"]
+        one, two = (measured(run, task, scorer, chosen, discount, samples) for run in (a, b))
+        guesses = guessed(make_guesser(**config["task"]), scorer, chosen, 1)
+        rows.append(
+            {
+                "run": str(a),
+                "against": str(b),
+                "n": len(chosen),
+                "cpu_seconds": [summary["cpu_seconds"], other["cpu_seconds"]],
+                "generated_tokens": [summary["generated_tokens"], other["generated_tokens"]],
+                "greedy": _difference(one.headline, two.headline),
+                "sampled": _difference(one.sampled_per_problem, two.sampled_per_problem),
+                "guess": float(guesses.mean()),
+            }
+        )
+    pooled = {name: mean_and_half_width([row[name]["mean"] for row in rows]) for name in ("greedy", "sampled")}
+    return {"pairs": rows, "mean": {name: list(pair) for name, pair in pooled.items()}, "samples": samples}
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    found: PairedDifference = paired_difference(a, b)
+    return {"run": float(np.mean(a)), "against": float(np.mean(b)), **asdict(found)}
+
+
+def main(
+    runs: str = "", against: str = "", run_dir: str = "", problems: int = 1000, samples: int = 8
+) -> dict[str, Any]:
+    """Print a line a pair and the mean over pairs; `runs` and `against` are folders between commas.
+
+    Raises:
+        command.UsageError: runs that cannot be compared.
+    """
+    first, second = ([Path(name) for name in names.split(",") if name] for names in (runs, against))
+    if not first:
+        raise command.UsageError("nothing to compare: write runs=DIR,... against=DIR,...")
+    torch.set_num_threads(1)
+    result = compare(first, second, problems, samples)
+    for row in result["pairs"]:
+        print(
+            f"{row['run']} - {row['against']}  n={row['n']}, CPU-s {row['cpu_seconds'][0]:.0f}, {row['cpu_seconds'][1]:.0f}"
+        )
+        for name in ("greedy", "sampled"):
+            found = row[name]
+            print(
+                f"  {name:8}{100 * found['run']:6.1f} - {100 * found['against']:5.1f} ="
+                f" {100 * found['mean']:+6.1f} +-{100 * found['half_width']:.1f} points"
+            )
+        print(f"  guessing without a model {100 * row['guess']:.1f}")
+    for name, (mean, half_width) in result["mean"].items():
+        print(f"mean {name:8} {100 * mean:+6.1f} +-{100 * half_width:.1f} points over {len(first)} seeds")
+    command.save(result, run_dir, "compare")
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, sys.argv[1:]))

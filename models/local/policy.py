@@ -1,0 +1,124 @@
+"""A policy in this process: a policy-and-value LM, its codec, and the forward that computes its trie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from models.abilities import Abilities
+from models.files.digests import weights_hash
+from models.files.manifest import CheckpointError
+from models.forward.choose import TrieForward, forward_for, is_plain_llama
+from models.local.evaluator import ModelEvaluator
+from models.local.rollout import Rollout, rollouts
+from models.steps.codec import Codec, codec_of
+from tasks.base import Problem, Task
+
+
+class LocalPolicy:
+    """Implements `models.policy.Policy` for a `PolicyValueLM`, or for a small Llama that was read without transformers.
+
+    It holds no copy of the weights: evaluators and chains take them as they are when they begin.
+    """
+
+    can = Abilities(values=True, token_ids=True, logprobs=True, without_replacement=True)
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        name: str = "",
+        version: str | None = None,
+        token_ids: Mapping[str, int] | None = None,
+        tokenizer: Any = None,
+        quick: bool = False,
+        forward: TrieForward | None = None,
+    ):
+        """`model`: a `PolicyValueLM`, or `models.files.bare_llama.PlainPolicy` for generating alone.
+
+        `version`: what its weights are called; None: their hash, taken when it is first asked for.
+        `token_ids`: of the words that it was trained on, where a token is a word; None: not checked.
+        `tokenizer`: what is saved beside the model.
+        `quick`: a net trained from scratch multiplies in bfloat16 where the CPU does so natively; others as they are loaded.
+        `forward`: another way to compute trie nodes, e.g. an exact table; `model` may then be None.
+        """
+        self.model, self.name, self.tokenizer = model, name, tokenizer
+        self._version, self._token_ids, self._quick, self._given = version, token_ids, quick, forward
+        self._forwards: dict[tuple, TrieForward] = {}
+
+    @property
+    def in_words(self) -> bool:
+        """A token is a word of the task: a net trained from scratch on it."""
+        return getattr(self.model, "tokenizer", None) is None
+
+    @property
+    def version(self) -> str:
+        """Which weights propose: what a trace says of its policy."""
+        return self._version or weights_hash(self.model)
+
+    @cached_property
+    def flops_per_token(self) -> float | None:
+        """2 N of a forward, N the weights that multiply (Kaplan et al. 2020, section 2.1): all but the input embedding.
+
+        Attention's share, 2 x layers x context x width, is left out: below a tenth for contexts shorter than a model is wide.
+        """
+        trunk = self.model.trunk
+        table = trunk.get_input_embeddings().weight
+        tied = trunk.get_output_embeddings().weight is table
+        weights = sum(parameter.numel() for parameter in self.model.parameters()) - (0 if tied else table.numel())
+        return 2.0 * weights
+
+    def check(self, task: Task) -> None:
+        """Refuse a task that the policy does not read.
+
+        Raises:
+            CheckpointError: its tokens are the words of another task.
+        """
+        if self._token_ids is not None and self._token_ids != task.token_ids:
+            raise CheckpointError(
+                f"{self.name}: its tokens are not those of task {task.name} with these options; leave them out"
+            )
+
+    def codec(self, task: Task) -> Codec:
+        """How the policy reads and writes `task`."""
+        return codec_of(self.model, task)
+
+    def evaluator(
+        self, task: Task, *, temperature: float = 1.0, seed: int = 0, kv_bytes: int | None = None
+    ) -> ModelEvaluator:
+        """Steps for a search. `temperature` shapes what is drawn; `kv_bytes`: bytes of keys and values."""
+        return ModelEvaluator(
+            self.model, task, temperature=temperature, seed=seed, forward=self._forward(task), kv_bytes=kv_bytes
+        )
+
+    def chains(
+        self,
+        task: Task,
+        problems: Sequence[Problem],
+        n: int = 1,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        no_reentry: bool = False,
+        first: Sequence[int] | None = None,
+        on_prefill: Callable[[int], None] | None = None,
+    ) -> list[list[Rollout]]:
+        """Whole chains, see `models.local.rollout.rollouts`."""
+        return rollouts(
+            self.model, task, problems, n, temperature=temperature, seed=seed, no_reentry=no_reentry,
+            forward=self._forward(task), first=first, on_prefill=on_prefill,
+        )  # fmt: skip
+
+    def _forward(self, task: Task) -> TrieForward:
+        if self._given is not None:
+            return self._given
+        codec = self.codec(task)
+        key = codec.vocabulary_size, codec.masked
+        if key not in self._forwards:
+            own = self._quick and self.in_words and is_plain_llama(self.model.trunk)
+            settings = {"autocast": torch.bfloat16} if own else {}
+            self._forwards[key] = forward_for(self.model, *key, **settings)
+        return self._forwards[key]

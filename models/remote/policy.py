@@ -1,0 +1,169 @@
+"""A policy on a server that speaks OpenAI's API: steps by `models.remote.evaluator`, whole chains a step at a time.
+
+A prompt is the same few solved examples, and the same words before a question, that a language model in this process reads.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from models.abilities import Abilities, PolicyError, PolicyWarning
+from models.local.rollout import Rollout
+from models.remote.answers import Request
+from models.remote.client import HOPELESS, REFUSED, Answer, RemoteClient, RemoteError
+from models.remote.evaluator import RAW_VALUE, RemoteEvaluator, failures, step_of
+from models.steps.codec import QUESTION, TOKENS_PER_WORD, few_shot_examples
+from models.steps.history import digest
+from models.steps.states import State, next_state
+from tasks.base import NO_STEP, Problem, Task, Verdict
+
+_UNANSWERED = Verdict(0.0, True, False, "the server gave no step")
+
+
+class RemotePolicy:
+    """Implements `models.policy.Policy` over a `RemoteClient`."""
+
+    in_words = False
+    model = tokenizer = None
+    flops_per_token: float | None = None  # nobody says how large a served model is
+
+    def __init__(self, client: RemoteClient, *, few_shot: int):
+        """`few_shot`: solved problems of the train split shown before every question.
+
+        Raises:
+            RemoteError: the server does not answer, or speaks no such model.
+        """
+        self.client, self.name, self.few_shot = client, client.model, few_shot
+        told = client.capabilities
+        self.can = Abilities(values=False, token_ids=told.token_ids, logprobs=told.logprobs, without_replacement=False)
+
+    @property
+    def version(self) -> str:
+        """Where the weights are, and under which name."""
+        return f"{self.client.base_url}/v1@{self.client.model}"
+
+    def check(self, task: Task) -> None:
+        """A language model reads any task."""
+
+    def codec(self, task: Task) -> None:
+        """Rows of a served model are written by whoever learns from them: its own tokens stay with the server."""
+
+    def evaluator(self, task: Task, *, temperature: float = 1.0, seed: int = 0) -> RemoteEvaluator:
+        """Steps for a search, see `models.remote.evaluator`."""
+        return RemoteEvaluator(self.client, task, few_shot=self._preamble(task), temperature=temperature, seed=seed)
+
+    def chains(
+        self,
+        task: Task,
+        problems: Sequence[Problem],
+        n: int = 1,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        no_reentry: bool = False,
+        first: Sequence[int] | None = None,
+        on_prefill: Callable[[int], None] | None = None,
+    ) -> list[list[Rollout]]:
+        """`n` independent chains of each problem, a request a step, all chains at once; `first` as in `models.local.rollout`.
+
+        A chain whose request failed after all retries, or was refused, ends there without an answer, and the others go on; it
+        has paid what it had drawn, which may be nothing. One warning a call says so. `on_prefill` is not told: servers do not
+        say what they computed.
+
+        Raises:
+            PolicyError: `no_reentry`, which needs draws without replacement.
+            ValueError: negative temperature, or n below 1.
+            RemoteError: the server refuses the key or the model, or is gone: no request of a round was answered, and not all of
+                them were refused as they are.
+        """
+        if temperature < 0 or n < 1:
+            raise ValueError(f"temperature must be 0 or more and n at least 1, not {temperature} and {n}")
+        if no_reentry:
+            raise PolicyError(
+                f"policy {self.version} draws with replacement, so its chains can re-enter a state: use best_of_n"
+            )
+        starts = [0] * len(problems) if first is None else first
+        chains = [
+            _Chain(State(problem, (), task.initial_state(problem), NO_STEP, 0), at + k)
+            for problem, at in zip(problems, starts, strict=True)
+            for k in range(n)
+        ]
+        for chain in chains:
+            chain.states.append(chain.state.inner)
+        preamble, failed = self._preamble(task), []
+        while going := [chain for chain in chains if chain.state.inner is not None]:
+            asked = [_request(task, chain, preamble, temperature, seed) for chain in going]
+            answers = self.client.complete_all(asked)
+            failed += _failed(answers)
+            for chain, answer in zip(going, answers, strict=True):
+                chain.take(task, answer)
+        if failed:
+            warnings.warn(failures(failed), PolicyWarning, stacklevel=2)
+        done = [chain.result() for chain in chains]
+        return [done[i : i + n] for i in range(0, len(done), n)]
+
+    def _preamble(self, task: Task) -> str:
+        return few_shot_examples(task, self.few_shot) + QUESTION
+
+
+@dataclass(slots=True)
+class _Chain:
+    """A chain in the making; `number`: of the sample, among those of its problem."""
+
+    state: State
+    number: int
+    states: list[tuple | None] = field(default_factory=list)
+    ids: list[tuple[int, ...] | None] = field(default_factory=list)
+    tokens: int = 0
+    logprob: float = 0.0
+    last_logprob: float = 0.0
+
+    def take(self, task: Task, answer: Answer) -> None:
+        """Go on by the step that came; a chain that got none is over."""
+        if not answer.completions:
+            self.state = State(self.state.problem, self.state.steps, None, _UNANSWERED, self.state.depth)
+            return
+        one = answer.completions[0]
+        self.state = next_state(task, self.state, *step_of(one))
+        self.ids.append(one.token_ids or None)
+        self.tokens += one.tokens
+        self.last_logprob = float("nan") if one.logprob is None else one.logprob
+        self.logprob += self.last_logprob
+        if self.state.inner is not None:
+            self.states.append(self.state.inner)
+
+    def result(self) -> Rollout:
+        reward = self.state.verdict.reward
+        end = RAW_VALUE if not self.state.verdict.scored else reward
+        states = tuple(state for state in self.states if state is not None)
+        return Rollout(
+            self.state.steps, self.state.verdict, self.tokens, self.logprob, self.last_logprob, states,
+            (RAW_VALUE,) * len(states), end, tuple(self.ids),
+        )  # fmt: skip
+
+
+def _failed(answers: Sequence[Answer]) -> list[RemoteError]:
+    """Errors of a round.
+
+    Raises:
+        RemoteError: one that every other request would get too.
+    """
+    errors = [answer.error for answer in answers if answer.error is not None]
+    alone = any(answer.completions for answer in answers)
+    for error in errors:
+        if error.status in HOPELESS or not (alone or error.status in REFUSED):
+            raise error
+    return errors
+
+
+def _request(task: Task, chain: _Chain, preamble: str, temperature: float, seed: int) -> Request:
+    state = chain.state
+    name = f"{seed}\0{state.problem.id}\0{chain.number}\0{len(state.steps)}".encode()
+    return Request(
+        preamble + task.context(state.problem, state.steps),
+        max_tokens=TOKENS_PER_WORD * task.max_step_tokens,
+        temperature=temperature,
+        seed=digest(name),
+    )

@@ -1,0 +1,6 @@
+from .cost import Cost as Cost
+from .solver import Solution as Solution
+from .solver import Solver as Solver
+from .solver import solve as solve
+from .types import Chain as Chain
+from .types import SolveError as SolveError

@@ -1,0 +1,101 @@
+"""`python -m solve`: compose the configuration, find a model, answer, tell what it cost.
+
+Exit code 0: every problem got its answer, or Ctrl-C asked for the best so far. 1: some lines of a batch could not be asked, or
+its tree not be saved; the others are answered. 2: refused, or the tree of one problem not saved, with one line that says why.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from kit.command import CONF, guarded, help_page, run
+from solve.budgets import interruptible
+from solve.cli.answers_file import Asked, check_writable, read_lines
+from solve.cli.config import SolveConfig, register
+from solve.cli.page import page
+from solve.types import SolveError
+
+STDIN = "-"
+
+register()
+
+
+@hydra.main(config_path=str(CONF), config_name="solve", version_base="1.3")
+def composed_main(composed: DictConfig) -> None:
+    guarded("solve", lambda: configured(composed, HydraConfig.get().overrides.task))
+
+
+def hydra_main() -> None:
+    """`python -m solve` with the command line of this process."""
+    run("solve", composed_main, lambda: help_page("solve", "solve.yaml", ("task",)))
+
+
+def configured(composed: DictConfig, overrides: Iterable[str]) -> int:
+    """Check what was composed and play it; returns the exit code. `overrides`: those of the command line."""
+    known = OmegaConf.merge(OmegaConf.structured(SolveConfig), OmegaConf.to_container(composed))
+    config = cast("SolveConfig", OmegaConf.to_object(known))
+    code = play(config, given_options(config.task, overrides))
+    if config.checkpoint is not None:
+        print("note: checkpoint= is an alias of policy=", file=sys.stderr)
+    return code
+
+
+def given_options(task: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Options of the task that the command line itself names; the others are the checkpoint's."""
+    keys = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
+    return {key.removeprefix("task."): task[key.removeprefix("task.")] for key in keys if key.startswith("task.")}
+
+
+def play(config: SolveConfig, options: dict[str, Any]) -> int:
+    """Answer what is asked; returns the exit code.
+
+    Raises:
+        SolveError: nothing to answer, or a setting that cannot be.
+    """
+    batch = config.file is not None or config.problem == STDIN
+    if config.problem is None and config.file is None:
+        raise SolveError("nothing to answer: give problem='...' (or problem=- for standard input), or file=FILE.jsonl")
+    if config.problem is not None and config.file is not None:
+        raise SolveError("two things to answer: give problem='...' or file=FILE.jsonl, not both")
+    if config.out and not batch:
+        raise SolveError(
+            "out= is for batches: give file=FILE.jsonl or problem=-, or json=true for one line on standard output"
+        )
+    if config.batch < 1:
+        raise SolveError(f"batch={config.batch}: at least one problem at once")
+    if config.tree:
+        check_writable(Path(config.tree))
+    asked = _lines(config) if batch else []
+    from solve.cli.batch import Solvers, play_batch, search  # with torch, which takes seconds to import
+
+    with interruptible() as interrupted:
+        if batch:
+            return play_batch(config, asked, options, interrupted)
+        solver, problem = Solvers(config, options).reading(cast("str", config.problem))
+        (found,), trouble = search(config, solver, [problem], interrupted, tree=config.tree)
+        print(json.dumps(found.to_dict()) if config.json else page(found))
+        if trouble is not None:
+            raise trouble
+        return 0
+
+
+def _lines(config: SolveConfig) -> list[Asked]:
+    """What a batch asks, read before anything is loaded."""
+    if config.file is None:
+        if isinstance(sys.stdin, TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+        return list(read_lines(sys.stdin, plain=True))
+    path = Path(config.file)
+    if path.is_dir() or not path.exists():
+        raise SolveError(f"file={path}: {'a folder' if path.is_dir() else 'no such file'}; name a file of JSON lines")
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+        return list(read_lines(lines, plain=False))

@@ -1,0 +1,114 @@
+"""Independent chains: greedy decoding, and sampling again and again.
+
+Every token of every chain is paid, as by a sampler that knows of no tree. A round draws as many chains as the limit still
+pays for at the mean price of those before, so that little is drawn past a limit. Which chain is a problem's k-th depends on
+neither rounds nor limits nor other problems.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.local.rollout import Rollout
+from solve.types import COLDEST, NEVER, Chain, Workbench
+from tasks.base import Problem
+
+LARGEST_ROUND = 16  # chains of one problem drawn at once
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Chains at `temperature` (0: the greedy chain alone, once). `no_reentry`: a step into a state of its chain is redrawn."""
+
+    temperature: float = 1.0
+    no_reentry: bool = False
+    sized: bool = False
+
+    def __post_init__(self) -> None:
+        if self.temperature != 0 and not COLDEST <= self.temperature < math.inf:
+            raise ValueError(f"a temperature is 0 for greedy decoding, or {COLDEST} or more")
+
+    def start(self, bench: Workbench, problems: Sequence[Problem], limit: int | None = None) -> SampleSearch:
+        return SampleSearch(self, bench, problems)
+
+
+class SampleSearch:
+    """See `solve.types.Search`."""
+
+    def __init__(self, settings: Samples, bench: Workbench, problems: Sequence[Problem]):
+        self._settings, self._bench, self._problems = settings, bench, problems
+        count = len(problems)
+        self.tokens = np.zeros(count, np.int64)
+        self.simulations = np.zeros(count, np.int64)
+        self.solved_at = np.full(count, NEVER, np.int64)
+        self.exhausted = np.zeros(count, np.bool_)
+        self.prefilled_tokens = 0
+        self._found: list[list[tuple[int, Rollout]]] = [[] for _ in problems]  # (tokens paid when it ended, chain)
+
+    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
+        start = time.monotonic()
+        most = NEVER if simulations is None else simulations
+        while not self._bench.interrupted() and (seconds is None or time.monotonic() - start < seconds):
+            open_ = (self.tokens < limits) & (self.solved_at == NEVER) & ~self.exhausted & (self.simulations < most)
+            active = np.flatnonzero(open_)
+            if not len(active):
+                return
+            self._draw(active, self._chains_wanted(active, limits, most))
+
+    def chains(self, problem: int, within: int | None = None) -> list[Chain]:
+        return [
+            Chain(
+                chain.steps,
+                self._answer(problem, chain),
+                paid,
+                votes=1.0,
+                visits=1,
+                value=self._bench.chain_value(chain.values[-1], chain.last_logprob, chain.end_value),
+                reward=chain.verdict.reward if chain.verdict.scored else None,
+            )
+            for paid, chain in self._found[problem]
+            if within is None or paid <= within
+        ]
+
+    def _answer(self, problem: int, chain: Rollout) -> str | None:
+        answered = chain.verdict.legal and (self._bench.verify == "task" or not chain.verdict.scored)
+        return self._bench.task.answer(self._problems[problem], chain.steps) if answered else None
+
+    def _chains_wanted(self, active: np.ndarray, limits: np.ndarray, most: int) -> int:
+        if self._settings.temperature == 0 or not self.simulations[active].all():
+            return 1
+        price = self.tokens[active] / np.maximum(self.simulations[active], 1)
+        left = np.median((limits[active] - self.tokens[active]) / np.maximum(price, 1.0))
+        return int(np.clip(min(left, most - self.simulations[active].max()), 1, LARGEST_ROUND))
+
+    def _draw(self, active: np.ndarray, chains: int) -> None:
+        bench = self._bench
+        drawn = bench.policy.chains(
+            bench.task,
+            [self._problems[i] for i in active],
+            chains,
+            temperature=self._settings.temperature,
+            seed=bench.seed,
+            first=self.simulations[active].tolist(),
+            no_reentry=self._settings.no_reentry,
+            on_prefill=self._prefilled,
+        )
+        for i, batch in zip(active.tolist(), drawn, strict=True):
+            if not sum(chain.tokens for chain in batch):
+                self.exhausted[i] = True  # the policy gave no step: neither will it for the same prompt
+            for chain in batch:
+                self.tokens[i] += chain.tokens
+                self.simulations[i] += 1
+                self._found[i].append((int(self.tokens[i]), chain))
+                if bench.verify == "task" and chain.verdict.reward >= 1:
+                    self.solved_at[i] = min(self.solved_at[i], self.tokens[i])
+        if self._settings.temperature == 0:
+            self.exhausted[active] = True
+
+    def _prefilled(self, tokens: int) -> None:
+        self.prefilled_tokens += tokens
