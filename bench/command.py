@@ -9,34 +9,27 @@ memory has no figures, an empty mapping. A figure keeps its name and its meaning
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from kit import command
+from kit.command import UsageError
+from kit.files import json_line
 from models.abilities import PolicyError
 from models.files.manifest import CheckpointError
 from solve.types import SolveError
 from tasks import TaskError
 
+YES_NO = ("yes", "no")
 CHECKOUT = Path(__file__).resolve().parents[1]  # the folder that holds this package
-UNITS = {
-    "_per_s": 1,
-    "_s": -1,
-    "_ms": -1,
-    "_us": -1,
-    "_ns": -1,
-    "_bytes": -1,
-}  # ends of names: 1 where more is better, else -1
+UNITS = {"_per_s": 1} | dict.fromkeys(("_s", "_ms", "_us", "_ns", "_bytes"), -1)  # 1: more is better; -1: less
+Choice = TypeVar("Choice", bound=str)
 Bench = Callable[..., dict[str, Any]]  # keywords with defaults; `run_dir` is a folder for the result, "" for none
-
-
-class UsageError(ValueError):
-    """A command line that cannot be run. The message is one line."""
 
 
 def settings(bench: Bench, arguments: Sequence[str]) -> dict[str, Any]:
@@ -46,18 +39,10 @@ def settings(bench: Bench, arguments: Sequence[str]) -> dict[str, Any]:
         UsageError: a key that the bench lacks, or a value that is no positive number where one is needed.
     """
     defaults = {name: parameter.default for name, parameter in inspect.signature(bench).parameters.items()}
-    chosen: dict[str, Any] = {}
-    for argument in arguments:
-        name, equals, text = argument.partition("=")
-        if not equals or name not in defaults:
-            raise UsageError(f"{argument!r} is no setting: write KEY=VALUE, KEY one of {', '.join(defaults)}")
-        kind = type(defaults[name])
-        try:
-            chosen[name] = kind(text)
-        except ValueError:
-            raise UsageError(f"{argument}: {name} is of type {kind.__name__}") from None
-        if kind is not str and not 0 < chosen[name] < math.inf:
-            raise UsageError(f"{argument}: {name} must be positive")
+    chosen = command.settings(arguments, defaults)
+    for name, value in chosen.items():
+        if not isinstance(value, str) and not 0 < value < math.inf:
+            raise UsageError(f"{name}={value}: {name} must be positive")
     return chosen
 
 
@@ -85,6 +70,17 @@ def policies(policy: str, models: str) -> list[str]:
     return [name for name in (policy or models).split(",") if name]
 
 
+def one_of(name: str, value: str, choices: Sequence[Choice]) -> Choice:
+    """The choice that a value names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if value not in choices:
+        raise UsageError(f"{name}={value}: use one of {', '.join(choices)}")
+    return choices[choices.index(value)]
+
+
 def better(figure: str) -> int:
     """1 where more of a figure is better, -1 where less is.
 
@@ -103,14 +99,14 @@ def figures(result: Any) -> dict[str, float]:
     Raises:
         UsageError: they do not keep the contract above.
     """
-    found = result.get("figures") if isinstance(result, dict) else None
-    if not isinstance(found, dict):
+    numbers = result.get("figures") if isinstance(result, dict) else None
+    if not isinstance(numbers, dict):
         raise UsageError('no mapping "figures" in the result: bench/command.py says what it holds')
-    for name, number in found.items():
+    for name, number in numbers.items():
         better(name)
         if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
             raise UsageError(f"the figure {name!r} is no number but {number!r}: give a number, or null")
-    return {name: number for name, number in found.items() if number is not None and 0 < number < math.inf}
+    return {name: number for name, number in numbers.items() if number is not None and 0 < number < math.inf}
 
 
 def save(result: dict[str, Any], run_dir: str, name: str) -> None:
@@ -122,7 +118,7 @@ def save(result: dict[str, Any], run_dir: str, name: str) -> None:
     result = {"figures": {}} | result
     figures(result)
     if run_dir:
-        (Path(run_dir) / f"{name}.json").write_text(json.dumps(_plain(result), indent=1, allow_nan=False) + "\n")
+        (Path(run_dir) / f"{name}.json").write_text(json_line(result, indent=1))
 
 
 def python(arguments: Sequence[str], checkout: Path = CHECKOUT, threads: str = "") -> subprocess.CompletedProcess[str]:
@@ -142,11 +138,3 @@ def python(arguments: Sequence[str], checkout: Path = CHECKOUT, threads: str = "
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
     """Why a process failed, as far as it says so."""
     return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}, no reason given"])[-1]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

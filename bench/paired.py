@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -97,12 +96,12 @@ def main(
     if unknown := [name for name in benches if name not in SHORT]:
         raise command.UsageError(f"what={what}: no bench {unknown[0]!r} to pair; use {', '.join(SHORT)}")
     checkouts = {"before": folder("before", before), "after": folder("after", after)}
-    found = {(side, bench): [] for side in checkouts for bench in benches}
+    figures = {(side, bench): [] for side in checkouts for bench in benches}
     for turn in range(turns + 1):  # turn 0 is the warm-up
         for bench in benches:
             for side in ("before", "after") if turn % 2 else ("after", "before"):
-                found[side, bench].append(measure(checkouts[side], bench))
-            if not turn and not found["before", bench].pop().keys() & found["after", bench].pop().keys():
+                figures[side, bench].append(measure(checkouts[side], bench))
+            if not turn and not figures["before", bench].pop().keys() & figures["after", bench].pop().keys():
                 raise command.UsageError(
                     f"bench {bench}: the two checkouts have no figure in common; pair others with what="
                 )
@@ -110,7 +109,7 @@ def main(
     rows = []
     print(f"{'bench':<13}{'figure':<36}{'before':>12}{'after':>12}{'ratio':>7}  95 %; above 1: after is better")
     for bench in benches:
-        old, new = found["before", bench], found["after", bench]
+        old, new = figures["before", bench], figures["after", bench]
         shared = compared(bench, old, new)
         rows += shared
         for row in shared:
@@ -126,7 +125,3 @@ def main(
     result = {name: str(path) for name, path in checkouts.items()} | {"turns": turns, "rows": rows}
     command.save(result, run_dir, "paired")
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

@@ -1,4 +1,7 @@
-"""What the Hydra command lines of all verbs share: composing, a help page, and one line for a mistake."""
+"""What command lines share: Hydra's of the verbs, `KEY=VALUE` settings of the rest, and one line for a mistake.
+
+What people write is text: `${...}` in it stays as it is. Only pages of `conf/` interpolate.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,53 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+Config = TypeVar("Config")
 CONF = Path(__file__).resolve().parent.parent / "conf"
 REFUSALS = (HydraException, OmegaConfBaseException, OSError)  # of others, that say what is wrong with the input
 HYDRA_ADVICE = ("To append", "See https", "full_key", "reference_type", "object_type")  # lines that help nobody here
 OURS = ("selfplay.", "solve.", "bench.", "tasks.", "models.")  # modules whose errors are one line that names the mend
+INTERPOLATION = re.compile(r"(\\*)\$\{")
 UNKNOWN_KEY = re.compile(r"Key '(\w+)' not in")
 VERBS = ("selfplay", "solve", "bench")
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as a shell reports them
 UNQUOTED = ("mismatched input", "LexerNoViableAlt", "token recognition error")  # of Hydra's grammar
+
+
+class UsageError(ValueError):
+    """A command line that cannot be run. The message is one line."""
+
+
+def settings(arguments: Iterable[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that `KEY=VALUE` words choose, each of the type of its default; None stands for a whole number or null.
+
+    Raises:
+        UsageError: a key without a default, or a value of another type.
+    """
+    chosen: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals or name not in defaults:
+            raise UsageError(f"{argument!r} is no setting: write KEY=VALUE, KEY one of {', '.join(defaults)}")
+        chosen[name] = _value(argument, name, text, defaults[name])
+    return chosen
+
+
+def _value(argument: str, name: str, text: str, default: Any) -> Any:
+    kind = int if default is None else type(default)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return None if default is None and text == "null" else kind(text)
+    except (ValueError, KeyError):
+        raise UsageError(f"{argument}: {name} is of type {kind.__name__}") from None
 
 
 def run(verb: str, composed_main: Callable[[], None], help_text: Callable[[], str]) -> None:
@@ -31,6 +65,7 @@ def run(verb: str, composed_main: Callable[[], None], help_text: Callable[[], st
         print(help_text())
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print over many lines
+    sys.argv[1:] = [INTERPOLATION.sub(r"\1\1\\${", argument) for argument in sys.argv[1:]]
     try:
         composed_main()
     except REFUSALS as error:
@@ -52,7 +87,7 @@ def guarded(verb: str, play: Callable[[], int]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
     except Exception as error:
-        if not isinstance(error, REFUSALS) and not type(error).__module__.startswith(OURS):
+        if not isinstance(error, (*REFUSALS, UsageError)) and not type(error).__module__.startswith(OURS):
             raise
         code = refused(error, verb)
     if code:
@@ -76,8 +111,21 @@ def refused(error: Exception, verb: str) -> int:
 
 def _named(key: str, verb: str) -> list[str]:
     """Full names of the verb's settings that end in `key`."""
-    page = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(CONF / f"{verb.rpartition('.')[2]}.yaml")))
-    return [f"{group}.{key}" for group, settings in page.items() if isinstance(settings, dict) and key in settings]
+    groups = defaults_of(verb.split()[-1]).items()
+    return [f"{group}.{key}" for group, known in groups if isinstance(known, dict) and key in known]
+
+
+def typed(schema: type[Config], page: Any) -> Config:
+    """What was composed, plain data, as a dataclass; OmegaConfBaseException where its keys or types are others."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), page))
+    assert isinstance(config, schema)
+    return config
+
+
+def defaults_of(page: str) -> dict[str, Any]:
+    """What a root page of `conf/` says, as plain data; interpolations stay as they are."""
+    known = OmegaConf.to_container(OmegaConf.load(CONF / f"{page}.yaml"))
+    return {str(key): value for key, value in known.items()} if isinstance(known, dict) else {}
 
 
 def help_page(verb: str, root: str, groups: Sequence[str]) -> str:

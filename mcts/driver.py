@@ -32,7 +32,8 @@ from mcts.rules import Rule
 from mcts.rules.base import joined, most_visited
 from mcts.stops import Stop
 from mcts.store.graph import solution_edges
-from mcts.store.store import MAX_NODES, NEVER, NO_LIMIT, NONE, Flag, Leaves, Status, Store
+from mcts.store.records import MAX_NODES, NEVER, NO_LIMIT, NONE, Flag, Status
+from mcts.store.store import Leaves, Store
 from mcts.types import Budget, Expansion
 from mcts.waves import Turns
 

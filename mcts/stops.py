@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mcts.store.store import NO_LIMIT, Flag, Store
+from mcts.store.records import NO_LIMIT, Flag
+from mcts.store.store import Store
 from mcts.types import Budget
 
 Watch = Callable[[], np.ndarray]

@@ -6,7 +6,8 @@ import numpy as np
 
 from mcts.rules import Rule
 from mcts.rules.base import joined
-from mcts.store.store import Flag, Leaves, Store
+from mcts.store.records import Flag
+from mcts.store.store import Leaves, Store
 
 
 class Turns:

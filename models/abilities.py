@@ -1,6 +1,6 @@
 """What a policy can do, and what an evaluator remembers of the states that it handed out: the words of the seam.
 
-`models.policy` says what a policy is and opens one; who proposes steps (`models.local.policy`, `models.remote.policy`) stands
+`models.policy` says what a policy is and opens one; who proposes steps (`models.local_policy`, `models.remote.policy`) stands
 on this file.
 """
 
@@ -40,6 +40,26 @@ class Step:
 
     text: str  # in the task's own form, delimiter included where there is one
     tokens: tuple[int, ...] | None = None  # as the policy sampled them, delimiter included; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One chain, played to its end."""
+
+    steps: tuple[str, ...]
+    verdict: Verdict  # of the last step
+    tokens: int  # sampled for this chain, rejected steps included
+    logprob: float  # log pi of the chain's own tokens, at temperature 1
+    last_logprob: float  # of those of its last step
+    states: tuple[tuple, ...]  # the task's states: the initial one, then after each step that goes on
+    values: tuple[float, ...]  # P(solved) in each of `states`, by the value head
+    end_value: float  # of the finished chain, by the value head, where a scorer judges it later; else the reward
+    step_tokens: tuple[tuple[int, ...] | None, ...]  # of each step, as they were sampled; None: not known
+
+    @property
+    def history(self) -> list[Step]:
+        """The steps as they were written."""
+        return [Step(text, tokens) for text, tokens in zip(self.steps, self.step_tokens, strict=True)]
 
 
 class History(Protocol):

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from models.abilities import Abilities, PolicyError, StepEvaluator
+from models.abilities import Abilities, PolicyError, Rollout, StepEvaluator
 from models.files.bare_llama import load_plain
 from models.files.calibration import Calibration, read_calibration
 from models.files.manifest import EXTRA, MANIFEST, CheckpointError, weights_digest
-from models.local.policy import LocalPolicy
-from models.local.rollout import Rollout
+from models.local_policy import LocalPolicy
 from models.steps.codec import Codec
 from tasks.base import Problem, Task
 
@@ -90,7 +89,7 @@ class Policy(Protocol):
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[list[Rollout]]:
         """`n` whole chains of each problem: independent samples, or the greedy one at temperature 0; see
-        `models.local.rollout`.
+        `models.steps.rollout`.
 
         Raises:
             PolicyError: `no_reentry` where the policy cannot draw without replacement.

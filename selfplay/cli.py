@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kit.command import CONF, guarded, help_page, run
-from selfplay.config import ConfigError, SelfplayConfig, check_config, register
+from kit.process import core_count
+from selfplay.config import TEACHERS, ConfigError, SelfplayConfig, check_config, register
 
 GROUPS = ("task", "selfplay", "model", "experiment")  # an override of a whole group may touch anything
 ALLOWED_ON_RESUME = ("resume", "run_dir", "plain", "tensorboard")  # may differ from the run that is resumed
@@ -52,7 +53,7 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from selfplay.run.commit import Folders, check_start, rewind_damage
     from selfplay.run.folder import open_run_dir
     from selfplay.teach.actor import tree_of
-    from selfplay.team import core_count, run_as_team
+    from selfplay.team import run_as_team
     from solve.strategies import way
     from tasks import make_scorer, make_task, task_report
 
@@ -113,7 +114,7 @@ def check_answers(config: SelfplayConfig, task) -> None:
     from tasks import given_chains
 
     needed = {phase.teacher for phase in config.selfplay.phases} | {config.learner.fill}
-    if free := needed & {"random", "hindsight", "rules"}:
+    if free := needed & {"rules", *(name for name, teacher in TEACHERS.items() if teacher.plays)}:
         raise ConfigError(
             f"task {task.name} has no legal moves to play ({', '.join(sorted(free))}): add experiment=data or gym"
         )

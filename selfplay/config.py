@@ -12,7 +12,25 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-TEACHERS = ("random", "hindsight", "given", "star", "search")
+
+@dataclass(frozen=True)
+class Teacher:
+    """Who makes the rows of a phase, as far as the rest of a run asks."""
+
+    colour: str  # in the learning curve
+    acts: str | None = (
+        None  # how the acting net makes experience: search (trees) | sample (chains); None: rows are free
+    )
+    plays: bool = False  # needs a task with legal moves to play
+
+
+TEACHERS = {
+    "random": Teacher("tab:gray", plays=True),
+    "hindsight": Teacher("tab:blue", plays=True),
+    "given": Teacher("tab:purple"),
+    "star": Teacher("tab:orange", acts="sample"),
+    "search": Teacher("tab:green", acts="search"),
+}
 FILLS = ("random", "hindsight", "rules", "given")
 
 
@@ -144,9 +162,8 @@ def check_config(config: SelfplayConfig) -> None:
             raise ConfigError(f"{where}.teacher={phase.teacher!r} is unknown: use one of {', '.join(TEACHERS)}")
         if all(limit is None for limit in phase_limits(phase)):
             raise ConfigError(f"{where} never ends: give it iterations, generated_tokens, cpu_seconds or seconds")
-        if phase.teacher in ("random", "hindsight", "given") and set(
-            map(bool, phase_limits(phase)[:1] + phase_limits(phase)[2:])
-        ) == {False}:
+        timed = phase_limits(phase)[:1] + phase_limits(phase)[2:]
+        if TEACHERS[phase.teacher].acts is None and not any(timed):
             raise ConfigError(
                 f"{where} generates no tokens, so generated_tokens never ends it: give it iterations or seconds"
             )

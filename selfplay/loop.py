@@ -16,12 +16,12 @@ import torch
 from kit.seeds import derived_seed, generator
 from models.abilities import Step
 from models.files.calibration import trustworthy
-from models.local.policy import LocalPolicy
+from models.local_policy import LocalPolicy
 from models.net.policy_value import PolicyValueLM, tiny_llama
 from models.net.tokenizer import make_tokenizer
 from models.policy import Opened, open_policy
 from models.steps.codec import Codec
-from selfplay.config import SelfplayConfig
+from selfplay.config import TEACHERS, SelfplayConfig
 from selfplay.learn.learner import Learner
 from selfplay.learn.replay import Replay
 from selfplay.measure.evaluate import Evaluation, evaluate
@@ -33,7 +33,7 @@ from selfplay.run.traces import read_rows, write_rows, write_shard
 from selfplay.schedule import Position, learning_rate
 from selfplay.teach.actor import Experience, act
 from selfplay.teach.row_builder import RowBuilder
-from selfplay.teach.teachers import GENERATING, Mixture, batch, mixture
+from selfplay.teach.teachers import Mixture, batch, mixture
 from selfplay.team import CpuClock, Team
 from tasks import Rows, Scorer, Task, given_chains, make_scorer, make_task
 
@@ -82,7 +82,7 @@ class Run:
 
     def act(self, teacher: str) -> Experience:
         """New experience from the acting net on train problems. Empty for free teachers."""
-        if teacher not in GENERATING:
+        if TEACHERS[teacher].acts is None:
             return Experience.empty()
         if self.fixed is not None:
             policy, codec, measured = self.fixed.policy, self.codec, self.fixed.calibration

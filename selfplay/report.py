@@ -12,18 +12,17 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from kit.files import json_line, write_whole
 from kit.seeds import derived_seed
 from kit.statistics import wilson
 from models.files.calibration import Calibration, write_calibration
-from models.local.policy import LocalPolicy
+from models.local_policy import LocalPolicy
 from models.policy import Policy, open_policy
 from selfplay.config import SelfplayConfig
 from selfplay.loop import Run, run
 from selfplay.measure.curve import learning_curve
 from selfplay.measure.display import Display
 from selfplay.measure.evaluate import Evaluation, evaluate
-from selfplay.run.commit import json_line
-from selfplay.run.folder import write_durably
 from selfplay.teach.settle import scored
 from selfplay.team import Team
 from solve.calibrate.measure import calibrate
@@ -54,7 +53,7 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
         display.opened("calibrating on the dev split ...")
         calibration = calibrated(finished)
         root = finished.folders.root
-        write_durably(root / "summary.json", json_line(summary).encode())
+        write_whole(root / "summary.json", json_line(summary))
         learning_curve(finished.ledger.metrics(), root / "learning_curve.png", title=_title(config))
         display.closed(
             test_table(summary),

@@ -8,10 +8,8 @@ turns rather than overlap: both cores are busy in either (docs/results/loop.md),
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import tempfile
 import time
 import traceback
@@ -26,9 +24,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from kit.command import OURS
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+from kit.process import end_with, keep_memory
 
 
 class TeamError(RuntimeError):
@@ -81,11 +77,6 @@ class Team:
         return woven
 
 
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
     """Run `body(team, *args)` in `size` processes; return rank 0's result.
 
@@ -130,14 +121,6 @@ def _join(rank: int, size: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(minutes=30))
 
 
-def end_with(parent: int) -> None:
-    """End this process, at once or later, when `parent`, which started it, has ended. Linux only; a no-op elsewhere."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-
 def _peer(rank: int, size: int, folder: str, parent: int, body: Callable[..., Any], args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leader's to handle
     end_with(parent)
@@ -161,16 +144,9 @@ def _of_the_meeting(error: Exception) -> bool:
 
 
 def prepare_process() -> None:
-    """One thread for torch, and with glibc freed memory that stays with the process.
-
-    An iteration takes and frees the same few hundred MiB. Given back, they are zeroed and mapped anew page by page every time,
-    a sixth of acting's time with the tiny model.
-    """
+    """Set one thread for torch, and freed memory that stays: giving it back takes a sixth of acting's time with a small net."""
     torch.set_num_threads(1)
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is not None and hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    keep_memory()
 
 
 class CpuClock:

@@ -1,4 +1,4 @@
-from .cost import Cost as Cost
+from .budgets import Cost as Cost
 from .solver import Solution as Solution
 from .solver import Solver as Solver
 from .solver import solve as solve

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from solve.answers import Choose, chosen
-from solve.budgets import Budget
+from solve.budgets import TokenBudget
 from solve.types import NEVER, Search, SolveError
 
 Share = Literal["none", "uniform", "uncertain"]
@@ -26,7 +26,7 @@ SERVED = 0.25  # share of the problems that get a slice in one round of "uncerta
 def allocated(
     search: Search,
     share: Share,
-    budget: Budget,
+    budget: TokenBudget,
     count: int,
     choose: Choose,
     on_progress: Callable[[int, int], None] | None = None,

@@ -57,9 +57,9 @@ def chosen(chains: Sequence[Chain], choose: Choose) -> Chosen:
     return Chosen(best[winner], scores[winner] / total if total > 0 else 0.0, counts[winner], False)
 
 
-def sureness(found: Chosen, bench: Workbench) -> float:
+def sureness(pick: Chosen, bench: Workbench) -> float:
     """What a confidence is fitted on, in [0, 1]: P(right) of the chosen chain where that is known, else the answer's share."""
-    return found.chain.value if found.chain is not None and bench.knows_chains else found.share
+    return pick.chain.value if pick.chain is not None and bench.knows_chains else pick.share
 
 
 def _score(chain: Chain, choose: Choose) -> float:

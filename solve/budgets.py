@@ -1,4 +1,4 @@
-"""Efforts and other budgets, and a stop that a person may ask for."""
+"""Efforts and other budgets, what an answer has cost, and a stop that a person may ask for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import signal
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import FrameType
 
 import numpy as np
@@ -14,22 +14,15 @@ import numpy as np
 from solve.types import Interrupted, SolveError
 from tasks.base import Task
 
-EFFORTS: Mapping[
-    str, int | None
-] = {  # greedy chains that the tokens of one problem pay for; None: the request's own limit
-    "none": 1,
-    "minimal": 2,
-    "low": 8,
-    "medium": 64,
-    "high": 512,
-    "xhigh": 2048,
-    "max": None,
-}
+# greedy chains that the tokens of one problem pay for; None: the request's own limit
+EFFORTS: Mapping[str, int | None] = {
+    "none": 1, "minimal": 2, "low": 8, "medium": 64, "high": 512, "xhigh": 2048, "max": None,
+}  # fmt: skip
 UNLIMITED = 10**9  # of tokens, simulations or seconds: no search gets there
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class TokenBudget:
     """Limits of a call; the first one reached stops it."""
 
     tokens: int | np.ndarray  # generated, a problem; int64 [P] where each has a limit of its own
@@ -57,7 +50,7 @@ def budget_of(
     tokens: int | None = None,
     simulations: int | None = None,
     seconds: float | None = None,
-) -> Budget | None:
+) -> TokenBudget | None:
     """The limits that are given, or else those of an effort; None: they wait for the problems' own greedy chains.
 
     `greedy_tokens`: of a greedy chain on dev, on average; None: never measured. Seconds alone limit no tokens.
@@ -66,8 +59,8 @@ def budget_of(
         SolveError: no such effort, or a limit that buys nothing or cannot be counted.
     """
     chains = chains_of(effort)
-    given = {"tokens": tokens, "simulations": simulations, "seconds": seconds}
-    for name, value in given.items():
+    limits = {"tokens": tokens, "simulations": simulations, "seconds": seconds}
+    for name, value in limits.items():
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float if name == "seconds" else int):
@@ -81,10 +74,10 @@ def budget_of(
         raise SolveError(
             f"budget.tokens={tokens} does not pay for one step of task {task.name}: give {longest} or more"
         )
-    if any(given.values()):
+    if any(limits.values()):
         each = longest if greedy_tokens is None else greedy_tokens
         size = math.ceil((chains or EFFORTS["high"] or 0) * each)
-        return Budget(tokens or UNLIMITED, simulations, seconds, tokens or size)
+        return TokenBudget(tokens or UNLIMITED, simulations, seconds, tokens or size)
     if chains is None:
         raise SolveError(
             f"effort={effort} has no limit of its own: give budget.tokens, budget.simulations or budget.seconds"
@@ -92,21 +85,36 @@ def budget_of(
     if greedy_tokens is None:
         return None
     limit = math.ceil(chains * greedy_tokens)
-    return Budget(limit, size=limit)
+    return TokenBudget(limit, size=limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an answer has cost: of one problem; of a batch, the mean of what its problems shared."""
+
+    simulations: int
+    generated_tokens: int
+    prefilled_tokens: float
+    seconds: float  # wall clock
+    flops: float | None  # None: nobody says how large the model is
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain numbers."""
+        return asdict(self)
 
 
 @contextmanager
 def interruptible() -> Generator[Interrupted]:
     """Within it the first Ctrl-C only sets what is yielded; the second one is raised as ever."""
-    asked: list[int] = []
+    signals: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if asked:
+        if signals:
             raise KeyboardInterrupt
-        asked.append(number)
+        signals.append(number)
 
     before = signal.signal(signal.SIGINT, note)
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(signals)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,7 @@ import numpy as np
 from models.files.calibration import ConfidenceFit
 from solve.allocation import SHARES, Share, allocated
 from solve.answers import CHOICES, Choose, Chosen, chosen, sureness
-from solve.budgets import UNLIMITED, Budget, budget_of, chains_of
-from solve.cost import Cost
+from solve.budgets import UNLIMITED, Cost, TokenBudget, budget_of, chains_of
 from solve.policies import Shelved, one_policy, read_problem, take
 from solve.search.primed import PrimedSearch
 from solve.search.samples import Samples
@@ -76,7 +76,7 @@ class Solver:
         trust_value: bool | None = None,
         **options: Any,
     ):
-        """`policy`, `task`, `problem`, `options`: see `shelf.take`. `trust_value`: None: as measured."""
+        """`policy`, `task`, `problem`, `options`: see `policies.take`. `trust_value`: None: as measured."""
         self.shelved: Shelved = take(policy, task=task, options=options, problem=problem)
         if not isinstance(trust_value, bool | None):
             raise SolveError(f"trust_value={trust_value!r}: use true, false, or null for as measured")
@@ -132,7 +132,7 @@ class Solver:
         Raises:
             SolveError: a strategy, budget or mode that cannot be. One line that names the mend.
         """
-        asked = [problem if isinstance(problem, Problem) else self.read(problem) for problem in problems]
+        read = [problem if isinstance(problem, Problem) else self.read(problem) for problem in problems]
         verify = self.default_verify if verify is None else verify
         if verify not in ("task", "none"):
             raise SolveError(f"verify={verify!r}: use task or none")
@@ -155,34 +155,27 @@ class Solver:
             self.shelved.policy, task, verify, self.trust_value, seed, calibration.chain,
             chain_tokens=math.ceil(calibration.greedy_tokens or 0), interrupted=interrupted,
         )  # fmt: skip
-        if not asked:
+        if not read:
             return []
-        if budget is None and chosen_way.search.sized and len(asked) > 1:  # each is sized by its own greedy chain
-            alone = partial(
-                self.solve,
-                strategy=strategy,
-                effort=effort,
-                verify=verify,
-                choose=choose,
-                seed=seed,
-                interrupted=interrupted,
-            )
-            return [alone([one], on_search=None if i else on_search)[0] for i, one in enumerate(asked)]
+        if budget is None and chosen_way.search.sized and len(read) > 1:  # each is sized by its own greedy chain
+            same: dict[str, Any] = {"strategy": strategy, "effort": effort, "verify": verify, "choose": choose}
+            alone = partial(self.solve, **same, seed=seed, interrupted=interrupted)
+            return [alone([one], on_search=None if i else on_search)[0] for i, one in enumerate(read)]
         usual = chosen_way.chooses(self.trust_value)
         as_fitted = choose in (None, usual) and self.trust_value == self.shelved.trusted
         fit = calibration.confidence.get(strategy) if as_fitted else None
         choose = choose or usual
         if budget is not None and budget.seconds is not None:
-            self._compile(strategy, chosen_way, bench, asked[0])
+            self._compile(strategy, chosen_way, bench, read[0])
         started = time.monotonic()
-        search, budget = _started(chosen_way, bench, asked, budget, chains_of(effort))
-        allocated(search, share, budget, len(asked), choose, on_progress)
+        search, budget = _started(chosen_way, bench, read, budget, chains_of(effort))
+        allocated(search, share, budget, len(read), choose, on_progress)
         spent = time.monotonic() - started
         if on_search is not None:
             on_search(search.inner if isinstance(search, PrimedSearch) else search, bench)
         return [
-            self._solution(i, problem, search, bench, strategy, choose, fit, spent / len(asked))
-            for i, problem in enumerate(asked)
+            self._solution(i, problem, search, bench, strategy, choose, fit, spent / len(read))
+            for i, problem in enumerate(read)
         ]
 
     def _compile(self, strategy: str, chosen_way: Way, bench: Workbench, problem: Problem) -> None:
@@ -208,32 +201,25 @@ class Solver:
         seconds: float,
     ) -> Solution:
         chains = search.chains(i)
-        found = chosen(chains, choose)
-        confidence, calibrated = _confidence(found, bench, fit)
-        generated = int(search.tokens[i])
-        prefilled = search.prefilled_tokens / len(search.tokens)
+        pick = chosen(chains, choose)
+        confidence, calibrated = _confidence(pick, bench, fit)
+        generated, prefilled = int(search.tokens[i]), search.prefilled_tokens / len(search.tokens)
         each = bench.policy.flops_per_token
-        cost = Cost(
-            simulations=int(search.simulations[i]),
-            generated_tokens=generated,
-            prefilled_tokens=prefilled,
-            seconds=seconds,
-            flops=None if each is None else each * (generated + prefilled),
-        )
+        flops = None if each is None else each * (generated + prefilled)
         return Solution(
             problem=bench.task.prompt(problem).strip(),
-            answer=found.answer,
-            solved=found.judged if bench.verify == "task" else None,
+            answer=pick.answer,
+            solved=pick.judged if bench.verify == "task" else None,
             confidence=confidence,
             calibrated=calibrated,
-            steps=found.chain.steps if found.chain is not None else (),
-            agreeing=found.agreeing,
+            steps=pick.chain.steps if pick.chain is not None else (),
+            agreeing=pick.agreeing,
             chains=len(chains),
             strategy=strategy,
             verify=bench.verify,
             value_trusted=bench.trust_value,
-            stopped=_reason(i, search, bench, found.judged),
-            cost=cost,
+            stopped=_reason(i, search, bench, pick.judged),
+            cost=Cost(int(search.simulations[i]), generated, prefilled, seconds, flops),
         )
 
 
@@ -251,39 +237,36 @@ def solve(
         SolveError, CheckpointError, TaskError: see `Solver`.
     """
     own = {name: settings.pop(name) for name in tuple(settings) if name in SETTINGS}
-    told = [name for name in settings if name != "trust_value"]
+    options = [name for name in settings if name != "trust_value"]
     policy = one_policy(policy, checkpoint)
-    if told and task is None and policy is None:
+    if options and task is None and policy is None:
         raise SolveError(
-            f"{', '.join(told)}: no setting of solve; use {', '.join(SETTINGS)}, or options of a task with task=NAME"
+            f"{', '.join(options)}: no setting of solve; use {', '.join(SETTINGS)}, or options of a task with task=NAME"
         )
     return Solver(policy, task=task, problem=problem, **settings).solve([problem], **own)[0]
 
 
-SETTINGS = (
-    "strategy", "effort", "verify", "choose", "tokens", "simulations", "seconds", "share", "seed", "interrupted",
-    "on_progress", "on_search",
-)  # fmt: skip
+SETTINGS = tuple(signature(Solver.solve).parameters)[2:]  # but self and problems
 
 
 def _started(
-    chosen_way: Way, bench: Workbench, problems: Sequence[Problem], budget: Budget | None, chains: int | None
-) -> tuple[Search, Budget]:
+    chosen_way: Way, bench: Workbench, problems: Sequence[Problem], budget: TokenBudget | None, chains: int | None
+) -> tuple[Search, TokenBudget]:
     """A search, and its budget: of the problems' own greedy chains where none was given."""
     strategy = chosen_way.search
     if budget is not None:
         return strategy.start(bench, problems, budget.size), budget
     if isinstance(strategy, Samples) and strategy.temperature == 0:  # it is the greedy chain
-        return strategy.start(bench, problems), Budget(UNLIMITED)
+        return strategy.start(bench, problems), TokenBudget(UNLIMITED)
     search = PrimedSearch(strategy, bench, problems, chains or 1)
-    return search, Budget(search.limits)
+    return search, TokenBudget(search.limits)
 
 
-def _confidence(found: Chosen, bench: Workbench, fit: ConfidenceFit | None) -> tuple[float, bool]:
+def _confidence(pick: Chosen, bench: Workbench, fit: ConfidenceFit | None) -> tuple[float, bool]:
     """(P(right), whether that is calibrated) of a chosen answer. `fit`: of its strategy as it chooses by itself."""
-    if found.chain is None or bench.verify == "task":
-        return float(found.judged), True  # a refused chain is no answer
-    sure = sureness(found, bench)
+    if pick.chain is None or bench.verify == "task":
+        return float(pick.judged), True  # a refused chain is no answer
+    sure = sureness(pick, bench)
     if fit is None:  # P(right) of the best of many chains is too high: only a fit of the choice itself mends that
         return sure, False
     return fit.confidence(sure), True

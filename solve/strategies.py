@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import mcts
+from kit.command import settings
 from models.policy import Policy
 from solve.answers import Choose
 from solve.search.beam import Beam
@@ -47,7 +48,7 @@ class Way:
 
 def ways(task: Task) -> dict[str, Way]:
     """Every strategy, with settings that suit `task`."""
-    discount = getattr(task, "discount", 1.0) if task.reversible else 1.0
+    discount = task.discount if task.reversible else 1.0
     per_token = (discount if discount < 1.0 else PHS_DISCOUNT) ** (1.0 / task.max_step_tokens)
     levin = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="tokens")
     order = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="none", rollout=not task.reversible)
@@ -148,43 +149,30 @@ def way(name: str, task: Task) -> Way:
     """
     if not isinstance(name, str):
         raise SolveError(f"strategy={name!r}: give the name of one")
-    base, _, settings = name.partition(":")
+    base, _, changes = name.partition(":")
     known = ways(task)
     if base not in known:
         raise SolveError(f"unknown strategy {base!r}: use one of {', '.join(known)}")
-    found = known[base]
-    for setting in filter(None, settings.split(",")):
+    chosen = known[base]
+    for setting in filter(None, changes.split(",")):
         key, _, text = setting.partition("=")
-        found = replace(found, search=_with(found.search, base, key.strip(), text.strip()))
-    return found
+        chosen = replace(chosen, search=_with(chosen.search, base, key.strip(), text.strip()))
+    return chosen
 
 
 def _with(search: Any, name: str, key: str, text: str) -> Any:
     """`search` with one of its own settings, or one of its rule's, changed."""
-    owners = {"": search, **({"rule": search.rule} if isinstance(search, Tree) else {})}
-    named = {attribute: [f.name for f in fields(owner) if f.name not in FIXED] for attribute, owner in owners.items()}
-    for attribute, owner in owners.items():
-        if key not in named[attribute]:
-            continue
-        before = getattr(owner, key)
-        try:
-            value = _typed(text, before)
-            if value != value or (key.endswith(WIDE) and value is not None and not 1 <= value <= MOST_AT_ONCE):
-                raise ValueError(f"a number, of candidates and beams 1 to {MOST_AT_ONCE}")
-            changed = replace(owner, **{key: value})
-        except (ValueError, KeyError) as error:
-            raise SolveError(f"strategy {name}: {key}={text!r} cannot be ({error})") from None
-        return replace(search, rule=changed) if attribute else changed
-    settings = ", ".join(name for names in named.values() for name in names)
-    raise SolveError(f"strategy {name} has no setting {key!r}: use one of {settings}")
-
-
-def _typed(text: str, before: Any) -> Any:
-    """`text` as a value of the type that a setting has."""
-    if isinstance(before, bool):
-        return {"true": True, "false": False}[text.lower()]
-    if isinstance(before, int | float):
-        return type(before)(text)
-    if before is None:
-        return None if text == "null" else int(text)
-    return text
+    owners = [search, *([search.rule] if isinstance(search, Tree) else [])]
+    defaults = [{f.name: getattr(owner, f.name) for f in fields(owner) if f.name not in FIXED} for owner in owners]
+    owner = next((owner for owner, known in zip(owners, defaults, strict=True) if key in known), None)
+    if owner is None:
+        names = ", ".join(name for known in defaults for name in known)
+        raise SolveError(f"strategy {name} has no setting {key!r}: use one of {names}")
+    try:
+        value = settings([f"{key}={text}"], {key: getattr(owner, key)})[key]
+        if value != value or (key.endswith(WIDE) and value is not None and not 1 <= value <= MOST_AT_ONCE):
+            raise ValueError(f"a number, of candidates and beams 1 to {MOST_AT_ONCE}")
+        changed = replace(owner, **{key: value})
+    except ValueError as error:
+        raise SolveError(f"strategy {name}: {key}={text!r} cannot be ({error})") from None
+    return changed if owner is search else replace(search, rule=changed)

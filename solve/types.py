@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from models.files.calibration import ChainFit
-from tasks.base import Problem, Task
+from tasks.base import Problem, Task, Verdict
 
 if TYPE_CHECKING:
     from models.policy import Policy
@@ -44,7 +44,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """What a search works with. `task` is what a search may know: see `blinds.wall`."""
+    """What a search works with. `task` is what a search may know: see `search.wall.wall`."""
 
     policy: Policy  # proposes steps
     task: Task
@@ -60,13 +60,18 @@ class Workbench:
             raise SolveError(
                 f"task {self.task.name} needs gold answers to be judged, which no search may see: use verify=none"
                 if self.verify == "task"
-                else f"task {self.task.name} judges itself: put it behind blinds.wall for verify=none"
+                else f"task {self.task.name} judges itself: put it behind solve.search.wall.wall for verify=none"
             )
 
     @property
     def knows_chains(self) -> bool:
         """A chain's value is its P(right), and the whole of it: where many answers are right, agreeing proves little."""
         return self.trust_value and self.chain_fit is not None and not self.task.one_answer
+
+    def outcome(self, problem: Problem, steps: tuple[str, ...], verdict: Verdict) -> tuple[str | None, float | None]:
+        """(answer, reward) of a chain that has ended. No answer: illegal, or refused unasked. No reward: unjudged."""
+        answered = verdict.legal and (self.verify == "task" or not verdict.scored)
+        return self.task.answer(problem, steps) if answered else None, verdict.reward if verdict.scored else None
 
     def chain_value(self, value: float, logprob: float, ended: float) -> float:
         """P(right) of an ended chain.

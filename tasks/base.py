@@ -125,10 +125,9 @@ class Task(ABC):
     vocabulary: tuple[str, ...]  # index = token id; starts with SPECIAL_TOKENS
     kinds: tuple[str, ...]  # kinds of step that the grammar allows, e.g. ("propose", "answer")
     self_verifying: bool  # True: `verdict` needs no gold answer
-    exact: bool = (
-        True  # `solvable` and `distance` are known; False: they raise, and so do `legal_steps` and the free rows
-    )
+    exact: bool = False  # True: the task is an `Oracle`
     reversible: bool  # True: every state can still be solved, so values must be discounted by distance
+    discount: float = 1.0  # value of a state is discount ** distance; 1: whether it can be solved
     one_answer: bool = True  # of a problem is right; False: chains with other answers can be right beside each other
     end: str = "the answer"  # of a chain, and what is missing where it has none, for reasons that people read
     never: str = "no answer"
@@ -233,49 +232,9 @@ class Task(ABC):
         """A compiled form of `advance`, where there is one."""
         return None
 
-    @abstractmethod
-    def random_play(self, split: Split, n: int, rng: np.random.Generator, *, rules_only: bool = False) -> Rows:
-        """`n` rows of uniform random *legal* play on problems of a split: format and arithmetic, no target-seeking.
-
-        Policy weight 1 on step tokens; with `rules_only`, 0 on what the player chooses freely, so that a row teaches what
-        follows from a choice (results, new states) and leaves choice and value to better teachers. Values otherwise: what
-        random play itself went on to earn on the problem, where the task measures that; else NaN.
-        """
-
-    @abstractmethod
-    def hindsight(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """`n` rows of random legal play relabelled with what it reached, only identities that belong to `split`."""
-
-    @abstractmethod
-    def value_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """`n` rows of random legal play towards real targets of a split, policy weight 0, with a Monte-Carlo value
-        target after each step (a hit in several random plays from there; no solver)."""
-
-    def ended_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """`n` rows of finished chains, half of them right, policy weight 0, value 1 or 0 after the last token: for a value that
-        is to read an answer which nobody judges.
-
-        Raises:
-            TaskError: a task that makes none.
-        """
-        raise TaskError(f"task {self.name} makes no finished chains to tell apart: set learner.ended_share=0")
-
-    @abstractmethod
-    def solvable(self, problem: Problem, state: tuple) -> bool:
-        """Exact label for measuring the value head. Never shown to the policy, a search or the learner."""
-
-    @abstractmethod
-    def distance(self, problem: Problem, state: tuple) -> int | None:
-        """Exact least number of steps to a solution, None if there is none. Labels and reference figures only."""
-
-    @abstractmethod
-    def legal_steps(self, problem: Problem, state: tuple) -> list[str]:
-        """Every legal step text from a state, for the policy-free enumeration control."""
-
     def examples(self, n: int, seed: int = 0) -> list[str]:
-        """Up to `n` solved problems to show to a pretrained model: prompt and steps, none of them of dev or test."""
-        rows = self.hindsight("train", n, np.random.default_rng(seed))
-        return [self.decode([token for token in row if token not in (PAD_ID, BOS_ID)]) for row in rows.tokens.tolist()]
+        """Up to `n` solved problems to show to a pretrained model: prompt and steps, none of them of dev or test. Here none."""
+        return []
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text in the grammar (no BOS). Unknown words become UNK_ID."""

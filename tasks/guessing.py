@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from tasks.base import Problem, Scorer, Task
-from tasks.questions.task import answer_line
+from tasks.base import Problem, Scorer
+from tasks.judging.answer_line import answer_line
+from tasks.oracle import Oracle
 
 
 class Guesser(Protocol):
@@ -50,7 +51,7 @@ class CommonestEnds:
 class RandomPlay:
     """Uniform random legal steps, to the end of the chain; for tasks that can list their legal steps."""
 
-    def __init__(self, task: Task, seed: int = 0):
+    def __init__(self, task: Oracle, seed: int = 0):
         self._task, self._seed = task, seed
 
     def guesses(self, problem: Problem, n: int) -> list[list[str]]:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import mcts
-from models.local.evaluator import ModelEvaluator
-from models.local.policy import LocalPolicy
+from models.local_policy import LocalPolicy
+from models.steps.evaluator import ModelEvaluator
 from selfplay.config import ActorConfig
 from selfplay.teach.actor import act
 from selfplay.teach.settle import settled

@@ -135,6 +135,11 @@ def test_a_bad_command_line_is_refused_with_one_line(arguments, word, capsys):
     assert word in error
 
 
+def test_text_in_a_setting_is_text():
+    text = "${oc.env:HOME}/null, [1]"
+    assert settings(BENCHES["store"], [f"run_dir={text}", "peers=${x}"]) == {"run_dir": text, "peers": "${x}"}
+
+
 def test_settings_take_the_type_of_their_default():
     assert settings(BENCHES["train"], ["seconds=2", "rows=3"]) == {"seconds": 2.0, "rows": 3}
     with pytest.raises(UsageError, match="positive"):

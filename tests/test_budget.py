@@ -16,14 +16,14 @@ import pytest
 from bench import command
 from bench.__main__ import main
 from bench.budget import report, run
-from bench.budget.run import BudgetBenchConfig, measure, prepared
+from bench.budget.run import budget_config, measure, prepared
 from models.files.calibration import Calibration, ChainFit, ConfidenceFit, write_calibration
 from models.files.checkpoint import load_checkpoint, save_checkpoint
 from models.policy import SHIPPED, open_policy
 from solve.calibrate.fits import CALIBRATED, Ended, fitted, fitted_chains
 from solve.types import NEVER
 
-SMALL = BudgetBenchConfig(
+SMALL = budget_config(
     models=["countdown3"],
     strategies=["best_of_n", "best_first", "beam", "enumeration", "guess"],
     blind_strategies=["self_consistency", "best_first"],

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import house
+
 ROOT = Path(__file__).parents[1]
 MAX_LINES = 400
 
@@ -38,11 +40,11 @@ UNSAFE_CALLS = {"eval", "exec", "torch.load", "np.load", "numpy.load", "yaml.loa
 UNSAFE_SETTINGS = {"trust_remote_code", "allow_pickle"}
 
 VERBS = ("solve", "selfplay", "serve", "bench")
-# Who proposes steps is opened in one place, `models.policy`; `models.local.policy` is the policy of a model at hand. No verb
+# Who proposes steps is opened in one place, `models.policy`; `models.local_policy` is the policy of a model at hand. No verb
 # makes an evaluator, a forward or a rollout, or opens a model. By module behind that door: what a verb may take all the same.
 BEHIND_THE_DOOR: dict[str, set[str]] = {
-    "local.evaluator": set(),
-    "local.rollout": {"Rollout"},  # what a chain is
+    "steps.evaluator": set(),
+    "steps.rollout": {"Rollout"},  # what a chain is
     "forward.choose": set(),
     "forward.causal": set(),
     "net.fast_training": set(),
@@ -124,6 +126,51 @@ def offences(source: str, room: str) -> Iterator[str]:
         yield f"{lines} lines, more than {MAX_LINES}"
 
 
+MOST_BOXES, FEWEST_FILES = 14, 3
+ROOMS = [room for room in house.ROOMS if (ROOT / room).is_dir()]
+# Counts of tests/house.py that a change may lower. Boxes, floors and arrows inside the largest room; what one expansion enters.
+MODELS = {"boxes": 14, "floors": 6, "arrows": 30}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return house.imports()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_has_few_boxes_and_no_circle(room, graph):
+    arrows = house.boxes(room, graph)
+    assert len(arrows) <= MOST_BOXES
+    assert house.in_circles(arrows) == set()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_folder_holds_fewer_than_three_files(room):
+    folders = {file.parent for file in (ROOT / room).rglob("*.py")} - {ROOT / room}
+    files = {folder: [file.name for file in folder.glob("*.py") if file.name != "__init__.py"] for folder in folders}
+    assert {str(folder): names for folder, names in files.items() if len(names) < FEWEST_FILES} == {}
+
+
+def test_no_file_stands_in_a_circle(graph):
+    assert house.in_circles(graph) == set()
+
+
+def test_models_keeps_its_few_floors_and_arrows(graph):
+    arrows = house.boxes("models", graph)
+    counts = {"boxes": len(arrows), "floors": house.floors(arrows), "arrows": sum(map(len, arrows.values()))}
+    assert {name: count for name, count in counts.items() if count > MODELS[name]} == {}
+
+
+def test_counts_of_a_small_house():
+    graph = {"r.a.one": {"r.b"}, "r.a.two": {"r.c", "r.a.one"}, "r.b": {"r.c"}, "r.c": set(), "r": {"r.c"}}
+    arrows = house.boxes("r", graph)
+    assert arrows == {"a": {"b", "c"}, "b": {"c"}, "c": set()}
+    assert house.floors(arrows) == 3
+    assert house.in_circles(graph | {"r.c": {"r.b"}}) == {"r.b", "r.c"}
+    assert house.climbs_and_returns([("r.a.one", "r.b"), ("r.b", "r.c"), ("r.c", "r.b")], graph) == (1, 1)
+    assert house.code_lines('"""Text."""\n\n# why\nx = """a\nb"""\n') == 2
+
+
 def room_files() -> list[Path]:
     return sorted(file for room in MAY_IMPORT for file in (ROOT / room).rglob("*.py"))
 
@@ -168,15 +215,15 @@ def test_no_exception_outlives_its_need():
         ("solve", "x = 1\n" * 401, "401 lines, more than 400"),
         (
             "solve",
-            "from models.local.evaluator import ModelEvaluator",
-            "takes models.local.evaluator.ModelEvaluator: ask models.policy",
+            "from models.steps.evaluator import ModelEvaluator",
+            "takes models.steps.evaluator.ModelEvaluator: ask models.policy",
         ),
         (
             "bench",
-            "from models.local.rollout import Rollout, rollouts",
-            "takes models.local.rollout.rollouts: ask models.policy",
+            "from models.steps.rollout import Rollout, rollouts",
+            "takes models.steps.rollout.rollouts: ask models.policy",
         ),
-        ("bench", "import models.local.rollout as r", "takes models.local.rollout: ask models.policy"),
+        ("bench", "import models.steps.rollout as r", "takes models.steps.rollout: ask models.policy"),
         ("serve", "def f():\n    from models.remote import client", "takes models.remote.client: ask models.policy"),
         (
             "selfplay",
@@ -208,9 +255,9 @@ def test_a_planted_breach_is_found(room, source, offence):
         ("selfplay", "import torch\nfrom mcts import search\nfrom selfplay.loop import run"),
         ("mcts", "from . import kernels\nfrom collections import deque\nimport numpy as np"),
         ("bench", "from selfplay.learn.learner import Learner"),
-        ("solve", "from models.policy import open_policy\nfrom models.local.policy import LocalPolicy"),
-        ("selfplay", "from models.local.rollout import Rollout\nfrom models.files.checkpoint import save_checkpoint"),
-        ("models", "from models.local.evaluator import ModelEvaluator"),
+        ("solve", "from models.policy import open_policy\nfrom models.local_policy import LocalPolicy"),
+        ("selfplay", "from models.steps.rollout import Rollout\nfrom models.files.checkpoint import save_checkpoint"),
+        ("models", "from models.steps.evaluator import ModelEvaluator"),
     ],
 )
 def test_what_is_allowed_is_not_reported(room, source):

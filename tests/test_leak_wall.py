@@ -16,11 +16,11 @@ import pytest
 import torch
 
 import mcts
-from models.local.evaluator import ModelEvaluator
-from models.local.policy import LocalPolicy
-from models.local.rollout import rollouts
+from models.local_policy import LocalPolicy
 from models.steps.codec import WordCodec
-from models.trie.trie import TokenTrie
+from models.steps.evaluator import ModelEvaluator
+from models.steps.rollout import rollouts
+from models.trie.batch import NodeBatch, NodeRows
 from selfplay.config import TEACHERS, ActorConfig, LearnerConfig
 from selfplay.learn.replay import Replay
 from selfplay.teach.actor import Experience, act
@@ -35,7 +35,7 @@ from tasks.planning.sliding import Sliding
 from tasks.planning.sliding_space import distance_table
 from tests.models.fakes import SumTask, TableForward
 
-ROOMS = {"mcts", "tasks", "models", "solve", "selfplay", "tests", __name__.partition(".")[0]}
+ROOMS = {"kit", "mcts", "tasks", "models", "solve", "selfplay", "tests", __name__.partition(".")[0]}
 MOST_OBJECTS = 1_000_000  # a walk that meets more has left the search
 RULES = [mcts.BestFirst(), mcts.PUCT(), mcts.Gumbel(), mcts.Proportional()]
 
@@ -271,14 +271,13 @@ class LegalPlayer:
     def refresh(self) -> None:
         """Rules have no weights to take."""
 
-    def __call__(self, trie: TokenTrie, nodes, paths, wanted, with_values: bool) -> None:
-        trie.values[nodes] = 0.5
-        trie.logprobs[nodes] = -np.inf
-        trie.has_row[nodes] = True
-        for node in nodes:
-            *lines, begun = self._decode(trie.tokens[trie.path(node)][1:].tolist()).split(NEWLINE)
+    def __call__(self, batch: NodeBatch) -> NodeRows:
+        logprobs = np.full((len(batch.nodes), self.vocabulary_size), -np.inf, np.float32)
+        for row, prefix, position in zip(logprobs, batch.prefixes, batch.positions, strict=True):
+            *lines, begun = self._decode(prefix[1 : position + 1].tolist()).split(NEWLINE)
             following = self._following(lines[-1], self._encode(begun)) if lines else {NEWLINE_ID}
-            trie.logprobs[node, list(following)] = -np.log(len(following))
+            row[list(following)] = -np.log(len(following))
+        return NodeRows(slice(None), logprobs, None, np.full(len(logprobs), 0.5, np.float32))
 
     def _following(self, line: str, begun: list[int]) -> set[int]:
         """Tokens that go on with a legal step in the state that `line` ends with."""
@@ -309,11 +308,11 @@ def locked(task, player, monkeypatch) -> Task:
 
     for label in ("solvable", "distance", "legal_steps"):
         monkeypatch.setattr(type(task), label, refuse)
-    for solver in (
-        "countdown.reachable", "countdown_space.reachable", "countdown_space._reach_table", "sliding.distance",
-        "sliding.distance_table", "sliding_space.distance", "sliding_space.distance_table",
-    ):  # fmt: skip
-        monkeypatch.setattr(f"tasks.{solver}", refuse)
+    for solver in ("countdown.reachable", "countdown_space.reachable", "countdown_space._reach_table"):
+        monkeypatch.setattr(f"tasks.numbers.{solver}", refuse)
+    for module in ("sliding", "sliding_space"):
+        for solver in ("distance", "distance_table"):
+            monkeypatch.setattr(f"tasks.planning.{module}.{solver}", refuse)
     return task
 
 

@@ -1,4 +1,4 @@
-"""The README says what is so: its commands compose, its make targets exist, its links lead somewhere."""
+"""The README and the guides say what is so: commands compose, make targets exist, links lead somewhere, examples run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from solve.cli.main import hydra_main
 from tasks import make_task
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("[a-z]*.md"))]  # pages that show commands
+README = "\n".join(page.read_text() for page in GUIDES)
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")  # of [text](link) and ![text](link)
 
@@ -107,7 +108,7 @@ def test_every_top_level_package_named_is_a_folder_here():
 
 SOLVE_COMMANDS = [line.partition("  #")[0].strip() for line in code_lines(README) if line.startswith("python -m solve")]
 BENCH_COMMANDS = [
-    line.partition("  #")[0].strip() for line in code_lines(README) if line.startswith("python -m bench.")
+    line.partition("  #")[0].strip() for line in code_lines(README) if line.startswith("python -m bench budget")
 ]
 
 
@@ -126,7 +127,7 @@ def test_every_solve_command_answers(line, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("line", BENCH_COMMANDS)
 def test_every_budget_command_composes(line):
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        config = OmegaConf.to_object(compose(config_name="budget", overrides=shlex.split(line)[3:]))
+        config = OmegaConf.to_object(compose(config_name="budget", overrides=shlex.split(line)[4:]))
     assert isinstance(config, BudgetBenchConfig)
     check_budget(config)
     assert set(config.policy) <= set(shipped())

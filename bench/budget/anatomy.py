@@ -17,7 +17,6 @@ Intervals are 95 %, Wilson. With run_dir: anatomy.json and anatomy.md.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,8 @@ import torch
 
 import mcts
 from bench import command
-from bench.budget.run import BudgetBenchConfig, Setting, prepared
+from bench.budget.run import SPLITS, Setting, budget_config, prepared
+from bench.tables import table
 from kit.statistics import wilson
 from solve.answers import chosen
 from solve.search.tree import Tree, TreeSearch
@@ -44,7 +44,7 @@ BLIND_CHOOSERS = ("best_first", "best_of_n", "self_consistency")
 
 def searches(setting: Setting, strategy: str, *, go_on: bool) -> list[tuple[Sequence, Search]]:
     """Finished searches over all problems, in parts; `go_on`: after the first solution, too."""
-    found = []
+    finished = []
     chosen_way, limit = way(strategy, setting.task), setting.budgets[-1]
     search_settings = chosen_way.search
     if go_on:
@@ -52,8 +52,8 @@ def searches(setting: Setting, strategy: str, *, go_on: bool) -> list[tuple[Sequ
     for _, part in setting.parts():
         search = search_settings.start(setting.bench("task"), part, limit)
         search.advance(np.full(len(part), limit))
-        found.append((part, search))
-    return found
+        finished.append((part, search))
+    return finished
 
 
 def twice_in_samples(search: Search, setting: Setting, problems: int) -> tuple[int, int]:
@@ -157,32 +157,28 @@ def measured(setting: Setting) -> dict[str, Any]:
         anywhere, right = blind_choices(setting, strategy)
         picked[f"{strategy}, no verifier"] = {"any": anywhere, "chosen": right, "ci95": wilson(right, anywhere)}
     return {
-        "model": setting.name,
-        "n": n,
-        "budget_tokens": setting.budgets[-1],
-        "twice": twice,
+        "model": setting.name, "n": n, "budget_tokens": setting.budgets[-1], "twice": twice, "choice": picked,
         "unique_in_full": [in_full / n, *wilson(in_full, n)],
         "unique_as_tree": [as_tree / n, *wilson(as_tree, n)],
-        "choice": picked,
-    }
+    }  # fmt: skip
 
 
 def page(figures: dict[str, Any]) -> str:
     """Markdown of one model."""
     lines = [f"## {figures['model']}, n = {figures['n']}, {figures['budget_tokens']} tokens a problem", ""]
-    lines += ["| tokens generated twice | share, % |", "| --- | --- |"]
-    lines += [f"| {name} | {100 * share:.1f} |" for name, share in figures["twice"].items()]
+    twice = ((name, f"{100 * share:.1f}") for name, share in figures["twice"].items())
+    lines += table(["tokens generated twice", "share, %"], twice)
     full, tree = (figures[name] for name in ("unique_in_full", "unique_as_tree"))
     lines += [
         "",
         f"Samples without replacement: {100 * full[0]:.1f} % ({100 * full[1]:.0f}-{100 * full[2]:.0f}) solved if each is ",
     ]
     lines[-1] += f"paid in full, {100 * tree[0]:.1f} % ({100 * tree[1]:.0f}-{100 * tree[2]:.0f}) as a tree pays."
-    lines += ["", "| own choice right / any leaf right | share | 95 % |", "| --- | --- | --- |"]
-    for name, found in figures["choice"].items():
-        low, high = found["ci95"]
-        share = found["chosen"] / max(found["any"], 1)
-        lines.append(f"| {name} | {found['chosen']} / {found['any']} = {share:.3f} | {low:.3f}-{high:.3f} |")
+    rows = []
+    for name, choice in figures["choice"].items():
+        right, anywhere, (low, high) = choice["chosen"], choice["any"], choice["ci95"]
+        rows.append((name, f"{right} / {anywhere} = {right / max(anywhere, 1):.3f}", f"{low:.3f}-{high:.3f}"))
+    lines += ["", *table(["own choice right / any leaf right", "share", "95 %"], rows)]
     return "\n".join([*lines, ""])
 
 
@@ -199,12 +195,11 @@ def main(
     Raises:
         command.UsageError: a split that is none.
     """
-    if split not in ("dev", "test"):
-        raise command.UsageError(f"split={split}: dev or test")
+    command.one_of("split", split, SPLITS)
     torch.set_num_threads(1)
     results, pages = [], []
     for name in command.policies(policy, models) or DEFAULT:
-        config = BudgetBenchConfig(problems=problems, split=split, rungs=[rung])
+        config = budget_config(problems=problems, split=split, rungs=[rung])
         results.append(measured(prepared(config, name)))
         pages.append(page(results[-1]))
         print(pages[-1])
@@ -212,7 +207,3 @@ def main(
         (Path(run_dir) / "anatomy.md").write_text("\n".join(pages))
     command.save({"models": results}, run_dir, "anatomy")
     return {"models": results}
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

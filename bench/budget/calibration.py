@@ -11,14 +11,15 @@ is in tokens. With run_dir: calibration.json, .md, .png.
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 from bench import command
+from bench.budget.run import SPLITS
+from bench.tables import table
 from kit.statistics import auc
 from models.files.calibration import write_calibration
 from models.files.manifest import MANIFEST
@@ -36,7 +37,7 @@ def measured(name: str, problems: int, chains: int, split: str, task: str, optio
     shelved = take(name, task=task or None, options=options, calibration=False)
     if not shelved.policy.can.values:
         raise command.UsageError(f"policy={name} gives no values: there is nothing to calibrate")
-    asked = shelved.task.first_problems(cast("Any", split), problems)
+    asked = shelved.task.first_problems(command.one_of("split", split, SPLITS), problems)
     found = calibrate(
         shelved.policy, shelved.task, make_scorer(**shelved.options), asked, split=split, chains=chains, seconds=None
     )
@@ -62,8 +63,8 @@ def main(
     Raises:
         command.UsageError: a split or an answer that is none, or a policy that keeps nothing.
     """
-    if split not in ("dev", "test") or write not in ("yes", "no"):
-        raise command.UsageError(f"split={split} write={write}: split is dev or test, write yes or no")
+    command.one_of("split", split, SPLITS)
+    command.one_of("write", write, command.YES_NO)
     if write == "yes" and split == "test":
         raise command.UsageError(
             "split=test write=yes: what a checkpoint says of itself comes from dev, test is to be quoted"
@@ -107,14 +108,9 @@ def page(figures: dict[str, Any]) -> str:
         f"AUC {value['auc']:.3f} ({low:.3f}-{high:.3f}), within problems {value['auc_within']:.3f}, "
         f"Brier {value['brier']:.3f}, ECE {value['ece']:.3f}; a greedy chain is {figures['greedy_tokens']:.1f} tokens.",
         "",
-        "| steps done | states | positive, % | AUC | Brier | ECE |",
-        "| --- | --- | --- | --- | --- | --- |",
     ]
-    for depth, row in figures["by_depth"].items():
-        ranked = "-" if math.isnan(row["auc"]) else f"{row['auc']:.3f}"
-        lines.append(
-            f"| {depth} | {row['n']} | {100 * row['positive']:.1f} | {ranked} | {row['brier']:.3f} | {row['ece']:.3f} |"
-        )
+    rows = [(f"{depth}", *_figures(row, "brier", "ece")) for depth, row in figures["by_depth"].items()]
+    lines += table(["steps done", "states", "positive, %", "AUC", "Brier", "ECE"], rows)
     if chain := figures.get("chain"):
         lines += [
             "",
@@ -124,15 +120,18 @@ def page(figures: dict[str, Any]) -> str:
             f"ECE {chain['ece']:.3f}.",
         ]
     if "confidence" in figures:
-        lines += [
-            "",
-            "| confidence without a verifier | n | right, % | AUC | ECE, not fitted | ECE, fitted |",
+        rows = [
+            (name, *_figures(fit, "ece_before", "ece", share="right")) for name, fit in figures["confidence"].items()
         ]
-        lines.append("| --- | --- | --- | --- | --- | --- |")
-        for name, fit in figures["confidence"].items():
-            figures_of = (f"{fit[key]:.3f}" for key in ("auc", "ece_before", "ece"))
-            lines.append(f"| {name} | {fit['n']} | {100 * fit['right']:.1f} | {' | '.join(figures_of)} |")
+        heads = ["confidence without a verifier", "n", "right, %", "AUC", "ECE, not fitted", "ECE, fitted"]
+        lines += ["", *table(heads, rows)]
     return "\n".join([*lines, ""])
+
+
+def _figures(row: dict[str, Any], *errors: str, share: str = "positive") -> list[str]:
+    """Cells of one line: n, a share in %, the AUC, and the errors."""
+    ranked = "-" if math.isnan(row["auc"]) else f"{row['auc']:.3f}"
+    return [f"{row['n']}", f"{100 * row[share]:.1f}", ranked, *(f"{row[name]:.3f}" for name in errors)]
 
 
 def picture(drawn: list[tuple[str, States]]):
@@ -156,7 +155,3 @@ def picture(drawn: list[tuple[str, States]]):
         axis.set_ylabel("so")
         axis.legend(fontsize=6, title="steps", title_fontsize=6)
     return figure
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

@@ -15,7 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROOMS = ("mcts", "models", "solve", "tasks", "bench/budget/run.py")  # sources that the numbers come from
+from kit.files import replacing
+
+ROOMS = ("kit", "mcts", "models", "solve", "tasks", "bench/budget/run.py")  # sources that the numbers come from
 
 SCHEMA = pa.schema(
     [
@@ -51,9 +53,8 @@ def cell_file(root: Path, model: str, strategy: str, mode: str, seed: int, facts
 
 def write_cell(path: Path, columns: dict[str, Any]) -> None:
     """A cell appears whole or not at all. `columns`: those of SCHEMA."""
-    new = path.with_name(f".{path.name}.new")
-    pq.write_table(pa.table(columns, schema=SCHEMA), new)
-    new.replace(path)
+    with replacing(path) as new:
+        pq.write_table(pa.table(columns, schema=SCHEMA), new)
 
 
 def label(model: str, models: Iterable[str]) -> str:

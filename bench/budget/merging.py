@@ -10,7 +10,6 @@ With run_dir: `merging.json`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -24,6 +23,7 @@ from kit.statistics import paired_difference
 from models.policy import open_policy
 from tasks import Problem, Task, make_task
 from tasks.numbers.countdown import Countdown
+from tasks.oracle import Oracle, oracle
 
 BUDGETS = (3, 10, 30, 100, 300, 1000, 3000)
 SHARES = (0.25, 0.5, 0.75)  # of the problems, solved
@@ -36,7 +36,7 @@ RULES = {
 class EqualSteps:
     """Every legal step as probable as the others, every state worth one half; all steps of a state at once."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Oracle):
         self.task, self._states, self._known = task, [], {}
 
     def begin(self, problems: Sequence[Problem]) -> mcts.Roots:
@@ -93,16 +93,16 @@ class Counted:
         return roots if self._merged else mcts.Roots(roots.handles, np.zeros_like(roots.keys), roots.raw_values)
 
     def expand(self, handles: np.ndarray, n_candidates: int, draw: str = "sample") -> mcts.Expansion:
-        found = self._evaluator.expand(handles, n_candidates, draw)
+        expansion = self._evaluator.expand(handles, n_candidates, draw)
         trees = self._tree_of[handles]
         np.add.at(self.nodes, trees, 1)
-        owners = np.repeat(trees, np.diff(found.offsets))
+        owners = np.repeat(trees, np.diff(expansion.offsets))
         self._tree_of = np.concatenate([self._tree_of, owners])
-        solved = np.unique(owners[found.rewards >= 1])
+        solved = np.unique(owners[expansion.rewards >= 1])
         self.solved_at[solved] = np.minimum(self.solved_at[solved], self.nodes[solved])
         if not self._merged:
-            found.keys[:] = mcts.NO_KEY
-        return found
+            expansion.keys[:] = mcts.NO_KEY
+        return expansion
 
 
 def nodes_needed(solved_at: np.ndarray, share: float) -> float:
@@ -113,11 +113,11 @@ def nodes_needed(solved_at: np.ndarray, share: float) -> float:
 def interval(graph: np.ndarray, tree: np.ndarray, statistic, draws: int = 2000) -> tuple[float, float]:
     """95 % of `statistic(graph, tree)` over resampled problems."""
     rng = np.random.default_rng(0)
-    found = []
+    drawn = []
     for _ in range(draws):
         rows = rng.integers(0, len(graph), len(graph))
-        found.append(statistic(graph[rows], tree[rows]))
-    low, high = np.quantile(found, [0.025, 0.975], method="nearest")
+        drawn.append(statistic(graph[rows], tree[rows]))
+    low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
     return float(low), float(high)
 
 
@@ -171,7 +171,7 @@ def main(
         for merged in (True, False):
             solved_at[merged] = []
             for start in range(0, len(chosen), 64):
-                evaluator = Counted(policy.evaluator(task, seed=seed) if policy else EqualSteps(task), merged)
+                evaluator = Counted(policy.evaluator(task, seed=seed) if policy else EqualSteps(oracle(task)), merged)
                 mcts.search(
                     evaluator.begin(chosen[start : start + 64]), evaluator, RULES[rule](candidates),
                     mcts.Budget(simulations=4 * nodes), stop_on_solution=True, seed=seed,
@@ -180,7 +180,3 @@ def main(
         result["rows"] += _compare(rule, np.concatenate(solved_at[True]), np.concatenate(solved_at[False]), nodes)
     command.save(result, run_dir, "merging")
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

@@ -10,12 +10,15 @@ import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.tables import table
+from kit.files import replacing
 from kit.statistics import bootstrap_difference, wilson
 
 MODES = {"task": "verifier in the loop", "none": "no verifier"}
@@ -52,6 +55,11 @@ class Line:
         outcomes = self.solved[rung]
         return wilson(round(float(outcomes.sum())), len(outcomes))
 
+    def cell(self, rung: int) -> str:
+        """The rate at one rung and its interval, in %."""
+        low, high = self.interval(rung)
+        return f"{100 * self.rate[rung]:.1f} ({100 * low:.0f}-{100 * high:.0f})"
+
 
 Panel = tuple[str, str, str]  # task, model, mode
 
@@ -66,10 +74,9 @@ def write_report(
     panels = panels_of(cells)
     for (_, _, mode), lines in panels.items():
         lines.sort(key=lambda line: order[mode].index(line.strategy))
-    new = root / ".rows.parquet.new"
-    pq.write_table(pa.Table.from_pylist(list(rows_of(cells))), new)
-    new.replace(root / "rows.parquet")
-    text = "\n".join(table(panel, lines, baselines[panel[2]]) for panel, lines in panels.items())
+    with replacing(root / "rows.parquet") as new:
+        pq.write_table(pa.Table.from_pylist(list(rows_of(cells))), new)
+    text = "\n".join(panel_table(panel, lines, baselines[panel[2]]) for panel, lines in panels.items())
     (root / "table.md").write_text(text)
     figure = picture(panels, names)
     figure.savefig(root / "budget.png", dpi=110)
@@ -134,7 +141,7 @@ def _groups(cells: pa.Table, keys: tuple[str, ...]) -> Iterator[tuple[dict, dict
         yield dict(zip(keys, key, strict=True)), {name: column[rows] for name, column in columns.items()}
 
 
-def table(panel: Panel, lines: list[Line], baselines: list[str]) -> str:
+def panel_table(panel: Panel, lines: list[Line], baselines: list[str]) -> str:
     """Markdown of one panel: rates, paired differences from each baseline, and what was spent at the largest budget."""
     task, model, mode = panel
     first = lines[0]
@@ -149,35 +156,20 @@ def table(panel: Panel, lines: list[Line], baselines: list[str]) -> str:
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}; {value}. "
         "Solved in %, 95 % interval; budgets in multiples of a greedy chain (generated tokens a problem).",
         "",
-        _row(["strategy", *heads]),
-        _row(["---"] * (len(heads) + 1)),
+        *table(["strategy", *heads], ([_named(line.strategy), *map(line.cell, range(len(heads)))] for line in lines)),
     ]
-    for line in lines:
-        cells = []
-        for k, rate in enumerate(line.rate):
-            low, high = line.interval(k)
-            cells.append(f"{100 * rate:.1f} ({100 * low:.0f}-{100 * high:.0f})")
-        out.append(_row([_named(line.strategy), *cells]))
     for baseline in baselines:
         out += _differences(lines, baseline, heads)
     out += ["", "Spent at the largest budget, means a problem:", ""]
-    names = ["generated tokens", "prefilled tokens", "simulations", "seconds", "FLOPs"]
-    out += [_row(["strategy", *names]), _row(["---"] * (len(names) + 1))]
-    for line in lines:
-        spent = {name: values[-1] for name, values in line.spent.items()}
-        out.append(
-            _row(
-                [
-                    _named(line.strategy),
-                    f"{spent['tokens']:.0f}",
-                    f"{line.prefilled[-1]:.0f}",
-                    f"{spent['simulations']:.0f}",
-                    f"{spent['seconds']:.3f}",
-                    f"{spent['flops']:.2e}",
-                ]
-            )
-        )
-    return "\n".join([*out, ""])
+    heads = ["strategy", "generated tokens", "prefilled tokens", "simulations", "seconds", "FLOPs"]
+    return "\n".join([*out, *table(heads, map(_spent, lines)), ""])
+
+
+def _spent(line: Line) -> list[str]:
+    """Cells of what a line spent at its largest budget."""
+    tokens, simulations, seconds, flops = (line.spent[name][-1] for name in AXES)
+    counts = f"{tokens:.0f}", f"{line.prefilled[-1]:.0f}", f"{simulations:.0f}"
+    return [_named(line.strategy), *counts, f"{seconds:.3f}", f"{flops:.2e}"]
 
 
 def _differences(lines: list[Line], baseline: str, heads: list[str]) -> list[str]:
@@ -186,24 +178,18 @@ def _differences(lines: list[Line], baseline: str, heads: list[str]) -> list[str
     others = [line for line in lines if line.strategy != baseline and line.strategy not in CONTROLS]
     if base is None or not others:
         return []
-    out = ["", f"Minus {_named(baseline)}, points, paired bootstrap over problems:", ""]
-    out += [_row(["strategy", *heads]), _row(["---"] * (len(heads) + 1))]
-    rng = np.random.default_rng(0)
+    rng, rows = np.random.default_rng(0), []
     for line in others:
-        cells = []
+        rows.append([line.strategy])
         for k in range(len(line.rungs)):
-            found = bootstrap_difference(line.solved[k], base.solved[k], rng, resamples=RESAMPLES)
-            cells.append(f"{100 * found.estimate:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})")
-        out.append(_row([line.strategy, *cells]))
-    return out
+            gain = bootstrap_difference(line.solved[k], base.solved[k], rng, resamples=RESAMPLES)
+            rows[-1].append(f"{100 * gain.estimate:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})")
+    title = f"Minus {_named(baseline)}, points, paired bootstrap over problems:"
+    return ["", title, "", *table(["strategy", *heads], rows)]
 
 
 def _named(strategy: str) -> str:
     return f"{strategy} (control)" if strategy in CONTROLS else strategy
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def picture(panels: dict[Panel, list[Line]], names: list[str]):
@@ -252,26 +238,16 @@ def _drawn(axis, line: Line, name: str, colour) -> None:
 def page(svg: str, markdown: str) -> str:
     """One HTML page that needs nothing else."""
     body: list[str] = []
-    in_table = False
-    for line in markdown.splitlines():
-        if line.startswith("|"):
-            cells = [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
-            if set(cells) == {"---"}:
-                continue
-            tag = "td" if in_table else "th"
-            body.append(
-                ("" if in_table else "<table>") + "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
-            )
-            in_table = True
+    for is_table, block in groupby(markdown.splitlines(), lambda line: line.startswith("|")):
+        if is_table:
+            heads, _, *rows = ([html.escape(cell.strip()) for cell in line.strip("|").split("|")] for line in block)
+            tagged = [("th", heads), *(("td", row) for row in rows)]
+            cells = ("".join(f"<{tag}>{cell}</{tag}>" for cell in row) for tag, row in tagged)
+            body += ["<table>", *(f"<tr>{row}</tr>" for row in cells), "</table>"]
             continue
-        if in_table:
-            body.append("</table>")
-            in_table = False
-        if line.startswith("## "):
-            body.append(f"<h2>{html.escape(line[3:])}</h2>")
-        elif line:
-            body.append(f"<p>{html.escape(line)}</p>")
-    body.append("</table>" if in_table else "")
+        for line in filter(None, block):
+            tag, text = ("h2", line[3:]) if line.startswith("## ") else ("p", line)
+            body.append(f"<{tag}>{html.escape(text)}</{tag}>")
     style = (
         "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1400px;padding:0 1em;color:#222}"
         "table{border-collapse:collapse;font-size:13px}td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:right}"

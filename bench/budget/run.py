@@ -1,8 +1,8 @@
 """What does each token of search buy? Strategies x budgets x models on the same problems, with intervals and controls.
 
-    python -m bench.budget.run                                        two of the shipped checkpoints, under ten minutes on
-    two cores python -m bench.budget.run policy=[FOLDER] strategies=[best_first,best_of_n] rungs=[1,4,16] problems=300
-    python -m bench.budget.run -m seed=0,1,2                          Hydra's multirun: a seed a job
+    python -m bench budget                                  two of the shipped checkpoints, under ten minutes on two cores
+    python -m bench budget policy=[FOLDER] strategies=[best_first,best_of_n] rungs=[1,4,16] problems=300
+    python -m bench budget -m seed=0,1,2                    Hydra's multirun: a seed a job
 
 Budgets are generated tokens, as multiples of what a greedy chain costs. A token is paid when the model samples it: independent
 samples pay a prefix again each time, a tree pays none twice. Prompt and context tokens are counted apart. A strategy whose
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -37,10 +36,10 @@ from omegaconf import DictConfig, OmegaConf
 from bench import command
 from bench.budget.cells import cell_file, code, digest, label, reported, write_cell
 from bench.budget.report import AXES, rows_of, write_report
-from kit.command import CONF, guarded, help_page
+from kit.command import CONF, defaults_of, guarded, help_page, typed
 from kit.command import run as run_command
+from kit.process import core_count, end_with
 from models.policy import shipped
-from selfplay.team import core_count, end_with
 from solve.answers import chosen
 from solve.budgets import EFFORTS
 from solve.calibrate.ground import Ground, greedy_tokens
@@ -49,32 +48,41 @@ from solve.search.enumeration import enumeration
 from solve.strategies import way
 from solve.types import NEVER, Verify, Workbench
 from tasks import Problem, Scorer, Task, make_guesser, make_scorer
+from tasks.base import Split
 from tasks.guessing import guessed
 
 GUESS, ENUMERATION = "guess", "enumeration"  # controls without a model
 MOST_GUESSES = 64
+SPLITS: tuple[Split, ...] = ("dev", "test")  # to choose on, to quote
 
 
 @dataclass
 class BudgetBenchConfig:
-    """See conf/budget.yaml."""
+    """See conf/budget.yaml, which gives every default."""
 
-    policy: list[str] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)  # an alias of policy
+    policy: list[str]
+    models: list[str]  # an alias of policy
+    strategies: list[str]
+    blind_strategies: list[str]
+    baselines: list[str]
+    blind_baselines: list[str]
+    modes: list[str]
+    rungs: list[Any]  # greedy chains, or names of efforts
+    axes: list[str]
+    problems: int
+    split: str
+    workers: int
+    trust_value: bool | None
+    seed: int
+    run_dir: str
     task: dict[str, Any] = field(default_factory=dict)
-    strategies: list[str] = field(default_factory=list)
-    blind_strategies: list[str] = field(default_factory=list)
-    baselines: list[str] = field(default_factory=lambda: ["best_of_n"])
-    blind_baselines: list[str] = field(default_factory=lambda: ["self_consistency"])
-    modes: list[str] = field(default_factory=lambda: ["task", "none"])
-    rungs: list[Any] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32, 64])  # greedy chains, or names of efforts
-    axes: list[str] = field(default_factory=lambda: list(AXES))
-    problems: int = 300
-    split: str = "test"
-    workers: int = 0
-    trust_value: bool | None = None
-    seed: int = 0
-    run_dir: str = "runs/budget"
+
+
+def budget_config(**changes: Any) -> BudgetBenchConfig:
+    """The configuration of `python -m bench budget`, `changes` apart."""
+    page = defaults_of("budget")
+    known = {name: page[name] for name in BudgetBenchConfig.__annotations__ if name != "task"}
+    return replace(typed(BudgetBenchConfig, known), **changes)
 
 
 ConfigStore.instance().store(name="budget_schema", node=BudgetBenchConfig)
@@ -92,13 +100,12 @@ class Setting(Ground):
 
 @hydra.main(config_path=str(CONF), config_name="budget", version_base="1.3")
 def composed_main(composed: DictConfig) -> None:
-    known = OmegaConf.merge(OmegaConf.structured(BudgetBenchConfig), OmegaConf.to_container(composed))
-    guarded("bench.budget.run", lambda: measure(cast("BudgetBenchConfig", OmegaConf.to_object(known))))
+    guarded("bench budget", lambda: measure(typed(BudgetBenchConfig, OmegaConf.to_container(composed))))
 
 
 def run() -> int:
-    """`python -m bench.budget.run` with the command line of this process; returns the exit code, or exits with it."""
-    run_command("bench.budget.run", composed_main, lambda: help_page("bench.budget.run", "budget.yaml", ("task",)))
+    """`python -m bench budget` with the command line of this process; returns the exit code, or exits with it."""
+    run_command("bench budget", composed_main, lambda: help_page("bench budget", "budget.yaml", ("task",)))
     return 0
 
 
@@ -169,8 +176,7 @@ def check(config: BudgetBenchConfig) -> BudgetBenchConfig:
         raise command.UsageError(f"workers={config.workers} seed={config.seed}: 0 or more")
     if unknown := set(config.modes) - {"task", "none"}:
         raise command.UsageError(f"modes: {', '.join(sorted(unknown))} is none: use task, none or both")
-    if config.split not in ("dev", "test"):
-        raise command.UsageError(f"split={config.split}: use dev to choose on, test to quote")
+    command.one_of("split", config.split, SPLITS)
     once = {
         name: list(dict.fromkeys(getattr(config, name)))
         for name in ("strategies", "blind_strategies", "modes", "rungs")
@@ -191,13 +197,13 @@ def rungs_of(config: BudgetBenchConfig) -> list[int]:
     Raises:
         command.UsageError: a rung that is neither a whole number nor an effort.
     """
-    found = []
+    rungs = []
     for rung in config.rungs:
         chains = rung if isinstance(rung, int) and not isinstance(rung, bool) else EFFORTS.get(str(rung))
         if chains is None:
             raise command.UsageError(f"rungs: {rung} is none: give whole numbers, or efforts with a limit of their own")
-        found.append(chains)
-    return found
+        rungs.append(chains)
+    return rungs
 
 
 def _has(task: Task, mode: str) -> bool:
@@ -227,7 +233,7 @@ _PREPARED: dict[str, Setting] = {}  # the last one of this process: its cells co
 def _prepared(config: BudgetBenchConfig, name: str) -> Setting:
     shelved = _taken(config, name)
     task, policy, calibration = shelved.task, shelved.policy, shelved.calibration
-    problems = task.first_problems(cast("Any", config.split), config.problems)
+    problems = task.first_problems(command.one_of("split", config.split, SPLITS), config.problems)
     cost = math.ceil(greedy_tokens(policy, task, problems)[0])
     trusted = shelved.trusted if config.trust_value is None else config.trust_value
     budgets = [rung * cost for rung in sorted(rungs_of(config))]
@@ -249,19 +255,13 @@ def _cell(root: Path, config: BudgetBenchConfig, setting: Setting, strategy: str
         return ""
     columns = _measured(setting, strategy, mode)
     n, count = len(setting.problems), len(setting.budgets)
-    columns |= {
-        "task": [setting.task.name] * (n * count),
-        "model": [setting.name] * (n * count),
-        "strategy": [strategy] * (n * count),
-        "mode": [mode] * (n * count),
-        "seed": [setting.seed] * (n * count),
-        "problem": [problem.id for problem in setting.problems] * count,
-        "rung": np.repeat(sorted(rungs_of(config)), n),
-        "budget_tokens": np.repeat(setting.budgets, n),
-        "split": [config.split] * (n * count),
-        "value_auc": [setting.shelved.calibration.value_auc] * (n * count),
-        "value_on": [setting.trust_value] * (n * count),
-    }
+    facts = {
+        "task": setting.task.name, "model": setting.name, "strategy": strategy, "mode": mode, "seed": setting.seed,
+        "split": config.split, "value_auc": setting.shelved.calibration.value_auc, "value_on": setting.trust_value,
+    }  # fmt: skip
+    columns |= {name: [fact] * (n * count) for name, fact in facts.items()}
+    columns["problem"] = [problem.id for problem in setting.problems] * count
+    columns |= {"rung": np.repeat(sorted(rungs_of(config)), n), "budget_tokens": np.repeat(setting.budgets, n)}
     write_cell(path, columns)
     rates = columns["solved"].reshape(count, n).mean(1)
     return f"{setting.name:14} {mode:5} {strategy:32}" + "".join(f"{100 * rate:6.1f}" for rate in rates)
@@ -315,11 +315,11 @@ def _searched(setting: Setting, bench: Workbench, strategy: str, problems: Seque
 
 def _right(scorer: Scorer, problems: Sequence[Problem], chains: Sequence[Sequence[str]]) -> np.ndarray:
     """bool [P]: which chains are right, by who alone may know; an empty one is not."""
-    found = np.zeros(len(problems), bool)
-    given = [i for i, chain in enumerate(chains) if chain]
-    verdicts = scorer.score([problems[i] for i in given], [chains[i] for i in given])
-    found[given] = [verdict.reward >= 1 for verdict in verdicts]
-    return found
+    right = np.zeros(len(problems), bool)
+    answered = [i for i, chain in enumerate(chains) if chain]
+    verdicts = scorer.score([problems[i] for i in answered], [chains[i] for i in answered])
+    right[answered] = [verdict.reward >= 1 for verdict in verdicts]
+    return right
 
 
 def _guesses(setting: Setting, mode: Verify) -> tuple[np.ndarray, int]:
@@ -348,7 +348,3 @@ def _controls(at: np.ndarray, most: int, budgets: np.ndarray, seconds: float) ->
         "seconds": (seconds * tokens / tokens[-1].sum()).ravel(),
         "flops": none,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(run())

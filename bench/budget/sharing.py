@@ -9,18 +9,17 @@ the verifier in the loop and, where a task allows it, without one. Differences a
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import torch
 
 from bench import command
-from bench.budget.run import BudgetBenchConfig, Setting, prepared
+from bench.budget.run import Setting, budget_config, prepared
 from kit.statistics import bootstrap_difference
 from solve.allocation import SHARES, Share, allocated
 from solve.answers import chosen
-from solve.budgets import Budget
+from solve.budgets import TokenBudget
 from solve.strategies import way
 from solve.types import Verify
 
@@ -33,7 +32,7 @@ def outcome(setting: Setting, share: Share, verify: Verify, tokens: int) -> tupl
     chosen_way = way(STRATEGY, setting.task)
     choose = chosen_way.chooses(setting.trust_value)
     search = chosen_way.search.start(setting.bench(verify), setting.problems, tokens)
-    allocated(search, share, Budget(tokens), len(setting.problems), choose)
+    allocated(search, share, TokenBudget(tokens), len(setting.problems), choose)
     picks = [chosen(search.chains(i), choose).chain for i in range(len(setting.problems))]
     verdicts = setting.scorer.score(setting.problems, [pick.steps if pick else () for pick in picks])
     right = [pick is not None and verdict.reward >= 1 for pick, verdict in zip(picks, verdicts, strict=True)]
@@ -65,7 +64,7 @@ def main(
     )
     for name in command.policies(policy, models) or DEFAULT:
         setting = prepared(
-            BudgetBenchConfig(problems=problems, split=split, rungs=[int(r) for r in rungs.split(",")]), name
+            budget_config(problems=problems, split=split, rungs=[int(r) for r in rungs.split(",")]), name
         )
         modes: tuple[Verify, ...] = ("task",) if setting.task.reversible else ("task", "none")
         for verify in modes:
@@ -91,7 +90,3 @@ def main(
                 )
     command.save({"rows": rows}, run_dir, "sharing")
     return {"rows": rows}
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

@@ -11,7 +11,6 @@ is CPU time. The ratio is paired by turn: geometric mean, 95 % by Student's t ov
 from __future__ import annotations
 
 import json
-import sys
 from statistics import median
 from typing import Any
 
@@ -50,16 +49,7 @@ def main(run_dir: str = "", turns: int = 5, rounds: int = 3, problems: int = 128
     print("median " + ", ".join(f"{kind} {row['tokens_per_cpu_s']:,.0f}" for kind, row in kinds.items()) + " tok/cpu-s")
     spread = f"({low:.2f} to {high:.2f})" if turns > 1 else "(one turn has no interval)"
     print(f"auto over float32 {ratio:.2f} {spread}")
-    result = {
-        "turns": turns,
-        "rounds": rounds,
-        "problems": problems,
-        "kinds": kinds,
-        "figures": {f"{kind}_tokens_per_s": row["tokens_per_cpu_s"] for kind, row in kinds.items()},
-    }
+    figures = {f"{kind}_tokens_per_s": row["tokens_per_cpu_s"] for kind, row in kinds.items()}
+    result = {"turns": turns, "rounds": rounds, "problems": problems, "kinds": kinds, "figures": figures}
     command.save(result, run_dir, "acting")
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

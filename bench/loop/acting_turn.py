@@ -13,7 +13,7 @@ from time import process_time
 from typing import Any
 
 from bench import command
-from models.local.policy import LocalPolicy
+from models.local_policy import LocalPolicy
 from models.policy import open_policy
 from selfplay.config import ActorConfig
 from selfplay.teach.actor import act

@@ -9,7 +9,6 @@ t over seeds, the honest one for "does this hold on another seed", and infinite 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 
 from bench import command
 from kit.seeds import derived_seed
-from kit.statistics import PairedDifference, mean_and_half_width, paired_difference
+from kit.statistics import mean_and_half_width, paired_difference
 from models.policy import open_policy
 from selfplay.measure.evaluate import Evaluation, evaluate
 from selfplay.run.folder import RunDirError, frozen_config
@@ -69,25 +68,17 @@ def compare(runs: list[Path], against: list[Path], problems: int, samples: int) 
         discount = config["actor"]["discount"]
         one, two = (measured(run, task, scorer, chosen, discount, samples) for run in (a, b))
         guesses = guessed(make_guesser(**config["task"]), scorer, chosen, 1)
-        rows.append(
-            {
-                "run": str(a),
-                "against": str(b),
-                "n": len(chosen),
-                "cpu_seconds": [summary["cpu_seconds"], other["cpu_seconds"]],
-                "generated_tokens": [summary["generated_tokens"], other["generated_tokens"]],
-                "greedy": _difference(one.headline, two.headline),
-                "sampled": _difference(one.sampled_per_problem, two.sampled_per_problem),
-                "guess": float(guesses.mean()),
-            }
-        )
+        row: dict[str, Any] = {"run": str(a), "against": str(b), "n": len(chosen), "guess": float(guesses.mean())}
+        row |= {name: [summary[name], other[name]] for name in ("cpu_seconds", "generated_tokens")}
+        row["greedy"] = _difference(one.headline, two.headline)
+        row["sampled"] = _difference(one.sampled_per_problem, two.sampled_per_problem)
+        rows.append(row)
     pooled = {name: mean_and_half_width([row[name]["mean"] for row in rows]) for name in ("greedy", "sampled")}
     return {"pairs": rows, "mean": {name: list(pair) for name, pair in pooled.items()}, "samples": samples}
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-    found: PairedDifference = paired_difference(a, b)
-    return {"run": float(np.mean(a)), "against": float(np.mean(b)), **asdict(found)}
+    return {"run": float(np.mean(a)), "against": float(np.mean(b)), **asdict(paired_difference(a, b))}
 
 
 def main(
@@ -108,17 +99,13 @@ def main(
             f"{row['run']} - {row['against']}  n={row['n']}, CPU-s {row['cpu_seconds'][0]:.0f}, {row['cpu_seconds'][1]:.0f}"
         )
         for name in ("greedy", "sampled"):
-            found = row[name]
+            pair = row[name]
             print(
-                f"  {name:8}{100 * found['run']:6.1f} - {100 * found['against']:5.1f} ="
-                f" {100 * found['mean']:+6.1f} +-{100 * found['half_width']:.1f} points"
+                f"  {name:8}{100 * pair['run']:6.1f} - {100 * pair['against']:5.1f} ="
+                f" {100 * pair['mean']:+6.1f} +-{100 * pair['half_width']:.1f} points"
             )
         print(f"  guessing without a model {100 * row['guess']:.1f}")
     for name, (mean, half_width) in result["mean"].items():
         print(f"mean {name:8} {100 * mean:+6.1f} +-{100 * half_width:.1f} points over {len(first)} seeds")
     command.save(result, run_dir, "compare")
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

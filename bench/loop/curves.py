@@ -8,9 +8,10 @@ One line a run, the band of its 95 % interval over problems; colours by `runs` a
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bench import command
 from bench.loop.compare import finished_run
@@ -21,8 +22,8 @@ COLOURS = ("tab:green", "tab:orange")
 def measured(run: Path) -> list[tuple[int, float, float, float]]:
     """(generated tokens, rate, low, high) of every measurement of a run, rates in [0, 1]."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    found = [(line["generated_tokens"], line["dev"]) for line in lines if "dev" in line]
-    return [(tokens, dev.get("greedy_no_reentry", dev["greedy"]), *dev["greedy_ci95"]) for tokens, dev in found]
+    curve = [(line["generated_tokens"], line["dev"]) for line in lines if "dev" in line]
+    return [(tokens, dev.get("greedy_no_reentry", dev["greedy"]), *dev["greedy_ci95"]) for tokens, dev in curve]
 
 
 def main(runs: str = "", against: str = "", picture: str = "curves.png", run_dir: str = "") -> dict[str, Any]:
@@ -45,23 +46,9 @@ def main(runs: str = "", against: str = "", picture: str = "curves.png", run_dir
             config, _ = finished_run(folder)
             label = f"{config['selfplay']['mode']}, {len(folders)} {'seed' if len(folders) == 1 else 'seeds'}"
             curves[str(folder)] = points = measured(folder)
-            tokens, rate, low, high = (list(column) for column in zip(*points, strict=True))
-            axis.plot(
-                tokens,
-                [100 * value for value in rate],
-                color=colour,
-                marker="o",
-                markersize=3,
-                label=label if k == 0 else None,
-            )
-            axis.fill_between(
-                tokens,
-                [100 * value for value in low],
-                [100 * value for value in high],
-                color=colour,
-                alpha=0.12,
-                linewidth=0,
-            )
+            tokens, rate, low, high = np.array(points).T * [[1], [100], [100], [100]]
+            axis.plot(tokens, rate, color=colour, marker="o", markersize=3, label=None if k else label)
+            axis.fill_between(tokens, low, high, color=colour, alpha=0.12, linewidth=0)
     axis.set_xlabel("generated tokens")
     axis.set_ylabel("dev problems solved greedily, %")
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -73,7 +60,3 @@ def main(runs: str = "", against: str = "", picture: str = "curves.png", run_dir
     print(f"drawn to {picture}")
     command.save(curves, run_dir, "curves")
     return curves
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

@@ -9,7 +9,6 @@ The plain loop is what one would write first: `LlamaForCausalLM` with an attenti
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
@@ -103,7 +102,3 @@ def main(run_dir: str = "", seconds: float = 20.0, rows: int = 256, length: int 
     )
     command.save(result, run_dir, "train")
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

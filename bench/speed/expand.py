@@ -1,6 +1,6 @@
 """Expanding leaves of a search tree: ours beside the other ways, in new tokens a second, all costs in.
 
-    python -m bench.speed.expand [leaves=1,16,64] [depths=4,8,16] [steps=20,32] [methods=...] [rounds=2] [run_dir=runs/engine]
+    python -m bench engine [leaves=1,16,64] [depths=4,8,16] [steps=20,32] [methods=...] [rounds=2] [run_dir=runs/engine]
 
 Leaves lie `depth` steps of about 20 tokens below prompts of about 120; each wants four candidate steps of at most 20 or 32
 tokens, sampled at temperature 1. A step ends early at one token id in 32 (`ends=early`), or never (`ends=none`). Every method
@@ -25,7 +25,6 @@ Writes engine.json, engine.png and a table into run_dir. On a GPU (`device=cuda`
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import product
@@ -38,14 +37,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from bench import command
 from bench.speed import llama_cpp, peers, plot
-from bench.speed.peers import Clock, Job, Spent
+from bench.speed.peers import Clock, Spent, Wave
 from kit.statistics import paired_ratio
 from models.files.manifest import CheckpointError
 from models.files.pretrained import SMOLLM2, smollm2, torch_dtype
 from models.forward.causal import CausalForward
-from models.forward.choose import TrieForward
 from models.net.policy_value import PolicyValueLM
 from models.policy import open_policy
+from models.trie.batch import NodeBatch, NodeRows, TrieForward
 from models.trie.sampling import StepSampler
 from models.trie.trie import TokenTrie
 
@@ -53,7 +52,7 @@ CANDIDATES = 4
 PROMPT, STEP = (100, 141), 20  # tokens of a prompt (from, below), and of a step above the leaves
 EARLY = 32  # one token id in so many ends a step
 METHODS = ("ours", "per_node", "batched", "slab", "generate_static", "continuous", "llama_cpp")
-OTHERS: dict[str, Callable[[Job], Spent]] = {
+OTHERS: dict[str, Callable[[Wave], Spent]] = {
     "per_node": peers.per_node,
     "batched": peers.batched,
     "slab": peers.slab,
@@ -67,38 +66,37 @@ RANDOM: dict[str, dict[str, Any]] = {
 }
 
 
-def make_job(model: Any, leaves: int, depth: int, step_tokens: int, ends: str, candidates: int, seed: int = 0) -> Job:
+def make_wave(model: Any, leaves: int, depth: int, step_tokens: int, ends: str, candidates: int, seed: int = 0) -> Wave:
     """Leaves of random tokens; equal arguments give equal leaves."""
     rng, size = np.random.default_rng(seed), model.get_input_embeddings().weight.shape[0]
     first = min(100, size // 2)  # the lowest ids are special tokens
     prompts = [rng.integers(first, size, rng.integers(*PROMPT)).tolist() for _ in range(leaves)]
     prefixes = [prompt + rng.integers(first, size, depth * STEP).tolist() for prompt in prompts]
     stops = (np.arange(size) % EARLY == 7) & (ends == "early")
-    return Job(model, prompts, prefixes, candidates, step_tokens, stops, depth)
+    return Wave(model, prompts, prefixes, candidates, step_tokens, stops, depth)
 
 
-def ours(forward: CausalForward, job: Job) -> tuple[Spent, dict[str, float]]:
+def ours(forward: CausalForward, wave: Wave) -> tuple[Spent, dict[str, float]]:
     """One wave over the leaves; also what went outside the model's forward, as a share of its time."""
     trie = TokenTrie(forward)
     timed = _Timed(forward)
     trie.forward = cast("TrieForward", timed)
-    sampler = StepSampler(trie, max_step_tokens=job.step_tokens, ends=job.ends)
+    sampler = StepSampler(trie, max_step_tokens=wave.step_tokens, ends=wave.ends)
     clock = Clock()
-    starts = trie.prefill(job.prompts)
+    starts = trie.prefill(wave.prompts)
     reading = clock.stop(0)
     starts = trie.prefill(
-        [prefix[len(prompt) :] for prefix, prompt in zip(job.prefixes, job.prompts, strict=True)], starts
+        [prefix[len(prompt) :] for prefix, prompt in zip(wave.prefixes, wave.prompts, strict=True)], starts
     )
     timed.seconds = 0.0
     clock = Clock()
-    drawn = sampler.draw(sampler.open(starts, np.arange(len(starts), dtype=np.uint64)), job.candidates)
+    drawn = sampler.draw(sampler.open(starts, np.arange(len(starts), dtype=np.uint64)), wave.candidates)
     last = drawn.tokens[np.arange(len(drawn.tokens)), drawn.lengths - 1]
     ends = trie.extend(drawn.parent_nodes, last)
     assert np.isfinite(trie.values[ends]).all()
     spent = clock.stop(int(drawn.new_tokens.sum()))
     outside = 1 - timed.seconds / spent.seconds
-    spent.seconds += reading.seconds / (job.depth + 1)
-    spent.cpu_seconds += reading.cpu_seconds / (job.depth + 1)
+    spent.charge(reading, 1 / (wave.depth + 1))
     return spent, {"outside_forward": outside, "kv_bytes_per_token": trie.kv.bytes_per_node}
 
 
@@ -111,10 +109,11 @@ class _Timed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._forward, name)
 
-    def __call__(self, *arguments) -> None:
+    def __call__(self, batch: NodeBatch) -> NodeRows:
         clock = Clock()
-        self._forward(*arguments)
+        rows = self._forward(batch)
         self.seconds += clock.stop(0).seconds
+        return rows
 
 
 def open_model(name: str, dtype: str, device: str) -> PolicyValueLM:
@@ -156,10 +155,8 @@ def main(
     chosen = methods.split(",")
     if unknown := set(chosen) - set(METHODS):
         raise command.UsageError(f"methods={methods}: no {unknown.pop()!r}; use {', '.join(METHODS)}")
-    if llama_type not in ("file", *llama_cpp.TYPES):
-        raise command.UsageError(f"llama_type={llama_type}: use file, {', '.join(llama_cpp.TYPES)}")
-    if ends not in ("early", "none"):
-        raise command.UsageError(f"ends={ends}: use early or none")
+    command.one_of("llama_type", llama_type, ("file", *llama_cpp.TYPES))
+    command.one_of("ends", ends, ("early", "none"))
     if device != "cpu" and not torch.cuda.is_available():
         raise command.UsageError(f"device={device}: no such device here; use cpu")
     torch.set_num_threads(threads)
@@ -170,12 +167,12 @@ def main(
     forward = CausalForward(net)
     llama = _llama(model, llama_type) if "llama_cpp" in chosen and device == "cpu" else None
     with torch.no_grad():
-        ours(forward, make_job(net.trunk, 2, 1, 4, ends, candidates))  # compiles
+        ours(forward, make_wave(net.trunk, 2, 1, 4, ends, candidates))  # compiles
     depth_once = sorted(grid[1])[len(grid[1]) // 2]
     rows: list[dict[str, Any]] = []
     found_ceilings = peers.machine(net.trunk.device, net.trunk.dtype)
     for n, depth, limit in product(*grid):
-        job = make_job(net.trunk, n, depth, limit, ends, candidates)
+        wave = make_wave(net.trunk, n, depth, limit, ends, candidates)
         _report(f"{n} leaves x {candidates}, depth {depth}, steps of {limit}")
         once = depth == depth_once and limit == min(grid[2])
         wanted = [m for m in chosen if (m not in ONCE or once) and (m != "llama_cpp" or llama)]
@@ -188,25 +185,20 @@ def main(
             for method in wanted:
                 with torch.no_grad():
                     if method == "ours":
-                        spent, facts = ours(forward, job)
+                        spent, facts = ours(forward, wave)
                     elif llama is not None and method == "llama_cpp":
-                        spent = llama.expand(job)
+                        spent = llama.expand(wave)
                     else:
-                        spent = OTHERS[method](job)
+                        spent = OTHERS[method](wave)
                 measured[method].append(spent)
                 gc.collect()
         for method, all_spent in measured.items():
             row = {
-                "method": method,
-                "leaves": n,
-                "candidates": candidates,
-                "depth": depth,
-                "step_tokens": limit,
+                "method": method, "leaves": n, "candidates": candidates, "depth": depth, "step_tokens": limit,
                 "tokens_per_s": float(np.median([spent.rate for spent in all_spent])),
                 "cpu_tokens_per_s": float(np.median([spent.cpu_rate for spent in all_spent])),
-                "ends": ends,
-                "rounds": [spent.cpu_rate for spent in all_spent],
-            }
+                "ends": ends, "rounds": [spent.cpu_rate for spent in all_spent],
+            }  # fmt: skip
             rows.append(row | (facts if method == "ours" else {}))
             line = f"    {method:<16}{row['tokens_per_s']:>9.1f} tok/s{row['cpu_tokens_per_s']:>9.1f} tok/cpu-s"
             if rounds > 1 and method != "ours" and "ours" in measured:
@@ -220,8 +212,8 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         command.save(result, run_dir, "engine")
         plot.draw(result, folder / "engine.png")
-        (folder / "table.md").write_text(plot.table(result))
-        _report(f"{plot.table(result)}\n{folder / 'engine.json'}")
+        (folder / "table.md").write_text(plot.page(result))
+        _report(f"{plot.page(result)}\n{folder / 'engine.json'}")
     return result
 
 
@@ -250,7 +242,3 @@ def _numbers(text: str, name: str) -> list[int]:
 
 def _report(line: str) -> None:
     print(line, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -74,14 +73,7 @@ def main(run_dir: str = "", models: str = "countdown4,countdown5wide", runs: int
         print(
             f"{name:<16}{median(rows[name]):>7.2f} s  ({', '.join(f'{each:.2f}' for each in rows[name])})", flush=True
         )
-    result = {
-        "runs": runs,
-        "seconds": rows,
-        "figures": {f"{name}_s": median(each) for name, each in rows.items()},
-    }
+    figures = {f"{name}_s": median(each) for name, each in rows.items()}
+    result = {"runs": runs, "seconds": rows, "figures": figures}
     command.save(result, run_dir, "first_answer")
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

@@ -16,7 +16,6 @@ peers=no: ours alone.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import process_time
@@ -27,9 +26,10 @@ import torch
 
 from bench import command
 from models.abilities import StepEvaluator
-from models.local.policy import LocalPolicy
+from models.local_policy import LocalPolicy
 from models.net.policy_value import PolicyValueLM, tiny_llama
 from tasks import BOS_ID, NEWLINE_ID, PAD_ID, UNK_ID, Task
+from tasks.free_play import free_play
 from tasks.numbers.countdown import Countdown
 
 CANDIDATES = 8
@@ -46,13 +46,13 @@ class Lot:
     seconds: float
 
 
-def warmed_up_model(task: Task, steps: int) -> PolicyValueLM:
+def warmed_up_model(task: Countdown, steps: int) -> PolicyValueLM:
     """A tiny model after `steps` batches of random legal play; 400, half a minute, teach it the format of a step."""
     torch.manual_seed(0)
     model, rng = tiny_llama(len(task.vocabulary)), np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(steps):
-        rows = task.random_play("train", 64, rng)
+        rows = free_play(task).random_play("train", 64, rng)
         tokens, weight = torch.from_numpy(rows.tokens).long(), torch.from_numpy(rows.weight)[:, 1:]
         logits, _ = model(tokens[:, :-1])
         loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
@@ -129,8 +129,7 @@ def main(
         TaskError: fewer training problems than `leaves`.
         UsageError: `peers` is neither yes nor no.
     """
-    if peers not in ("yes", "no"):
-        raise command.UsageError(f"peers={peers}: write yes or no")
+    command.one_of("peers", peers, command.YES_NO)
     torch.set_num_threads(1)
     task = Countdown(numbers=4, number_max=9)
     problems = task.problems("train", leaves)
@@ -172,7 +171,3 @@ def main(
         }
     command.save(result, run_dir, "generate")
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

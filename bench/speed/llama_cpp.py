@@ -6,7 +6,8 @@ import ctypes
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.speed.peers import Clock, Job, Spent
+from bench.speed.peers import Clock, Spent, Wave
+from kit.files import replacing
 
 BATCH = 512  # tokens a call
 TYPES = {"bf16": 32, "q8_0": 7}  # llama.cpp's numbers of the types that a file can be rewritten in
@@ -28,14 +29,14 @@ def rewritten(file: Path, kind: str, folder: Path) -> Path:
     target = folder / f"{file.stem}.{kind}.gguf"
     if target.exists():
         return target
-    part = target.with_suffix(".part")
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.allow_requantize, settings.pure, settings.nthread = TYPES[kind], True, True, 1
     quiet = llama_cpp.llama_log_callback(lambda *_: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-    if llama_cpp.llama_model_quantize(str(file).encode(), str(part).encode(), ctypes.byref(settings)):
-        raise OSError(f"llama.cpp could not write {part}")
-    return part.rename(target)
+    with replacing(target) as new:
+        if llama_cpp.llama_model_quantize(str(file).encode(), str(new).encode(), ctypes.byref(settings)):
+            raise OSError(f"llama.cpp could not write {new}")
+    return target
 
 
 class LlamaCpp:
@@ -54,12 +55,12 @@ class LlamaCpp:
     def close(self) -> None:
         self._lib.llama_model_free(self._model)
 
-    def expand(self, job: Job) -> Spent:
-        """Decode the job's candidates, every token of theirs entered; of the reading before, the prompt's share is charged."""
+    def expand(self, wave: Wave) -> Spent:
+        """Decode the wave's candidates, every token of theirs entered; of the reading before, the prompt's share is charged."""
         lib = self._lib
-        sequences = len(job.prefixes) * job.candidates
+        sequences = len(wave.prefixes) * wave.candidates
         settings = lib.llama_context_default_params()
-        settings.n_ctx = sequences * (max(map(len, job.prefixes)) + job.step_tokens + 8)
+        settings.n_ctx = sequences * (max(map(len, wave.prefixes)) + wave.step_tokens + 8)
         settings.n_batch = settings.n_ubatch = BATCH
         settings.n_seq_max = sequences
         settings.n_threads = settings.n_threads_batch = self._threads
@@ -72,33 +73,30 @@ class LlamaCpp:
         try:
             reading = Clock()
             first: dict[int, int] = {}
-            for leaf, prefix in enumerate(job.prefixes):
-                home = leaf * job.candidates
+            for leaf, prefix in enumerate(wave.prefixes):
+                home = leaf * wave.candidates
                 for start in range(0, len(prefix), BATCH):
                     part = list(enumerate(prefix))[start : start + BATCH]
                     self._decode(context, batch, [(token, at, home, at + 1 == len(prefix)) for at, token in part])
                 last = len(part) - 1
-                for sequence in range(home, home + job.candidates):
+                for sequence in range(home, home + wave.candidates):
                     if sequence != home:
                         lib.llama_memory_seq_cp(memory, home, sequence, -1, -1)
                     first[sequence] = lib.llama_sampler_sample(chain, context, last)
             read = reading.stop(0)
             clock, tokens, now = Clock(), 0, dict(first)
-            for step in range(job.step_tokens):
+            for step in range(wave.step_tokens):
                 tokens += len(now)
                 rows = [
-                    (token, len(job.prefixes[sequence // job.candidates]) + step, sequence, True)
+                    (token, len(wave.prefixes[sequence // wave.candidates]) + step, sequence, True)
                     for sequence, token in now.items()
                 ]
                 following = self._sampled(context, chain, batch, rows)
-                now = {sequence: token for sequence, token in following.items() if not job.ends[now[sequence]]}
+                now = {sequence: token for sequence, token in following.items() if not wave.ends[now[sequence]]}
                 if not now:
                     break
-            spent = clock.stop(tokens)
-            share = sum(map(len, job.prompts)) / sum(map(len, job.prefixes)) / (job.depth + 1)
-            spent.seconds += read.seconds * share
-            spent.cpu_seconds += read.cpu_seconds * share
-            return spent
+            share = sum(map(len, wave.prompts)) / sum(map(len, wave.prefixes)) / (wave.depth + 1)
+            return clock.stop(tokens).charge(read, share)
         finally:
             lib.llama_batch_free(batch)
             lib.llama_sampler_free(chain)

@@ -1,6 +1,6 @@
 """The other ways to expand leaves, on the same leaves as ours: what `bench.speed.expand` compares with.
 
-Every function takes a `Job` and returns `Spent`. Tokens are sampled at temperature 1 by every method; a candidate stops
+Every function takes a `Wave` and returns `Spent`. Tokens are sampled at temperature 1 by every method; a candidate stops
 counting at the first token that ends a step, though a batch goes on until its last one has.
 
 Legend: N leaves, K candidates each, L tokens of a step at most.
@@ -9,7 +9,7 @@ Legend: N leaves, K candidates each, L tokens of a step at most.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ CONTINUOUS_LEAVES = 2  # continuous batching takes minutes for more on a CPU
 
 
 @dataclass(frozen=True)
-class Job:
+class Wave:
     """Leaves to expand. `prompts` and `prefixes` (prompt and steps) are token ids, one a leaf."""
 
     model: Any  # the causal LM
@@ -37,17 +37,9 @@ class Job:
     ends: np.ndarray  # bool [V]
     depth: int
 
-    def part(self, leaves: int) -> Job:
+    def part(self, leaves: int) -> Wave:
         """The same with fewer leaves."""
-        return Job(
-            self.model,
-            self.prompts[:leaves],
-            self.prefixes[:leaves],
-            self.candidates,
-            self.step_tokens,
-            self.ends,
-            self.depth,
-        )
+        return replace(self, prompts=self.prompts[:leaves], prefixes=self.prefixes[:leaves])
 
 
 @dataclass
@@ -57,6 +49,12 @@ class Spent:
     tokens: int
     seconds: float
     cpu_seconds: float
+
+    def charge(self, reading: Spent, share: float) -> Spent:
+        """Add a share of what a reading took."""
+        self.seconds += reading.seconds * share
+        self.cpu_seconds += reading.cpu_seconds * share
+        return self
 
     @property
     def rate(self) -> float:
@@ -109,48 +107,48 @@ class Ends:
         return bool(self._open.any())
 
 
-def per_node(job: Job) -> Spent:
+def per_node(wave: Wave) -> Spent:
     """What generate with num_return_sequences does at every node: K copies of the prefix are read, then decoded."""
-    part = job.part(min(len(job.prefixes), PER_NODE_LEAVES))
-    eos = np.flatnonzero(job.ends).tolist()
+    part = wave.part(min(len(wave.prefixes), PER_NODE_LEAVES))
+    eos = np.flatnonzero(wave.ends).tolist()
     clock, tokens = Clock(), 0
     for prefix in part.prefixes:
-        out = job.model.generate(
-            input_ids=torch.tensor([prefix], device=job.model.device),
-            attention_mask=torch.ones(1, len(prefix), dtype=torch.long, device=job.model.device),
+        out = wave.model.generate(
+            input_ids=torch.tensor([prefix], device=wave.model.device),
+            attention_mask=torch.ones(1, len(prefix), dtype=torch.long, device=wave.model.device),
             do_sample=True,
             top_k=0,
-            num_return_sequences=job.candidates,
-            max_new_tokens=job.step_tokens,
+            num_return_sequences=wave.candidates,
+            max_new_tokens=wave.step_tokens,
             eos_token_id=eos or None,
             pad_token_id=0,
         )[:, len(prefix) :]
-        counter = Ends(job.ends, out.device)
+        counter = Ends(wave.ends, out.device)
         for column in out.T:
             counter.take(column)
         tokens += counter.tokens
     return clock.stop(tokens)
 
 
-def batched(job: Job) -> Spent:
+def batched(wave: Wave) -> Spent:
     """Each prefix read once, a batch of leaves at a time; its cache is repeated for the K candidates."""
-    part = job.part(BATCH_LEAVES)
+    part = wave.part(BATCH_LEAVES)
     clock = Clock()
-    ids, mask = left_padded(part.prefixes, job.model.device)
-    cache = DynamicCache(config=job.model.config)
+    ids, mask = left_padded(part.prefixes, wave.model.device)
+    cache = DynamicCache(config=wave.model.config)
     position = (mask.cumsum(1) - 1).clamp(min=0)
-    logits = job.model(ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1).logits[
-        :, -1
-    ]
-    cache.batch_repeat_interleave(job.candidates)
-    mask, logits = (part_.repeat_interleave(job.candidates, 0) for part_ in (mask, logits))
-    counter = Ends(job.ends, job.model.device)
-    for step in range(job.step_tokens):
+    logits = wave.model(
+        ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1
+    ).logits[:, -1]
+    cache.batch_repeat_interleave(wave.candidates)
+    mask, logits = (part_.repeat_interleave(wave.candidates, 0) for part_ in (mask, logits))
+    counter = Ends(wave.ends, wave.model.device)
+    for step in range(wave.step_tokens):
         tokens = sample(logits)
-        if not counter.take(tokens) or step + 1 == job.step_tokens:
+        if not counter.take(tokens) or step + 1 == wave.step_tokens:
             break
         mask = torch.cat((mask, mask.new_ones(len(mask), 1)), 1)
-        logits = job.model(
+        logits = wave.model(
             tokens[:, None],
             attention_mask=mask,
             position_ids=mask.sum(1, keepdim=True) - 1,
@@ -159,84 +157,81 @@ def batched(job: Job) -> Spent:
     return clock.stop(counter.tokens)
 
 
-def _caches(job: Job) -> tuple[Tensor, Tensor, list[Tensor]]:
+def _caches(wave: Wave) -> tuple[Tensor, Tensor, list[Tensor]]:
     """What earlier expansions would have left: ids and mask, left-padded, and keys and values [2, N, G, T, E] a layer."""
-    ids, mask = left_padded(job.prefixes, job.model.device)
-    cache = DynamicCache(config=job.model.config)
+    ids, mask = left_padded(wave.prefixes, wave.model.device)
+    cache = DynamicCache(config=wave.model.config)
     position = (mask.cumsum(1) - 1).clamp(min=0)
-    job.model(ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1)
+    wave.model(ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1)
     layers: Any = cache.layers
     return ids, mask, [torch.stack((layer.keys, layer.values)) for layer in layers]
 
 
-def slab(job: Job, *, roof: bool = False) -> Spent:
+def slab(wave: Wave, *, roof: bool = False) -> Spent:
     """Keys and values of nodes kept; gathered for N K rows into one static cache, decoded in place, tails copied back.
 
     `roof`: the decoding alone, which is what generate with a StaticCache does once its prompt is read.
     """
-    part = job.part(BATCH_LEAVES)
+    part = wave.part(BATCH_LEAVES)
     ids, mask, kept = _caches(part)
     prefill = Clock()
     if not roof:
-        prompt_ids, prompt_mask = left_padded(part.prompts, job.model.device)
-        job.model(prompt_ids, attention_mask=prompt_mask, logits_to_keep=1)
+        prompt_ids, prompt_mask = left_padded(part.prompts, wave.model.device)
+        wave.model(prompt_ids, attention_mask=prompt_mask, logits_to_keep=1)
     prefill_spent = prefill.stop(0)
     clock = Clock()
-    rows, width = len(ids) * job.candidates, ids.shape[1]
-    cache = StaticCache(config=job.model.config, max_cache_len=width + job.step_tokens)
+    rows, width = len(ids) * wave.candidates, ids.shape[1]
+    cache = StaticCache(config=wave.model.config, max_cache_len=width + wave.step_tokens)
     for i, pair in enumerate(kept):
-        keys, values = (half[:, :, :-1].repeat_interleave(job.candidates, 0) for half in pair)
+        keys, values = (half[:, :, :-1].repeat_interleave(wave.candidates, 0) for half in pair)
         cache.update(keys, values, i)
     if roof:
         clock = Clock()
-    tokens = ids[:, -1].repeat_interleave(job.candidates)
-    mask = mask.repeat_interleave(job.candidates, 0)
-    counter = Ends(job.ends, job.model.device)
-    for step in range(job.step_tokens):
-        logits = job.model(
+    tokens = ids[:, -1].repeat_interleave(wave.candidates)
+    mask = mask.repeat_interleave(wave.candidates, 0)
+    counter = Ends(wave.ends, wave.model.device)
+    for step in range(wave.step_tokens):
+        logits = wave.model(
             tokens[:, None],
-            attention_mask=torch.cat((mask, mask.new_zeros(rows, width + job.step_tokens - mask.shape[1])), 1),
+            attention_mask=torch.cat((mask, mask.new_zeros(rows, width + wave.step_tokens - mask.shape[1])), 1),
             position_ids=mask.sum(1, keepdim=True) - 1,
             past_key_values=cache,
         ).logits[:, -1]
         tokens = sample(logits)
         mask = torch.cat((mask, mask.new_ones(rows, 1)), 1)
-        if not counter.take(tokens) or step + 1 == job.step_tokens:
+        if not counter.take(tokens) or step + 1 == wave.step_tokens:
             break
     if not roof:
         layers: Any = cache.layers
         _ = [torch.stack((layer.keys[:, :, width:], layer.values[:, :, width:])) for layer in layers]
-    spent = clock.stop(counter.tokens)
-    share = 1 / (job.depth + 1)  # the prompt is read once a tree, and a tree of this depth was expanded so often
-    spent.seconds += prefill_spent.seconds * share
-    spent.cpu_seconds += prefill_spent.cpu_seconds * share
-    return spent
+    # the prompt is read once a tree, and a tree of this depth was expanded so often
+    return clock.stop(counter.tokens).charge(prefill_spent, 1 / (wave.depth + 1))
 
 
-def generate_static(job: Job) -> Spent:
+def generate_static(wave: Wave) -> Spent:
     """Raw decoding of N K rows: the roof of every method that goes through the model's own forward."""
-    return slab(job, roof=True)
+    return slab(wave, roof=True)
 
 
-def continuous(job: Job) -> Spent:
+def continuous(wave: Wave) -> Spent:
     """transformers' continuous batching over the sequences of a few leaves."""
-    part = job.part(CONTINUOUS_LEAVES)
+    part = wave.part(CONTINUOUS_LEAVES)
     settings = GenerationConfig(
-        max_new_tokens=job.step_tokens,
+        max_new_tokens=wave.step_tokens,
         do_sample=True,
         top_k=0,
-        eos_token_id=np.flatnonzero(job.ends).tolist() or -1,
+        eos_token_id=np.flatnonzero(wave.ends).tolist() or -1,
         pad_token_id=0,
     )
-    before = job.model.config._attn_implementation
+    before = wave.model.config._attn_implementation
     clock = Clock()
-    out = job.model.generate_batch(
-        inputs=[prefix for prefix in part.prefixes for _ in range(job.candidates)],
+    out = wave.model.generate_batch(
+        inputs=[prefix for prefix in part.prefixes for _ in range(wave.candidates)],
         generation_config=settings,
         progress_bar=False,
     )
     spent = clock.stop(sum(len(request.generated_tokens) for request in out.values()))
-    job.model.set_attn_implementation(before)
+    wave.model.set_attn_implementation(before)
     return spent
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.tables import table
+
+RATIOS = ("per_node", "batched")  # what ours is compared with in the table
+
 COLOURS = {
     "ours": "#c0392b",
     "per_node": "#95a5a6",
@@ -16,23 +20,17 @@ COLOURS = {
 }
 
 
-def table(result: dict[str, Any]) -> str:
+def page(result: dict[str, Any]) -> str:
     """Markdown: a line a cell, a column a method, in the unit of `cells`; then what the machine could do."""
     methods = [m for m in COLOURS if any(row["method"] == m for row in result["rows"])]
-    lines = [
-        f"| leaves x candidates | depth | step | {' | '.join(methods)} | ours / per_node | ours / batched |",
-        "|---" * (len(methods) + 5) + "|",
-    ]
-    for cell, found in cells(result).items():
-        leaves, candidates, depth, step = cell
-        speeds = [f"{found[m]:.1f}" if m in found else "" for m in methods]
-        ratios = [
-            f"{found['ours'] / found[m]:.2f}" if {"ours", m} <= found.keys() else "" for m in ("per_node", "batched")
-        ]
-        lines.append(f"| {leaves} x {candidates} | {depth} | {step} | {' | '.join([*speeds, *ratios])} |")
-    lines += ["", "| ceiling | |", "|---|---|"]
-    lines += [f"| {name} | {value:.1f} |" for name, value in result["ceilings"].items()]
-    return "\n".join(lines) + "\n"
+    rows = []
+    for (leaves, candidates, depth, step), rates in cells(result).items():
+        speeds = [f"{rates[m]:.1f}" if m in rates else "" for m in methods]
+        ratios = [f"{rates['ours'] / rates[m]:.2f}" if {"ours", m} <= rates.keys() else "" for m in RATIOS]
+        rows.append([f"{leaves} x {candidates}", f"{depth}", f"{step}", *speeds, *ratios])
+    heads = ["leaves x candidates", "depth", "step", *methods, *(f"ours / {m}" for m in RATIOS)]
+    ceilings = ((name, f"{value:.1f}") for name, value in result["ceilings"].items())
+    return "\n".join([*table(heads, rows), "", *table(["ceiling", ""], ceilings), ""])
 
 
 def cells(result: dict[str, Any]) -> dict[tuple[int, int, int, int], dict[str, float]]:

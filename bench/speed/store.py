@@ -1,7 +1,6 @@
 """The tree against its peers, and against the memory it lives in; one core, all in one run.
 
     python -m bench store [run_dir=DIR] [rounds=3] [shapes=4x64x256,8x64x256] [largest=1e7] [turn=0.1] [peers=yes]
-    python -m bench.speed.store                      the same
     pip install --no-deps gumbel-mcts open_spiel LightZero      the peers that the dev extra does not bring
 
 Table of engines: actions x trees x simulations, simulations a second of CPU time; the engines take turns, each plays searches
@@ -297,8 +296,7 @@ def main(
     Raises:
         UsageError: a shape is no ACTIONSxTREESxSIMULATIONS, or `peers` neither yes nor no.
     """
-    if peers not in ("yes", "no"):
-        raise command.UsageError(f"peers={peers}: write yes or no")
+    command.one_of("peers", peers, command.YES_NO)
     result: dict = {"rows": compare(_shapes(shapes), rounds, turn, peers == "yes")}
     command.save(result, run_dir, "store")  # should the rest be cut
     result["growth"], result["bytes_per_node"] = growth(largest, rounds)
@@ -366,7 +364,3 @@ def plot(result: dict, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

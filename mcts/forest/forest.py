@@ -345,7 +345,7 @@ class Forest:
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, np.ndarray], settings: Mapping) -> Forest:
-        """Inverse of `state`. What it is given is trusted: `mcts.store.files` reads it from a file that was not changed."""
+        """Inverse of `state`. What it is given is trusted: `mcts.files` reads it from a file that was not changed."""
         rule = {"TreePUCT": TreePUCT, "TreeGumbel": TreeGumbel}[settings["rule"]](**settings["rule_settings"])
         names = ("n_trees", "n_actions", "simulations", "wave", "slots")
         forest = cls(**{name: settings[name] for name in names}, rule=rule, capacity=len(arrays["lines"]) // 4)

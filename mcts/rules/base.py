@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from mcts.store import descent, frontier
-from mcts.store.store import NONE, Flag, Leaves, Store
+from mcts.store.records import NONE, Flag
+from mcts.store.store import Leaves, Store
 from mcts.types import Draw, Expansion
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from mcts.rules.base import backup_wave, cancel_wave, descend
 from mcts.rules.gumbel_formulas import completed_q, halving_table
 from mcts.store import descent
-from mcts.store.store import NO_LIMIT, NONE, Flag, Leaves, Store
+from mcts.store.records import NO_LIMIT, NONE, Flag
+from mcts.store.store import Leaves, Store
 from mcts.types import Draw, Expansion
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from mcts.rules.base import backup_wave, cancel_wave, first_new_edges, most_visited, wave_buffers
 from mcts.store import frontier, rollout
-from mcts.store.store import NONE, Flag, Leaves, Store
+from mcts.store.records import NONE, Flag
+from mcts.store.store import Leaves, Store
 from mcts.types import Draw, Expansion
 
 

@@ -17,7 +17,8 @@ from mcts.rules.base import (
 )
 from mcts.store import descent, rollout
 from mcts.store.graph import visit_policy
-from mcts.store.store import NONE, Flag, Leaves, Store
+from mcts.store.records import NONE, Flag
+from mcts.store.store import Leaves, Store
 from mcts.types import Draw, Expansion
 
 NO_TABLE = np.zeros((1, 1), np.int32)

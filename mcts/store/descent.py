@@ -1,7 +1,5 @@
 """Descent from the root and backup along the path, compiled. Module-level functions only: numba caches them.
 
-No kernel calls a compiled function of another file: numba would not notice when that file changes. For the same reason
-the record words below are written out in each kernel file; a test holds them equal to `store.NODE`, `EDGE` and `TREE`.
 Scores are computed in float64, stored in float32.
 """
 
@@ -13,17 +11,13 @@ import numpy as np
 
 from kit.jit import jit
 
-VISITS, VALUE, RAW_VALUE, FLAGS, FIRST_EDGE, LAST_EDGE, N_EDGES, TREE_ID = range(8)
-DEPTH, UNSEEN, BEST_UNSEEN, PATH_LOGPROB, PATH_EDGE, FIRST_IN, OPEN_MASS, FAILURES = range(8, 16)
-E_VISITS, E_IN_FLIGHT, E_LOGPROB, E_TOKENS, E_CHILD, E_PARENT, E_NEXT, E_NEXT_IN = range(8)
-(ROOT, SEED, SIMULATIONS, TOKENS, FIRST_SOLUTION, STATUS, N_TREE_NODES, FREE_RUN, QUEUE, DRAWS, SIM_LIMIT,
- IN_FLIGHT) = range(12)  # fmt: skip
-EXPANDED, TERMINAL, EXHAUSTED, SOLVED, CLOSED, DEAD, LOST, PENDING, ON_PATH, QUEUED, RAISED, ON_STACK, WON = (
-    1 << i for i in range(13)
-)
-NONE = -1
-RUNNING, ALL_CLOSED, SATURATED = 0, 1, 2
-COUNT_NODES, COUNT_EDGES, COUNT_RAISED, COUNT_KEYED = range(4)
+# isort: off
+from mcts.store.records import (
+    COUNT_RAISED, DEAD, E_CHILD, E_IN_FLIGHT, E_LOGPROB, E_NEXT, E_PARENT, E_VISITS, EXHAUSTED, EXPANDED, FAILURES,
+    FIRST_EDGE, FLAGS, FREE_RUN, IN_FLIGHT, LOST, NONE, ON_PATH, PENDING, RAISED, RAW_VALUE, ROOT, RUNNING,
+    SATURATED, SEED, SIM_LIMIT, SIMULATIONS, SOLVED, STATUS, TERMINAL, TREE_ID, VALUE, VISITS, WON,
+)  # fmt: skip
+# isort: on
 
 # What a pick at one node answers when it names no edge.
 ASK, STUCK, BLOCKED = -1, -2, -3

@@ -1,7 +1,4 @@
-"""The two rules that look at the whole frontier, compiled: best-first by a heap, and sampling in proportion to mass.
-
-Independent of the other kernel files; the record words are repeated for the reason given in `kernels.py`.
-"""
+"""The two rules that look at the whole frontier, compiled: best-first by a heap, and sampling in proportion to mass."""
 
 from __future__ import annotations
 
@@ -11,17 +8,14 @@ import numpy as np
 
 from kit.jit import jit
 
-VISITS, VALUE, RAW_VALUE, FLAGS, FIRST_EDGE, LAST_EDGE, N_EDGES, TREE_ID = range(8)
-DEPTH, UNSEEN, BEST_UNSEEN, PATH_LOGPROB, PATH_EDGE, FIRST_IN, OPEN_MASS, FAILURES = range(8, 16)
-E_VISITS, E_IN_FLIGHT, E_LOGPROB, E_TOKENS, E_CHILD, E_PARENT, E_NEXT, E_NEXT_IN = range(8)
-(ROOT, SEED, SIMULATIONS, TOKENS, FIRST_SOLUTION, STATUS, N_TREE_NODES, FREE_RUN, QUEUE, DRAWS, SIM_LIMIT,
- IN_FLIGHT) = range(12)  # fmt: skip
-EXPANDED, TERMINAL, EXHAUSTED, SOLVED, CLOSED, DEAD, LOST, PENDING, ON_PATH, QUEUED, RAISED, ON_STACK, WON = (
-    1 << i for i in range(13)
-)
-NONE = -1
-RUNNING, ALL_CLOSED = 0, 1
-COUNT_NODES, COUNT_EDGES, COUNT_RAISED, COUNT_KEYED = range(4)
+# isort: off
+from mcts.store.records import (
+    ALL_CLOSED, BEST_UNSEEN, CLOSED, COUNT_EDGES, COUNT_RAISED, DEPTH, DRAWS, E_CHILD, E_IN_FLIGHT, E_LOGPROB,
+    E_NEXT, E_NEXT_IN, E_PARENT, E_TOKENS, EXHAUSTED, EXPANDED, FIRST_EDGE, FIRST_IN, FLAGS, IN_FLIGHT,
+    N_TREE_NODES, NONE, ON_STACK, OPEN_MASS, PATH_EDGE, PATH_LOGPROB, PENDING, QUEUE, QUEUED, RAW_VALUE, ROOT,
+    RUNNING, SEED, SIM_LIMIT, SIMULATIONS, STATUS, TERMINAL, TREE_ID, UNSEEN,
+)  # fmt: skip
+# isort: on
 
 H_CHILD, H_NEXT, H_PREV, H_PRIORITY = range(4)  # links of the pairing heap; H_PREV is the parent for a first child
 VALUE_WEIGHT, LAM, COST_KIND, LOG_DISCOUNT, PARK = range(5)

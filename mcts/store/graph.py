@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from mcts.store import sweeps
-from mcts.store.store import NONE, Flag, Store
+from mcts.store.records import NONE, Flag
+from mcts.store.store import Store
 
 UNREACHED = sweeps.UNREACHED  # distance of a node from which no solution is known
 

@@ -1,7 +1,4 @@
-"""What an expansion does to the graph, compiled: new edges, nodes merged on (tree, key), better paths, closed subtrees.
-
-Independent of the other kernel files; the record words are repeated for the reason given in `kernels.py`.
-"""
+"""What an expansion does to the graph, compiled: new edges, nodes merged on (tree, key), better paths, closed subtrees."""
 
 from __future__ import annotations
 
@@ -9,17 +6,14 @@ import numpy as np
 
 from kit.jit import jit
 
-VISITS, VALUE, RAW_VALUE, FLAGS, FIRST_EDGE, LAST_EDGE, N_EDGES, TREE_ID = range(8)
-DEPTH, UNSEEN, BEST_UNSEEN, PATH_LOGPROB, PATH_EDGE, FIRST_IN, OPEN_MASS, FAILURES = range(8, 16)
-E_VISITS, E_IN_FLIGHT, E_LOGPROB, E_TOKENS, E_CHILD, E_PARENT, E_NEXT, E_NEXT_IN = range(8)
-(ROOT, SEED, SIMULATIONS, TOKENS, FIRST_SOLUTION, STATUS, N_TREE_NODES, FREE_RUN, QUEUE, DRAWS, SIM_LIMIT,
- IN_FLIGHT) = range(12)  # fmt: skip
-EXPANDED, TERMINAL, EXHAUSTED, SOLVED, CLOSED, DEAD, LOST, PENDING, ON_PATH, QUEUED, RAISED, ON_STACK, WON = (
-    1 << i for i in range(13)
-)
-NONE = -1
-NEVER = np.iinfo(np.int64).max
-COUNT_NODES, COUNT_EDGES, COUNT_RAISED, COUNT_KEYED = range(4)
+# isort: off
+from mcts.store.records import (
+    BEST_UNSEEN, CLOSED, COUNT_EDGES, COUNT_KEYED, COUNT_NODES, COUNT_RAISED, DEAD, DEPTH, E_CHILD, E_IN_FLIGHT,
+    E_LOGPROB, E_NEXT, E_NEXT_IN, E_PARENT, E_TOKENS, E_VISITS, EXHAUSTED, EXPANDED, FAILURES, FIRST_EDGE, FIRST_IN,
+    FIRST_SOLUTION, FLAGS, LAST_EDGE, LOST, N_EDGES, N_TREE_NODES, NEVER, NONE, ON_STACK, OPEN_MASS, PATH_EDGE,
+    PATH_LOGPROB, PENDING, RAISED, RAW_VALUE, ROOT, SOLVED, TERMINAL, TOKENS, TREE_ID, UNSEEN, VALUE, VISITS,
+)  # fmt: skip
+# isort: on
 
 
 @jit

@@ -8,24 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from kit.jit import jit
-from mcts.store.frontier import (
-    CLOSED,
-    EXPANDED,
-    FLAGS,
-    H_NEXT,
-    IN_FLIGHT,
-    NONE,
-    PENDING,
-    QUEUE,
-    QUEUED,
-    RUNNING,
-    SIM_LIMIT,
-    SIMULATIONS,
-    STATUS,
+from mcts.store.frontier import H_NEXT, goes_on_at, take
+
+# isort: off
+from mcts.store.records import (
+    CLOSED, EXPANDED, FLAGS, IN_FLIGHT, NONE, PENDING, QUEUE, QUEUED, RUNNING, SIM_LIMIT, SIMULATIONS, STATUS,
     TREE_ID,
-    goes_on_at,
-    take,
-)
+)  # fmt: skip
+# isort: on
 
 
 @jit

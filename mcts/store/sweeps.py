@@ -1,4 +1,4 @@
-"""Breadth-first sweeps over reversed edges, compiled. Independent of the other kernel files (see `kernels.py`)."""
+"""Breadth-first sweeps over reversed edges, compiled."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import numpy as np
 
 from kit.jit import jit
 
-VISITS, VALUE, RAW_VALUE, FLAGS, FIRST_EDGE, LAST_EDGE, N_EDGES, TREE_ID = range(8)
-DEPTH, UNSEEN, BEST_UNSEEN, PATH_LOGPROB, PATH_EDGE, FIRST_IN, OPEN_MASS, FAILURES = range(8, 16)
-E_VISITS, E_IN_FLIGHT, E_LOGPROB, E_TOKENS, E_CHILD, E_PARENT, E_NEXT, E_NEXT_IN = range(8)
-EXPANDED, TERMINAL, EXHAUSTED, SOLVED = (1 << i for i in range(4))
-NONE = -1
+# isort: off
+from mcts.store.records import (
+    E_NEXT_IN, E_PARENT, EXHAUSTED, FIRST_IN, FLAGS, NONE, SOLVED, TERMINAL,
+)  # fmt: skip
+# isort: on
+
 UNREACHED = np.iinfo(np.int32).max
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cpu import products
+from models.cpu.products import seen
 
 ROWS = 64  # rows that oneDNN's blocks are chosen for; others work too
 SPLIT = 1024  # terms beyond which oneDNN adds up the product of a single row in another order than that of several
@@ -87,11 +88,6 @@ class PackedLinear(nn.Module):
         pair = x.expand(*x.shape[:-2], 2, x.shape[-1]) if x.ndim > 1 else x.expand(2, -1)
         two = torch.ops.mkldnn._linear_pointwise(pair.contiguous(), self._packed, self.bias, "none", [], "")
         return two[..., :1, :] if x.ndim > 1 else two[0]
-
-
-def seen(tensor: Tensor) -> np.ndarray:
-    """The same memory; bfloat16 as the bits that the kernels read."""
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import llvmlite.binding as llvm
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -140,3 +141,8 @@ def product(x, rows, weights, start, bias, out):
             _block(
                 source, r * terms, left, terms, weights, start + c * terms, bias, c, target, r * columns + c, columns
             )
+
+
+def seen(tensor: torch.Tensor) -> np.ndarray:
+    """The same memory; bfloat16 as the bits that the kernels read."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()

@@ -26,7 +26,7 @@ from transformers import AttentionInterface
 
 from models.cpu import long_attention as kernels
 from models.cpu import long_attention_bf16
-from models.cpu.packed_linear import seen
+from models.cpu.products import seen
 
 NAME = "trie"
 _COMPILED = (torch.float32, torch.bfloat16)  # types that the kernels know

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,8 @@ from torch import Tensor
 from models.cpu import packed_linear
 from models.forward import fused_llama
 from models.forward.attention import NAME, Wave, attending
-from models.trie.rows import KEPT, RowFiller
-
-if TYPE_CHECKING:
-    from models.trie.trie import TokenTrie
+from models.trie.batch import NodeBatch, NodeRows
+from models.trie.rows import KEPT, RowMaker
 
 BATCH_ROWS = {"cpu": 64, "cuda": 512}  # nodes a batch; a CPU gains nothing beyond
 TRIAL_TOLERANCE, TRIAL_TOLERANCE_LOW = 1e-3, 0.3  # root mean square, of the logits' spread: float32, types of 16 bits
@@ -35,7 +33,7 @@ class UnservedError(RuntimeError):
 
 
 class CausalForward:
-    """Implements `models.forward.choose.TrieForward` for a policy-and-value model over any trunk that passes the trial.
+    """Implements `models.trie.batch.TrieForward` for a policy-and-value model over any trunk that passes the trial.
 
     On a CPU the weights are those of the last `refresh()`. On a GPU they are read in place: do not train between a `refresh()`
     and the end of what is computed after it.
@@ -66,8 +64,8 @@ class CausalForward:
         self._model = model
         config: Any = model.trunk.config.get_text_config()
         self.vocabulary_size = vocabulary_size or config.vocab_size
-        self._filler = RowFiller(self.vocabulary_size, masked, kept=kept, top_p=top_p)
-        self.row_width, self.keeps_some = self._filler.width, self._filler.keeps_some
+        self._maker = RowMaker(self.vocabulary_size, masked, kept=kept, top_p=top_p)
+        self.row_width, self.keeps_some = self._maker.width, self._maker.keeps_some
         self.kv_shape = _kv_shape(config)
         self.max_positions = getattr(config, "max_position_embeddings", None) or 1 << 20
         weight = model.trunk.get_input_embeddings().weight
@@ -97,17 +95,14 @@ class CausalForward:
         self._value_dtype = head.outer.weight.dtype
 
     @torch.inference_mode()
-    def __call__(
-        self, trie: TokenTrie, nodes: np.ndarray, paths: np.ndarray, wanted: np.ndarray, with_values: bool
-    ) -> None:
-        wave = Wave.of(trie.kv.kv, trie.kv.slot_of[nodes], paths, trie.depths[nodes] + 1, self._compiled)
-        asked = np.flatnonzero(wanted)
-        logits, hidden = self._run(trie.tokens[nodes], trie.depths[nodes], asked, wave)
-        if len(asked):
-            self._filler.fill(trie, nodes[asked], logits)
-            if with_values:
-                values = torch.sigmoid(self._value_head(hidden.to(self._value_dtype)).float())
-                trie.values[nodes[asked]] = values.cpu().numpy()
+    def __call__(self, batch: NodeBatch) -> NodeRows:
+        wave = Wave.of(batch.kv, batch.slots, batch.paths, batch.positions + 1, self._compiled)
+        wanted = np.flatnonzero(batch.wanted)
+        logits, hidden = self._run(batch.tokens, batch.positions, wanted, wave)
+        values = None
+        if batch.with_values:
+            values = torch.sigmoid(self._value_head(hidden.to(self._value_dtype)).float()).cpu().numpy()
+        return NodeRows(wanted, *self._maker.rows(logits), values)
 
     def _run(self, tokens: np.ndarray, positions: np.ndarray, asked: np.ndarray, wave: Wave) -> tuple[Tensor, Tensor]:
         """(logits, final hidden states) at the rows `asked`."""

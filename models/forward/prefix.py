@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.forward.causal import final_hidden
-from models.forward.choose import NEVER_SAMPLED
-from models.trie.rows import RowFiller
+from models.trie.batch import NEVER_SAMPLED, NodeBatch, NodeRows
+from models.trie.rows import RowMaker
 from tasks.base import PAD_ID
-
-if TYPE_CHECKING:
-    from models.trie.trie import TokenTrie
 
 
 class PrefixForward:
@@ -28,8 +24,8 @@ class PrefixForward:
     def __init__(self, model, vocabulary_size: int, masked: tuple[int, ...] = NEVER_SAMPLED, batch_rows: int = 64):
         config = model.trunk.config.get_text_config()
         self.vocabulary_size = vocabulary_size
-        self._filler = RowFiller(vocabulary_size, masked)
-        self.row_width, self.keeps_some = self._filler.width, self._filler.keeps_some
+        self._maker = RowMaker(vocabulary_size, masked)
+        self.row_width, self.keeps_some = self._maker.width, self._maker.keeps_some
         self.max_positions = getattr(config, "max_position_embeddings", None) or 1 << 20
         self.batch_rows = batch_rows
         self._source = model
@@ -39,28 +35,33 @@ class PrefixForward:
         self._model = copy.deepcopy(self._source).eval()
 
     @torch.no_grad()
-    def __call__(
-        self, trie: TokenTrie, nodes: np.ndarray, paths: np.ndarray, wanted: np.ndarray, with_values: bool
-    ) -> None:
-        is_new = np.zeros(trie.n_nodes, np.bool_)
-        is_new[nodes] = True
-        inner = trie.parents[nodes]
-        has_heir = np.zeros(trie.n_nodes, np.bool_)
-        has_heir[inner[inner >= 0]] = True
-        lines = [trie.path(int(end)) for end in nodes[~has_heir[nodes]]]  # every node is one of these or an ancestor
-        tokens_BL = torch.full((len(lines), max(map(len, lines))), PAD_ID)
-        for row, line in zip(tokens_BL, lines, strict=True):
-            row[: len(line)] = torch.from_numpy(trie.tokens[line].astype(np.int64))
+    def __call__(self, batch: NodeBatch) -> NodeRows:
+        assert batch.prefixes is not None
+        rows = np.arange(len(batch.nodes))
+        inner = batch.paths[rows, np.maximum(batch.positions - 1, 0)]
+        ends = np.flatnonzero(
+            ~np.isin(batch.nodes, inner[batch.positions > 0])
+        )  # every node is one of these or an ancestor
+        lengths = batch.positions[ends] + 1
+        tokens_BL = torch.full((len(ends), int(lengths.max())), PAD_ID)
+        for row, end, length in zip(tokens_BL, ends, lengths, strict=True):
+            row[:length] = torch.from_numpy(batch.prefixes[end, :length].astype(np.int64))
         device = next(self._model.parameters()).device
-        mask_BL = torch.arange(tokens_BL.shape[1]) < torch.tensor([[len(line)] for line in lines])
+        mask_BL = torch.arange(tokens_BL.shape[1]) < torch.from_numpy(lengths)[:, None]
         logits_BLV, hidden_BLD = self._run(tokens_BL.to(device), mask_BL.long().to(device))
-        places = [(i, t, node) for i, line in enumerate(lines) for t, node in enumerate(line) if is_new[node]]
-        row, column, found = (np.array(part) for part in zip(*places, strict=True))
-        at = torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
-        self._filler.fill(trie, found, logits_BLV[at])
-        if with_values:
-            hidden = hidden_BLD[at]
-            trie.values[found] = torch.sigmoid(self._model.value_head(hidden).float()).reshape(-1).cpu().numpy()
+        row_of = dict(zip(batch.nodes.tolist(), rows, strict=True))
+        places = {
+            row_of[node]: (i, t)
+            for i, (end, length) in enumerate(zip(ends, lengths, strict=True))
+            for t, node in enumerate(batch.paths[end, :length].tolist())
+            if node in row_of
+        }
+        line, position = (torch.tensor(part, device=device) for part in zip(*places.values(), strict=True))
+        values = None
+        if batch.with_values:
+            hidden = hidden_BLD[line, position]
+            values = torch.sigmoid(self._model.value_head(hidden).float()).reshape(-1).cpu().numpy()
+        return NodeRows(np.array(list(places)), *self._maker.rows(logits_BLV[line, position]), values)
 
     def _run(self, tokens_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, L, V] and final normed hidden states [B, L, D]; padding is on the right and hidden by the mask."""

@@ -1,7 +1,7 @@
 """The evaluator behind a search whose model is on another machine: steps sampled as text, distinct by rejection.
 
 A prompt is a few-shot preamble and the task's own context. What a server samples is judged by the task alone, as in
-`models.local.evaluator`; repeats are dropped and drawn again a bounded number of times, and what one expansion drew beyond
+`models.steps.evaluator`; repeats are dropped and drawn again a bounded number of times, and what one expansion drew beyond
 what it
 was asked for is handed out by the next one before anything new is paid. A search closes a node whose expansion brings nothing,
 so an expansion goes on until a step is new, or so many draws in a row were not that hardly any mass can be left.

@@ -9,8 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from models.abilities import Abilities, PolicyError, PolicyWarning
-from models.local.rollout import Rollout
+from models.abilities import Abilities, PolicyError, PolicyWarning, Rollout
 from models.remote.answers import Request
 from models.remote.client import HOPELESS, REFUSED, Answer, RemoteClient, RemoteError
 from models.remote.evaluator import RAW_VALUE, RemoteEvaluator, failures, step_of
@@ -66,7 +65,7 @@ class RemotePolicy:
         first: Sequence[int] | None = None,
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[list[Rollout]]:
-        """`n` independent chains of each problem, a request a step, all chains at once; `first` as in `models.local.rollout`.
+        """`n` independent chains of each problem, a request a step, all chains at once; `first` as in `models.steps.rollout`.
 
         A chain whose request failed after all retries, or was refused, ends there without an answer, and the others go on; it
         has paid what it had drawn, which may be nothing. One warning a call says so. `on_prefill` is not told: servers do not

@@ -8,11 +8,12 @@ then the question. Small models keep to the format so (few-shot 73 to 100 %, zer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from models.forward.choose import NEVER_SAMPLED
+from models.trie.batch import NEVER_SAMPLED
 from tasks.base import BOS_ID, NEWLINE, NEWLINE_ID, PAD_ID, Rows, Task
 
 if TYPE_CHECKING:
@@ -171,21 +172,23 @@ def few_shot_examples(task: Task, n: int, seed: int = 0) -> str:
     return "".join(f"{QUESTION}{text.rstrip(NEWLINE)}{NEWLINE}{NEWLINE}" for text in task.examples(n, seed))
 
 
+_LAST_CODEC: WeakKeyDictionary[Any, tuple[Task, TextCodec]] = WeakKeyDictionary()  # by model
+
+
 def codec_of(model, task: Task) -> Codec:
     """How `model` reads and writes `task`: through the tokenizer that it came with, or in the task's own words.
 
-    Kept with the model: reading a vocabulary takes half a second.
+    The last one of a model is kept: reading a vocabulary takes half a second.
     """
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
         return WordCodec(task)
-    known = vars(model).setdefault("_codecs", [])
-    for its_task, codec in known:
-        if its_task is task:
-            return codec
-    size = model.trunk.get_input_embeddings().weight.shape[0]
-    known[:] = [(task, TextCodec(tokenizer, task, size, few_shot=model.few_shot))]
-    return known[0][1]
+    its_task, codec = _LAST_CODEC.get(model, (None, None))
+    if codec is None or its_task is not task:
+        size = model.trunk.get_input_embeddings().weight.shape[0]
+        codec = TextCodec(tokenizer, task, size, few_shot=model.few_shot)
+        _LAST_CODEC[model] = task, codec
+    return codec
 
 
 def tidy(text: str) -> str:

@@ -7,8 +7,6 @@ beyond them are never drawn, and their mass stays unseen. A nucleus (`top_p`, Ho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
@@ -16,17 +14,14 @@ from kit.arithmetic import fast_exp
 from kit.jit import FAST, jit
 from models.cpu.long_attention import to_float
 
-if TYPE_CHECKING:
-    from models.trie.trie import TokenTrie
-
 KEPT = 256  # next tokens kept of a large vocabulary
 WHOLE = 1024  # vocabularies up to this size are kept whole
 _SPAN = 64  # tokens whose maximum is looked at first
 _NEVER = np.float32(-1e30)
 
 
-class RowFiller:
-    """Writes rows of logits into a trie. V vocabulary, W tokens kept of each row."""
+class RowMaker:
+    """Makes rows of log-probabilities from logits. V vocabulary, W tokens kept of each row."""
 
     def __init__(self, vocabulary_size: int, masked: tuple[int, ...] = (), *, kept: int = KEPT, top_p: float = 1.0):
         """`masked`: tokens that are never sampled; their logits are dropped before normalising.
@@ -42,23 +37,24 @@ class RowFiller:
         self._masked = np.zeros(vocabulary_size, np.bool_)
         self._masked[[token for token in masked if token < vocabulary_size]] = True
 
-    def fill(self, trie: TokenTrie, nodes: np.ndarray, logits: torch.Tensor) -> None:
-        """`logits` [B, V or more] of any float type and device become the rows of `nodes` [B]."""
+    def rows(self, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        """(log-probabilities float32 [B, W], their tokens int32 [B, W], None where all are kept) of `logits` [B, V or more].
+
+        The logits are of any float type and device.
+        """
         logits = logits[:, : self.vocabulary_size].detach().cpu()
         if logits.dtype not in (torch.float32, torch.bfloat16):
             logits = logits.float()
         if logits.dtype == torch.bfloat16:
             logits = logits.view(torch.uint16)
-        keep = np.full((len(nodes), self.width), -1, np.int32)
-        found = np.full((len(nodes), self.width), -np.inf, np.float32)
-        choose(logits.numpy(), self._masked, np.float32(self.top_p), keep, found)
+        tokens = np.full((len(logits), self.width), -1, np.int32)
+        logprobs = np.full((len(logits), self.width), -np.inf, np.float32)
+        choose(logits.numpy(), self._masked, np.float32(self.top_p), tokens, logprobs)
         if self.keeps_some:
-            trie.choices[nodes], trie.logprobs[nodes] = np.maximum(keep, 0), found
-        else:
-            rows = np.full((len(nodes), self.vocabulary_size + 1), -np.inf, np.float32)
-            np.put_along_axis(rows, keep.astype(np.int64), found, axis=1)  # -1, nothing kept, is the last column
-            trie.logprobs[nodes] = rows[:, :-1]
-        trie.has_row[nodes] = True
+            return logprobs, np.maximum(tokens, 0)
+        rows = np.full((len(logits), self.vocabulary_size + 1), -np.inf, np.float32)
+        np.put_along_axis(rows, tokens.astype(np.int64), logprobs, axis=1)  # -1, nothing kept, is the last column
+        return rows[:, :-1], None
 
 
 @jit(fastmath=FAST)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.forward.choose import TrieForward
 from models.trie import kernels
 from models.trie.arena import KVArena
+from models.trie.batch import NodeBatch, TrieForward
 from models.trie.kernels import NO_NODE
 
 
@@ -151,12 +151,25 @@ class TokenTrie:
             at += taken
 
     def _batch(self, nodes: np.ndarray, wanted: np.ndarray, with_values: bool) -> None:
-        paths = np.empty((len(nodes), int(self.depths[nodes].max()) + 1), np.int32)
-        if self.kv.bytes_per_node:
-            kernels.slots_of_paths(
-                self.parents, self.depths, self.kv.slot_of, nodes, self.kv.uses, self.kv.clock, paths
+        positions = self.depths[nodes]
+        paths = np.zeros((len(nodes), int(positions.max()) + 1), np.int32)
+        keeps = bool(self.kv.bytes_per_node)
+        slot_of = self.kv.slot_of if keeps else np.arange(self.n_nodes, dtype=np.int32)
+        uses = self.kv.uses if keeps else np.zeros(self.n_nodes, self.kv.uses.dtype)
+        kernels.slots_of_paths(self.parents, self.depths, slot_of, nodes, uses, self.kv.clock, paths)
+        prefixes = None if keeps else self.tokens[paths]
+        rows = self.forward(
+            NodeBatch(
+                nodes, self.tokens[nodes], positions, slot_of[nodes], paths, prefixes, self.kv.kv, wanted, with_values
             )
-        self.forward(self, nodes, paths, wanted, with_values)
+        )
+        at = nodes[rows.at]
+        self.logprobs[at] = rows.logprobs
+        if rows.choices is not None:
+            self.choices[at] = rows.choices
+        if rows.values is not None:
+            self.values[at] = rows.values
+        self.has_row[at] = True
 
     def _too_long(self, length: int) -> str:
         if length > self.forward.max_positions:

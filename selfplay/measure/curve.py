@@ -5,14 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-COLOURS = {
-    "none": "0.6",
-    "random": "tab:gray",
-    "hindsight": "tab:blue",
-    "given": "tab:purple",
-    "star": "tab:orange",
-    "search": "tab:green",
-}
+from selfplay.config import TEACHERS
 
 
 def learning_curve(metrics: list[dict], path: Path, *, title: str) -> None:
@@ -38,7 +31,7 @@ def learning_curve(metrics: list[dict], path: Path, *, title: str) -> None:
             axis.plot(
                 [before[unit], after[unit]],
                 [100 * _rate(before), 100 * _rate(after)],
-                color=COLOURS[after["teacher"]],
+                color=TEACHERS[after["teacher"]].colour,
                 marker="o",
                 markersize=3,
             )
@@ -48,7 +41,7 @@ def learning_curve(metrics: list[dict], path: Path, *, title: str) -> None:
         axis.grid(alpha=0.3)
         axis.set_ylim(0, 100)
     for teacher in dict.fromkeys(m["teacher"] for m in measured[1:]):
-        left.plot([], [], color=COLOURS[teacher], marker="o", markersize=3, label=teacher)
+        left.plot([], [], color=TEACHERS[teacher].colour, marker="o", markersize=3, label=teacher)
     left.set_ylabel("dev problems solved greedily, %")
     left.legend(loc="lower right", title="teacher")
     figure.suptitle(title)

@@ -16,7 +16,7 @@ from selfplay.teach.settle import scored
 from selfplay.team import Team
 from tasks.base import Problem, Scorer, Task
 from tasks.judging.scorers import Replay
-from tasks.oracle import exact_labels
+from tasks.oracle import exact_labels, oracle
 
 GREEDY, SAMPLED = 0.0, 1.0  # temperatures
 
@@ -105,7 +105,7 @@ def evaluate(
             bad_steps += not chain.verdict.legal
             for value, state in zip(chain.values[1:], chain.states[1:], strict=True):  # prompts are all solvable
                 outcome = (chain.verdict.reward, chain.verdict.reward)
-                labels = exact_labels(task, problem, state, discount) if task.exact else outcome
+                labels = exact_labels(oracle(task), problem, state, discount) if task.exact else outcome
                 states.append((float(value), *labels, k * team.size + team.rank))
     woven = team.weave(list(zip(greedy, fenced or greedy, sampled, strict=True)))
     counts = np.sum(team.gather([steps, bad_chains, bad_steps]), axis=0)

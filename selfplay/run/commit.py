@@ -6,19 +6,16 @@ that is killed before the row repeats the iteration, and its orphans are swept.
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from kit.files import json_line, write_whole
 from models.files.checkpoint import load_tensors, save_checkpoint, save_tensors
 from models.files.manifest import CheckpointError, verify_checkpoint
 from models.policy import PROMOTED, open_policy
-from selfplay.run.folder import write_durably
 from selfplay.run.ledger import SHARD_SUFFIX, Commit, Ledger, LedgerError
 from selfplay.team import Team
 from tasks.base import Task
@@ -190,20 +187,7 @@ def sweep(folders: Folders, ledger: Ledger, last: int) -> None:
 
 
 def _name_promoted(folders: Folders, state: dict) -> None:
-    write_durably(folders.promoted, json_line({"checkpoint": folders.checkpoint(state["promoted"]).name}).encode())
-
-
-def json_line(metrics: dict) -> str:
-    """One strict-JSON line; NaN becomes null."""
-    return json.dumps(_without_nan(metrics), allow_nan=False) + "\n"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_whole(folders.promoted, json_line({"checkpoint": folders.checkpoint(state["promoted"]).name}))
 
 
 def _prune(folders: Folders, kept: list[Commit]) -> None:

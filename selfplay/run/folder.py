@@ -20,38 +20,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from kit.files import aside, write_whole
+
 CONFIG_NAME = "config.json"
 LOCK_NAME = "run.lock"
-TEMPORARY_SUFFIX = ".tmp"
 SHOWN_DIFFERENCES = 8  # keys named in an error before "and N more"
 
 
 class RunDirError(RuntimeError):
     """A run directory that cannot be used as asked. The message is one line and names the mend."""
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: temporary name, fsync, rename, fsync of the folder.
-
-    Raises:
-        OSError: disk full or not writable; what stood at `path` still stands.
-    """
-    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make names just created or renamed in `path` survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +80,7 @@ def open_run_dir(
                 _refuse_non_empty(path)
                 lock = on_error.enter_context(_lock(path))
                 _refuse_non_empty(path)  # another process may have come between
-                write_durably(path / CONFIG_NAME, json.dumps(wanted, indent=2).encode() + b"\n")
+                write_whole(path / CONFIG_NAME, json.dumps(wanted, indent=2) + "\n")
         except OSError as error:
             raise RunDirError(
                 f"{path} cannot be written ({error.strerror}); make it writable, or choose another run_dir"
@@ -134,7 +111,7 @@ def frozen_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _refuse_non_empty(path: Path) -> None:
     """What a run leaves that died before `config.json` was whole counts as empty."""
-    leftovers = {LOCK_NAME, f".{CONFIG_NAME}{TEMPORARY_SUFFIX}"}
+    leftovers = {LOCK_NAME, aside(path / CONFIG_NAME).name}
     for entry in path.iterdir():
         if entry.name in leftovers:
             continue

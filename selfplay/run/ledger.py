@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from selfplay.run.folder import TEMPORARY_SUFFIX, sync_directory
+from kit.files import ASIDE, sync
 from selfplay.run.traces import Shard
 
 LEDGER_VERSION = 1
@@ -75,7 +75,7 @@ class Ledger:
                 self._is_new = version == 0 and not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()
                 if self._is_new:
                     self._db.executescript(_SCHEMA)
-                    sync_directory(path.parent)
+                    sync(path.parent)
                 elif version != LEDGER_VERSION:
                     raise LedgerError(
                         f"ledger {path} has format version {version}, this program reads {LEDGER_VERSION}; "
@@ -270,4 +270,4 @@ def _chain(
 
 
 def _is_ours(name: str) -> bool:
-    return name.endswith((SHARD_SUFFIX, TEMPORARY_SUFFIX))
+    return name.endswith((SHARD_SUFFIX, ASIDE))

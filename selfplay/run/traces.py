@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfplay.run.folder import write_durably
+from kit.files import write_whole
 from tasks.base import PAD_ID, Rows
 
 TRACE_VERSION = 1
@@ -174,7 +174,7 @@ def _write(path: Path, table: pa.Table, content: str, extra: dict[bytes, bytes])
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True)
     data = sink.getvalue().to_pybytes()
     try:
-        write_durably(path, data)
+        write_whole(path, data)
     except OSError as error:
         raise TraceError(
             f"{path} cannot be written ({error.strerror}); free space or make it writable, then resume"

@@ -13,10 +13,10 @@ import numpy as np
 
 import mcts
 from kit.seeds import derived_seed, generator
-from models.local.rollout import Rollout
+from models.abilities import Rollout
 from models.policy import Policy
 from models.steps.codec import Codec
-from selfplay.config import ActorConfig
+from selfplay.config import TEACHERS, ActorConfig
 from selfplay.run.traces import Trace
 from selfplay.teach.row_builder import RowBuilder
 from selfplay.teach.settle import scored, settled
@@ -104,7 +104,7 @@ def act(
     origin = Origin(seed, iteration, policy.version)
     wanted = max(1, config.problems // team.size)
     problems, mined, tokens = draw_problems(policy, task, wanted, config, rng, scorer)
-    if teacher == "search":
+    if TEACHERS[teacher].acts == "search":
         harvest = searched(policy, task, problems, config, rng, origin, trust_value, scorer, builder)
     else:
         harvest = sampled(policy, task, problems, config, rng, origin, scorer, builder)

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 import mcts
-from models.abilities import StepEvaluator
-from models.local.rollout import Rollout
+from models.abilities import Rollout, StepEvaluator
 from tasks.base import Problem, Scorer
 
 

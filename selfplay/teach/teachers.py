@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.steps.codec import Codec
-from selfplay.config import LearnerConfig
+from selfplay.config import TEACHERS, LearnerConfig
 from selfplay.learn.learner import select, stack
 from selfplay.learn.replay import Replay
 from tasks.base import Rows, Task
+from tasks.free_play import free_play
 
-GENERATING = ("star", "search")  # teachers that need an actor
 NO_ROWS = Rows(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
 
 
@@ -37,7 +37,7 @@ def mixture(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> Mi
     data costs nothing and never waits for a search. Random legal play teaches no choices and unlearns them when there is
     too much of it, so beside it the share is fixed, at `replay_share`, and there are fewer steps.
     """
-    if teacher not in GENERATING:
+    if TEACHERS[teacher].acts is None:
         return Mixture(most, 0.0)
     wanted = new_rows * config.reuse / config.rows  # steps that replay alone would fill
     if config.fill == "hindsight":
@@ -61,7 +61,7 @@ def batch(
     Replayed and given rows hold the learner's tokens already; free ones come as words of the task and are put into them by
     `codec`.
     """
-    fill = config.fill if teacher in GENERATING else teacher
+    fill = config.fill if TEACHERS[teacher].acts else teacher
     if fill == "given" and given is None:
         replay_share = 1.0  # nothing else is free
     parts: list[Rows] = []
@@ -78,13 +78,13 @@ def batch(
     valued = round(free * config.value_share) if fill == "hindsight" else 0
     ended = round(free * config.ended_share) if fill == "hindsight" else 0
     if rules:
-        free_parts.append(task.random_play("train", rules, rng, rules_only=True))
+        free_parts.append(free_play(task).random_play("train", rules, rng, rules_only=True))
     if valued:
-        free_parts.append(task.value_play("train", valued, rng))
+        free_parts.append(free_play(task).value_play("train", valued, rng))
     if ended:
-        free_parts.append(task.ended_play("train", ended, rng))
+        free_parts.append(free_play(task).ended_play("train", ended, rng))
     if (left := free - rules - valued - ended) > 0:
-        play = task.hindsight if fill == "hindsight" else task.random_play
+        play = free_play(task).hindsight if fill == "hindsight" else free_play(task).random_play
         free_parts.append(play("train", left, rng))
     if free_parts:
         parts.append(codec.rows(stack(free_parts)))

@@ -32,7 +32,7 @@ from models.abilities import PolicyError
 from models.files.calibration import write_calibration
 from models.files.checkpoint import save_checkpoint
 from models.files.manifest import MANIFEST, CheckpointError
-from models.local.policy import LocalPolicy
+from models.local_policy import LocalPolicy
 from models.net.policy_value import PolicyValueLM
 from models.policy import open_policy
 from models.steps.codec import codec_of
@@ -55,6 +55,7 @@ from selfplay.value.training import (
     probabilities,
 )
 from tasks import NEWLINE, Rows, Task, TaskError, make_task
+from tasks.free_play import free_play
 
 HELD_OUT = 10  # one prompt in so many stops the training early
 OWN_CHAINS = 256  # sampled at once
@@ -173,7 +174,7 @@ def _adapted(
     rows = select(fresh.rows, np.flatnonzero(~held_out(fresh.prompts, settings.seed)))
     adapters = add_adapters(model, settings.rank)
     told = adapt(model, head, rows, select(examples.rows, np.flatnonzero(held)), settings)
-    solved = task.hindsight("dev", POLICY_ROWS, generator(settings.seed, "policy"))
+    solved = free_play(task).hindsight("dev", POLICY_ROWS, generator(settings.seed, "policy"))
     told |= policy_change(model, adapters, codec_of(model, task).rows(solved))
     merge(model, head, adapters)
     seen = features(model, examples.rows)
@@ -196,7 +197,7 @@ def training_examples(
     own = round(settings.own_share * n)
     parts, prompts = [], []
     if n > own:
-        rows = task.value_play("train", n - own, generator(settings.seed, purpose))
+        rows = free_play(task).value_play("train", n - own, generator(settings.seed, purpose))
         if np.isnan(rows.value).all():
             raise ConfigError(f"random play of task {task.name} has no value targets: set own_share=1")
         if not task.reversible:
@@ -222,7 +223,7 @@ def _without_prompts(rows: Rows) -> Rows:
 def own_examples(model: PolicyValueLM, task: Task, n: int, seed: int) -> Examples:
     """`n` rows of chains that the model samples on train problems: a state, the step that it took there as the policy's target,
     and what the chain came to (1 if solved, discounted by the steps to it) as the state's value."""
-    policy, discount = LocalPolicy(model), getattr(task, "discount", 1.0)
+    policy, discount = LocalPolicy(model), task.discount
     builder, prompts = RowBuilder(task, policy.codec(task)), []
     rng = generator(seed, "own")
     while len(builder) < n:  # a chain gives a row at least

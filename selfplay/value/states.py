@@ -15,13 +15,13 @@ import numpy as np
 from kit.seeds import generator
 from kit.statistics import auc, auc_within, brier, ece
 from models.files.calibration import Calibration
-from models.local.policy import LocalPolicy
+from models.local_policy import LocalPolicy
 from models.net.policy_value import PolicyValueLM
 from models.steps.codec import codec_of
 from selfplay.value.training import Features, Settings, probabilities
 from solve.calibrate.ground import greedy_tokens
 from tasks import PAD_ID, Problem, Rows, Task
-from tasks.oracle import exact_labels
+from tasks.oracle import exact_labels, oracle
 
 PLAYED_STATES = 8  # distinct states of random play a dev problem, at most
 RESAMPLES = 1000  # of the bootstrap
@@ -63,7 +63,7 @@ def _played(task: Task, problem: Problem, rng: np.random.Generator) -> list[tupl
     found: dict[tuple[str, ...], tuple] = {}
     for _ in range(PLAYED_STATES):
         walk, steps, state = [], (), task.initial_state(problem)
-        while len(steps) < task.max_steps and (legal := task.legal_steps(problem, state)):
+        while len(steps) < task.max_steps and (legal := oracle(task).legal_steps(problem, state)):
             steps = (*steps, legal[rng.integers(len(legal))])
             _, state = task.advance(problem, state, steps[-1])
             if state is None:
@@ -77,12 +77,12 @@ def _played(task: Task, problem: Problem, rng: np.random.Generator) -> list[tupl
 
 def _labelled(model: PolicyValueLM, task: Task, problems: list[Problem], found: list[list[tuple]]) -> DevStates | None:
     """Each context once, with its exact labels; None where there is none."""
-    discount, codec = getattr(task, "discount", 1.0), codec_of(model, task)
+    discount, codec = task.discount, codec_of(model, task)
     lines: dict[tuple[str, str], tuple[int, float, float]] = {}
     for problem, states in zip(problems, found, strict=True):
         for steps, state in states:
             key = task.prompt(problem), task.context(problem, steps)
-            lines[key] = (len(steps), *exact_labels(task, problem, state, discount))
+            lines[key] = (len(steps), *exact_labels(oracle(task), problem, state, discount))
     if not lines:
         return None
     steps, label, target = np.array(list(lines.values()), np.float64).T

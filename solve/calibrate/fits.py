@@ -11,8 +11,9 @@ Legend: C chains, P problems, F features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from solve.calibrate.ground import Ground
 from solve.search.tree import TreeSearch
 from solve.strategies import way
 
+Fit = TypeVar("Fit", ChainFit, ConfidenceFit)
 TOLERANCE = 1e-7
 RIDGE = 1e-2
 FITTED_ON = ("best_first", "unique_merged")  # what a led and an unled search find
@@ -47,18 +49,27 @@ def logistic(x: np.ndarray, right: np.ndarray, weights: np.ndarray, prior: np.nd
         z = x @ b
         return float(weights @ (np.logaddexp(0.0, z) - z * right) + 0.5 * RIDGE * ((b - prior) ** 2).sum())
 
-    found = prior.astype(np.float64)
+    fit = prior.astype(np.float64)
     for _ in range(100):
-        p = 1 / (1 + np.exp(-np.clip(x @ found, -30, 30)))
-        gradient = x.T @ (weights * (p - right)) + RIDGE * (found - prior)
+        p = 1 / (1 + np.exp(-np.clip(x @ fit, -30, 30)))
+        gradient = x.T @ (weights * (p - right)) + RIDGE * (fit - prior)
         hessian = (x * (weights * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(len(prior))
-        step, before = np.linalg.solve(hessian, gradient), loss(found)
-        while np.abs(step).max() > TOLERANCE and not loss(found - step) < before:
+        step, before = np.linalg.solve(hessian, gradient), loss(fit)
+        while np.abs(step).max() > TOLERANCE and not loss(fit - step) < before:
             step = step / 2
         if np.abs(step).max() <= TOLERANCE:
             break
-        found = found - step
-    return found
+        fit = fit - step
+    return fit
+
+
+def _crossed(even: np.ndarray, fit_on: Callable[[np.ndarray], Fit], told: Callable[[Fit, int], float]) -> np.ndarray:
+    """float64 [S]: what is told of each half of the rows by a fit to the other half. `even`: bool [S], the first half."""
+    crossed = np.empty(len(even))
+    for half in (even, ~even):
+        fit = fit_on(half)
+        crossed[~half] = [told(fit, row) for row in np.flatnonzero(~half)]
+    return crossed
 
 
 # ---------------------------------------------------------------------------------------------- of a chain
@@ -89,10 +100,10 @@ def ended(ground: Ground) -> Ended:
             assert isinstance(search, TreeSearch)
             nodes, edges = search.store.nodes, search.store.edges
             for i, problem in enumerate(part):
-                found = [(edge, chain) for edge, chain in search.ended(i) if chain.answer is not None]
-                verdicts = ground.scorer.score([problem] * len(found), [chain.steps for _, chain in found])
-                for (edge, chain), verdict in zip(found, verdicts, strict=True):
-                    right, share = verdict.reward >= 1, 1 / len(found)
+                answered = [(edge, chain) for edge, chain in search.ended(i) if chain.answer is not None]
+                verdicts = ground.scorer.score([problem] * len(answered), [chain.steps for _, chain in answered])
+                for (edge, chain), verdict in zip(answered, verdicts, strict=True):
+                    right, share = verdict.reward >= 1, 1 / len(answered)
                     logprob, end = edges["logprob"][edge], nodes["raw_value"][edges["child"][edge]]
                     rows.append((chain.value, float(logprob), float(end), right, share, start + i))
     values, logprobs, ends, right, weights, problems = np.array(rows, np.float64).reshape(-1, 6).T
@@ -112,13 +123,11 @@ def chain_fit(ground: Ground) -> dict[str, Any] | None:
     chains = ended(ground)
     if not len(chains.values):
         return None
-    even = chains.problems % 2 == 0
-    crossed = np.empty(len(chains.values))
-    for fit_on in (even, ~even):
-        fit, others = fitted_chains(chains.at(fit_on)), np.flatnonzero(~fit_on)
-        crossed[others] = [
-            fit.right(*map(float, (chains.values[c], chains.logprobs[c], chains.ends[c]))) for c in others
-        ]
+    crossed = _crossed(
+        chains.problems % 2 == 0,
+        lambda half: fitted_chains(chains.at(half)),
+        lambda fit, c: fit.right(float(chains.values[c]), float(chains.logprobs[c]), float(chains.ends[c])),
+    )
     right = chains.right.astype(float)
     return {
         "fit": asdict(fitted_chains(chains)),
@@ -157,11 +166,11 @@ def confidences(ground: Ground, strategy: str) -> dict[str, Any]:
     if not right:
         return {"n": 0}
     share, is_right = np.array(shares), np.array(right, bool)
-    half = np.arange(len(share)) % 2 == 0
-    crossed = np.empty(len(share))
-    for fit_on in (half, ~half):
-        fit = fitted(share[fit_on], is_right[fit_on])
-        crossed[~fit_on] = [fit.confidence(value) for value in share[~fit_on]]
+    crossed = _crossed(
+        np.arange(len(share)) % 2 == 0,
+        lambda half: fitted(share[half], is_right[half]),
+        lambda fit, i: fit.confidence(share[i]),
+    )
     return {
         **asdict(fitted(share, is_right)),
         "n": len(share),

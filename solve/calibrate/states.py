@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -20,7 +19,7 @@ import mcts
 from kit.statistics import auc, auc_within, brier, ece
 from solve.calibrate.ground import Ground
 from solve.search.tree import Tree, TreeSearch
-from tasks.oracle import exact_labels
+from tasks.oracle import exact_labels, oracle
 
 RESAMPLES = 200
 
@@ -70,12 +69,12 @@ def searched_states(ground: Ground) -> States:
     task = ground.task
     rule = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="none", rollout=not task.reversible)
     verify = "task" if task.self_verifying else "none"
-    found: list[tuple[float, float, float, int, int]] = []
+    rows: list[tuple[float, float, float, int, int]] = []
     for start, part in ground.parts():
         search = Tree(rule).start(ground.bench(verify, trust_value=True), part)
         search.advance(np.full(len(part), ground.limit))
-        found += _labelled(ground, search, part, start)
-    columns = np.array(found, np.float64).reshape(-1, 5).T
+        rows += _labelled(ground, search, part, start)
+    columns = np.array(rows, np.float64).reshape(-1, 5).T
     values, first, targets, depths, problems = columns
     labels = first <= np.median(first) - 1 if task.reversible and len(first) else first.astype(bool)
     return States(values, labels, targets, depths.astype(np.int64), problems.astype(np.int64))
@@ -91,8 +90,8 @@ def _labelled(
     for node in going.tolist():
         tree, state = int(nodes["tree"][node]), search.evaluator.state(int(search.store.node_handles[node]))
         if task.exact:
-            discount = getattr(task, "discount", 1.0)
-            label, target = exact_labels(task, part[tree], cast("tuple", state), discount)
+            assert state is not None  # a state that goes on
+            label, target = exact_labels(oracle(task), part[tree], state, task.discount)
         elif node in earned:
             label = target = earned[node]
         else:

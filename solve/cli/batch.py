@@ -7,10 +7,9 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from models.abilities import PolicyWarning
 from solve.cli.answers_file import Answers, Asked
@@ -20,7 +19,7 @@ from solve.cli.tree_file import check_grown, save_tree
 from solve.policies import one_policy
 from solve.solver import DEFAULT_STRATEGY, UNANSWERED, Solution, Solver
 from solve.strategies import way
-from solve.types import SolveError
+from solve.types import Search, SolveError, Workbench
 from tasks.base import Problem
 
 
@@ -45,8 +44,8 @@ class Solvers:
             except SolveError:
                 if self._policy is not None:
                     raise
-        told = {"task": config.task.get("name"), "problem": text, "trust_value": config.trust_value}
-        self._known.append(new := Solver(self._policy, **told, **self._options))
+        choices = {"task": config.task.get("name"), "problem": text, "trust_value": config.trust_value}
+        self._known.append(new := Solver(self._policy, **choices, **self._options))
         return new, new.read(text)
 
     def first(self, lines: list[Asked]) -> Solver:
@@ -64,8 +63,8 @@ class Solvers:
         raise refused or SolveError("no line can be asked")
 
 
-class _Told:
-    """Who is told what became of a line, and how many lines there were of each kind."""
+class _Report:
+    """Tells what became of each line, and counts the lines of each kind."""
 
     def __init__(self, config: SolveConfig, answers: Answers | None):
         self.config, self._answers = config, answers
@@ -107,14 +106,6 @@ class _Told:
             print(for_people, end="\n\n", flush=True)
 
 
-@dataclass
-class _Group:
-    """Lines of one part that one solver reads."""
-
-    lines: list[Asked] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-
 def play_batch(
     config: SolveConfig, asked: list[Asked], options: dict[str, Any], interrupted: Callable[[], bool]
 ) -> int:
@@ -132,45 +123,46 @@ def play_batch(
         if answers is not None:
             _warn_of_other_ways(config, answers)
         todo = [line for line in asked if answers is None or not answers.answered(line)]
-        told = _Told(config, answers)
+        report = _Report(config, answers)
         with _Bar(len(asked), len(asked) - len(todo), quiet=not sys.stderr.isatty()) as bar:
             rest, size, tree = iter(todo), len(todo) if config.share != "none" else config.batch, config.tree
             while not interrupted() and (part := list(islice(rest, max(size, 1)))):
-                tree = _play_part(part, solvers, told, interrupted, tree)
+                tree = _play_part(part, solvers, report, interrupted, tree)
                 bar.advance(len(part))
-    told.sum_up(len(asked), len(todo))
-    return 1 if told.bad or told.unsaved else 0
+    report.sum_up(len(asked), len(todo))
+    return 1 if report.bad or report.unsaved else 0
 
 
 def _play_part(
-    part: list[Asked], solvers: Solvers, told: _Told, interrupted: Callable[[], bool], tree: str | None
+    part: list[Asked], solvers: Solvers, report: _Report, interrupted: Callable[[], bool], tree: str | None
 ) -> str | None:
     """Search the lines of one part, by solver, and tell them in order, also what was found when something stops it midway.
 
     tree: where to save that of the first problem; returned: the same as long as there was none.
     """
-    found: dict[str, Solution] = {}
+    solved: dict[str, Solution] = {}
     try:
-        for solver, group in _grouped(part, solvers, told).items():
+        for solver, group in _grouped(part, solvers, report).items():
             try:
-                solutions, trouble, failed = _searched(told.config, solver, group.problems, interrupted, tree=tree)
+                problems = [problem for _, problem in group]
+                solutions, trouble, failed = _searched(report.config, solver, problems, interrupted, tree=tree)
             except SolveError as refused:  # what suits one solver's task may not suit another's
-                for line in group.lines:
-                    told.refuse(line, f"{line.id}: {refused}")
+                for line, _ in group:
+                    report.refuse(line, f"{line.id}: {refused}")
                 continue
-            found |= {line.id: solution for line, solution in zip(group.lines, solutions, strict=True)}
-            told.failed = failed
+            solved |= {line.id: solution for (line, _), solution in zip(group, solutions, strict=True)}
+            report.failed = failed
             tree = None
             if trouble is not None:
-                told.unsaved += 1
+                report.unsaved += 1
                 print(f"error: {trouble}", file=sys.stderr)
     finally:
         for line in part:
-            if line.id in found:
-                told.answer(line, found[line.id])
-        if told.failed and all(solution.stopped != UNANSWERED for solution in found.values()):
-            print(f"note: {told.failed}", file=sys.stderr)
-        told.failed = None
+            if line.id in solved:
+                report.answer(line, solved[line.id])
+        if report.failed and all(solution.stopped != UNANSWERED for solution in solved.values()):
+            print(f"note: {report.failed}", file=sys.stderr)
+        report.failed = None
     return tree
 
 
@@ -202,65 +194,56 @@ def _searched(
     Raises:
         SolveError: before anything is searched.
     """
-    trouble: list[SolveError] = []
+    troubles: list[SolveError] = []
     if tree:
         check_grown(way(config.strategy or DEFAULT_STRATEGY, solver.shelved.task).search)
 
-    def save(found, bench) -> None:
+    def save(finished: Search, bench: Workbench) -> None:
         if tree:
             try:
-                save_tree(Path(tree), found, 0, task=bench.task.name, prompt=bench.task.prompt(problems[0]).strip())
+                save_tree(Path(tree), finished, 0, task=bench.task.name, prompt=bench.task.prompt(problems[0]).strip())
             except SolveError as error:
-                trouble.append(error)
+                troubles.append(error)
 
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", PolicyWarning)
         solutions = solver.solve(
             problems,
-            strategy=config.strategy,
-            effort=config.effort,
-            verify=cast("Any", config.verify),
-            choose=cast("Any", config.choose),
-            tokens=config.budget.tokens,
-            simulations=config.budget.simulations,
-            seconds=config.budget.seconds,
-            share=cast("Any", config.share),
-            seed=config.seed,
+            **{name: getattr(config, name) for name in ("strategy", "effort", "verify", "choose", "share", "seed")},
+            **vars(config.budget),
             interrupted=interrupted,
             on_search=save,
         )
-    failed = [str(one.message) for one in said if issubclass(one.category, PolicyWarning)]
-    for one in said:
+    failed = [str(one.message) for one in caught if issubclass(one.category, PolicyWarning)]
+    for one in caught:
         if not issubclass(one.category, PolicyWarning):
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    return solutions, trouble[0] if trouble else None, failed[0] if failed else None
+    return solutions, troubles[0] if troubles else None, failed[0] if failed else None
 
 
-def _grouped(part: list[Asked], solvers: Solvers, told: _Told) -> dict[Solver, _Group]:
+def _grouped(part: list[Asked], solvers: Solvers, report: _Report) -> dict[Solver, list[tuple[Asked, Problem]]]:
     """The lines of a part by the solver that reads them; those that none reads are refused."""
-    groups: dict[Solver, _Group] = {}
+    groups: dict[Solver, list[tuple[Asked, Problem]]] = {}
     for line in part:
         if line.error is not None:
-            told.refuse(line, line.error)
+            report.refuse(line, line.error)
             continue
         try:
             solver, problem = solvers.reading(line.text)
         except SolveError as refused:
-            told.refuse(line, f"{line.id}: {refused}")
+            report.refuse(line, f"{line.id}: {refused}")
             continue
-        group = groups.setdefault(solver, _Group())
-        group.lines.append(line)
-        group.problems.append(problem)
+        groups.setdefault(solver, []).append((line, problem))
     return groups
 
 
 def _warn_of_other_ways(config: SolveConfig, answers: Answers) -> None:
     """Say it where a file holds answers that were found in another way than the one asked for now."""
     asked_for = config.strategy or DEFAULT_STRATEGY
-    others = {found for found in answers.ways if found[0] != asked_for or config.verify not in (None, found[1])}
+    others = {way for way in answers.ways if way[0] != asked_for or config.verify not in (None, way[1])}
     if others:
-        told = ", ".join(f"strategy={strategy} verify={verify}" for strategy, verify in sorted(others))
-        print(f"note: {config.out} has answers by {told}; name another file to ask all anew", file=sys.stderr)
+        names = ", ".join(f"strategy={strategy} verify={verify}" for strategy, verify in sorted(others))
+        print(f"note: {config.out} has answers by {names}; name another file to ask all anew", file=sys.stderr)
 
 
 class _Bar:

@@ -1,4 +1,4 @@
-"""The typed configuration of `python -m solve`, registered with Hydra; `conf/solve.yaml` is the page to read."""
+"""The typed configuration of `python -m solve`, registered with Hydra; `conf/solve.yaml` gives every default."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from hydra.core.config_store import ConfigStore
 class BudgetConfig:
     """Limits in place of an effort's; the first one reached stops."""
 
-    tokens: int | None = None  # generated, a problem
-    simulations: int | None = None  # a problem
-    seconds: float | None = None  # of one problem, or of those of a batch that are searched at once
+    tokens: int | None  # generated, a problem
+    simulations: int | None  # a problem
+    seconds: float | None  # of one problem, or of those of a batch that are searched at once
 
 
 @dataclass
 class SolveConfig:
-    problem: str | None = None
-    file: str | None = None
-    out: str | None = None
-    policy: str | None = None
-    checkpoint: str | None = None
-    strategy: str | None = None
-    effort: str = "low"
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    verify: str | None = None
-    choose: str | None = None
-    trust_value: bool | None = None
-    share: str = "none"
-    batch: int = 32
-    tree: str | None = None
-    json: bool = False
-    seed: int = 0
+    problem: str | None
+    file: str | None
+    out: str | None
+    policy: str | None
+    checkpoint: str | None
+    strategy: str | None
+    effort: str
+    budget: BudgetConfig
+    verify: str | None
+    choose: str | None
+    trust_value: bool | None
+    share: str
+    batch: int
+    tree: str | None
+    json: bool
+    seed: int
     task: dict[str, Any] = field(default_factory=dict)
 
 

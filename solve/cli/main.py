@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterable
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from kit.command import CONF, guarded, help_page, run
+from kit.command import CONF, guarded, help_page, run, typed
 from solve.budgets import interruptible
 from solve.cli.answers_file import Asked, check_writable, read_lines
 from solve.cli.config import SolveConfig, register
@@ -41,8 +41,7 @@ def hydra_main() -> None:
 
 def configured(composed: DictConfig, overrides: Iterable[str]) -> int:
     """Check what was composed and play it; returns the exit code. `overrides`: those of the command line."""
-    known = OmegaConf.merge(OmegaConf.structured(SolveConfig), OmegaConf.to_container(composed))
-    config = cast("SolveConfig", OmegaConf.to_object(known))
+    config = typed(SolveConfig, OmegaConf.to_container(composed))
     code = play(config, given_options(config.task, overrides))
     if config.checkpoint is not None:
         print("note: checkpoint= is an alias of policy=", file=sys.stderr)
@@ -80,9 +79,9 @@ def play(config: SolveConfig, options: dict[str, Any]) -> int:
     with interruptible() as interrupted:
         if batch:
             return play_batch(config, asked, options, interrupted)
-        solver, problem = Solvers(config, options).reading(cast("str", config.problem))
-        (found,), trouble = search(config, solver, [problem], interrupted, tree=config.tree)
-        print(json.dumps(found.to_dict()) if config.json else page(found))
+        solver, problem = Solvers(config, options).reading(config.problem or "")
+        (solution,), trouble = search(config, solver, [problem], interrupted, tree=config.tree)
+        print(json.dumps(solution.to_dict()) if config.json else page(solution))
         if trouble is not None:
             raise trouble
         return 0

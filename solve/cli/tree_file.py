@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mcts
+from kit.files import write_whole
 from solve.search.tree import Tree, TreeSearch
 from solve.types import Search, SolveError
 
@@ -63,18 +64,17 @@ def check_grown(search: Any) -> None:
         raise SolveError("this strategy grows no tree: use one such as best_first, puct or levin, or leave tree= out")
 
 
-def save_tree(path: Path, search: Search, problem: int = 0, **told: Any) -> None:
-    """Write the tree of a search, whole or not at all; `told` is put on top.
+def save_tree(path: Path, search: Search, problem: int = 0, **facts: Any) -> None:
+    """Write the tree of a search, whole or not at all; `facts` are put on top.
 
     Raises:
         SolveError: the strategy grows no tree, or the file cannot be written.
     """
     check_grown(search)
-    text = json.dumps(told | tree_json(cast("TreeSearch", search), problem), allow_nan=False)
-    new = path.with_name(f".{path.name}.new")
+    assert isinstance(search, TreeSearch)
+    text = json.dumps(facts | tree_json(search, problem), allow_nan=False)
     try:
-        new.write_text(text + "\n")
-        new.replace(path)
+        write_whole(path, text + "\n")
     except OSError as error:
         raise SolveError(f"tree={path} cannot be written ({error.strerror}): choose another place") from None
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mcts.types import NO_KEY
+from mcts.types import NO_KEY, Expansion
 from solve.search.wall import Curtained
 from solve.types import COLDEST, NEVER, Chain, Workbench
 from tasks.base import Problem
@@ -61,7 +61,7 @@ class _Beams:
     width: int
     candidates: int
     alive: list[_State]
-    found: list[Chain] = field(default_factory=list)
+    chains: list[Chain] = field(default_factory=list)
 
 
 class BeamSearch:
@@ -106,7 +106,7 @@ class BeamSearch:
                     self._level([i for i in group if self._asked(i, of) == share], share)
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
-        return [chain for chain in self._beams[problem].found if within is None or chain.tokens <= within]
+        return [chain for chain in self._beams[problem].chains if within is None or chain.tokens <= within]
 
     def _asked(self, i: int, of: str) -> int:
         """Candidates to draw at each of a problem's states: the root alone fills a whole level."""
@@ -117,33 +117,30 @@ class BeamSearch:
         """Expand every beam of the problems `active` and keep the best of what comes."""
         states = [(i, state) for i in active for state in self._beams[i].alive]
         handles = np.array([state.handle for _, state in states], np.int64)
-        found = self._seen.expand(handles, candidates)
+        expansion = self._seen.expand(handles, candidates)
         fresh: dict[int, list[tuple[_State, int]]] = {i: [] for i in active}
         for row, (i, state) in enumerate(states):
-            self.tokens[i] += int(found.leaf_tokens[row])
+            self.tokens[i] += int(expansion.leaf_tokens[row])
             self.simulations[i] += 1
-            for c in range(int(found.offsets[row]), int(found.offsets[row + 1])):
-                child = self._child(i, state, found, c)
+            for c in range(int(expansion.offsets[row]), int(expansion.offsets[row + 1])):
+                child = self._child(i, state, expansion, c)
                 if child is not None:
-                    fresh[i].append((child, int(found.keys[c])))
+                    fresh[i].append((child, int(expansion.keys[c])))
         for i in active:
             self._beams[i].alive = self._kept(self._beams[i], fresh[i])
 
-    def _child(self, i: int, state: _State, found, c: int) -> _State | None:
+    def _child(self, i: int, state: _State, expansion: Expansion, c: int) -> _State | None:
         """The state after candidate `c`, None where the chain has ended."""
-        handle, logprob = int(found.handles[c]), state.logprob + float(found.logprobs[c])
-        if not found.terminal[c]:
-            value = float(found.raw_values[c])
+        handle, logprob = int(expansion.handles[c]), state.logprob + float(expansion.logprobs[c])
+        if not expansion.terminal[c]:
+            value = float(expansion.raw_values[c])
             return _State(handle, logprob, value if self._bench.trust_value else logprob, value, state.subtree)
         steps, verdict = tuple(self.evaluator.steps(handle)), self.evaluator.verdict(handle)
-        judged = self._bench.verify == "task"
-        answered = verdict.legal and (judged or not verdict.scored)
-        answer = self._bench.task.answer(self._problems[i], steps) if answered else None
-        reward = verdict.reward if verdict.scored else None
+        answer, reward = self._bench.outcome(self._problems[i], steps, verdict)
         paid = int(self.tokens[i])
-        value = self._bench.chain_value(state.value, float(found.logprobs[c]), float(found.raw_values[c]))
-        self._beams[i].found.append(Chain(steps, answer, paid, float(np.exp(logprob)), 1, value, reward))
-        if judged and verdict.reward >= 1:
+        value = self._bench.chain_value(state.value, float(expansion.logprobs[c]), float(expansion.raw_values[c]))
+        self._beams[i].chains.append(Chain(steps, answer, paid, float(np.exp(logprob)), 1, value, reward))
+        if self._bench.verify == "task" and verdict.reward >= 1:
             self.solved_at[i] = min(self.solved_at[i], paid)
         return None
 

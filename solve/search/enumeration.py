@@ -9,6 +9,7 @@ import numpy as np
 
 from solve.types import NEVER, SolveError
 from tasks.base import Problem, Task
+from tasks.oracle import oracle
 
 
 def enumeration(task: Task, problems: Sequence[Problem], tokens: int, *, seed: int = 0) -> np.ndarray:
@@ -55,5 +56,5 @@ def _enumerate(task: Task, problem: Problem, tokens: int, rng: np.random.Generat
 def _shuffled_steps(
     task: Task, problem: Problem, state: tuple, rng: np.random.Generator
 ) -> Iterator[tuple[str, tuple]]:
-    steps = task.legal_steps(problem, state)
+    steps = oracle(task).legal_steps(problem, state)
     return ((steps[k], state) for k in rng.permutation(len(steps)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.local.rollout import Rollout
+from models.abilities import Rollout
 from solve.types import COLDEST, NEVER, Chain, Workbench
 from tasks.base import Problem
 
@@ -62,22 +62,15 @@ class SampleSearch:
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
         return [
-            Chain(
-                chain.steps,
-                self._answer(problem, chain),
-                paid,
-                votes=1.0,
-                visits=1,
-                value=self._bench.chain_value(chain.values[-1], chain.last_logprob, chain.end_value),
-                reward=chain.verdict.reward if chain.verdict.scored else None,
-            )
+            self._chain(problem, paid, chain)
             for paid, chain in self._found[problem]
             if within is None or paid <= within
         ]
 
-    def _answer(self, problem: int, chain: Rollout) -> str | None:
-        answered = chain.verdict.legal and (self._bench.verify == "task" or not chain.verdict.scored)
-        return self._bench.task.answer(self._problems[problem], chain.steps) if answered else None
+    def _chain(self, problem: int, paid: int, chain: Rollout) -> Chain:
+        answer, reward = self._bench.outcome(self._problems[problem], chain.steps, chain.verdict)
+        value = self._bench.chain_value(chain.values[-1], chain.last_logprob, chain.end_value)
+        return Chain(chain.steps, answer, paid, votes=1.0, visits=1, value=value, reward=reward)
 
     def _chains_wanted(self, active: np.ndarray, limits: np.ndarray, most: int) -> int:
         if self._settings.temperature == 0 or not self.simulations[active].all():

@@ -154,10 +154,7 @@ class TreeSearch:
         if edge not in self._answers:
             handle = int(self.store.edge_handles[edge])
             steps, verdict = tuple(self.evaluator.steps(handle)), self.evaluator.verdict(handle)
-            judged = self._bench.verify == "task"
-            answered = verdict.legal and (judged or not verdict.scored)
-            answer = self._bench.task.answer(self._problems[problem], steps) if answered else None
-            self._answers[edge] = (steps, answer, verdict.reward if verdict.scored else None)
+            self._answers[edge] = (steps, *self._bench.outcome(self._problems[problem], steps, verdict))
         return self._answers[edge]
 
     def _mass(self) -> np.ndarray:

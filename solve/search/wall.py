@@ -6,9 +6,11 @@ itself is wrapped by `Unjudged` where no verifier is to be in the loop.
 
 from __future__ import annotations
 
+from abc import update_abstractmethods
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from operator import attrgetter
+from typing import NoReturn
 
 import numpy as np
 
@@ -19,6 +21,11 @@ from tasks.base import Problem, Task, Verdict
 
 NOT_JUDGED = Verdict(0.0, True, True, "an answer, not judged", scored=False)
 BLIND = np.float32(0.5)
+GRAMMAR = (  # what of a task says nothing of right or wrong
+    "name", "vocabulary", "kinds", "exact", "reversible", "discount", "one_answer", "end", "never", "max_steps",
+    "max_step_tokens", "max_context_tokens", "problems", "count", "parse_problem", "prompt", "context", "initial_state",
+    "state_key", "answer", "reads_as_answer", "examples",
+)  # fmt: skip
 
 
 class Unjudged(Task):
@@ -37,11 +44,7 @@ class Unjudged(Task):
             raise SolveError(
                 f"a chain of task {task.name} ends when its goal is reached, so it cannot be searched unjudged: use verify=task"
             )
-        self._task = task
-        for name in ("name", "vocabulary", "kinds", "exact", "reversible", "one_answer", "end", "never", "max_steps"):
-            setattr(self, name, getattr(task, name))
-        self.self_verifying = False
-        self.max_step_tokens, self.max_context_tokens = task.max_step_tokens, task.max_context_tokens
+        self._task, self.self_verifying = task, False
 
     def advance(self, problem: Problem, state: tuple, step: str) -> tuple[Verdict, tuple | None]:
         verdict, after = self._task.advance(problem, state, step)
@@ -49,59 +52,15 @@ class Unjudged(Task):
             return verdict, after
         return (NOT_JUDGED if self._task.reads_as_answer(problem, state, step) else verdict), None
 
-    def reads_as_answer(self, problem: Problem, state: tuple, step: str) -> bool:
-        return self._task.reads_as_answer(problem, state, step)
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_") or not hasattr(self._task, name):
+            raise AttributeError(f"task {self.name} has no {name}")
+        raise SolveError(f"task {self.name} is searched unjudged: rows, labels and legal moves are not for a search")
 
-    def initial_state(self, problem: Problem) -> tuple:
-        return self._task.initial_state(problem)
 
-    def prompt(self, problem: Problem) -> str:
-        return self._task.prompt(problem)
-
-    def context(self, problem: Problem, steps: Sequence[str]) -> str:
-        return self._task.context(problem, steps)
-
-    def state_key(self, problem: Problem, state: tuple) -> bytes | None:
-        return self._task.state_key(problem, state)
-
-    def answer(self, problem: Problem, steps: Sequence[str]) -> str | None:
-        return self._task.answer(problem, steps)
-
-    def parse_problem(self, text: str) -> Problem:
-        return self._task.parse_problem(text)
-
-    def examples(self, n: int, seed: int = 0) -> list[str]:
-        return self._task.examples(n, seed)
-
-    def problems(self, split: Any, n: int | None = None, seed: int = 0) -> list[Problem]:
-        return self._task.problems(split, n, seed)
-
-    def count(self, split: Any) -> int:
-        return self._task.count(split)
-
-    def random_play(self, split: Any, n: int, rng: np.random.Generator, *, rules_only: bool = False) -> NoReturn:
-        raise self._refused()
-
-    def hindsight(self, split: Any, n: int, rng: np.random.Generator) -> NoReturn:
-        raise self._refused()
-
-    def value_play(self, split: Any, n: int, rng: np.random.Generator) -> NoReturn:
-        raise self._refused()
-
-    def ended_play(self, split: Any, n: int, rng: np.random.Generator) -> NoReturn:
-        raise self._refused()
-
-    def solvable(self, problem: Problem, state: tuple) -> NoReturn:
-        raise self._refused()
-
-    def distance(self, problem: Problem, state: tuple) -> NoReturn:
-        raise self._refused()
-
-    def legal_steps(self, problem: Problem, state: tuple) -> NoReturn:
-        raise self._refused()
-
-    def _refused(self) -> SolveError:
-        return SolveError(f"task {self.name} is searched unjudged: rows, labels and legal moves are not for a search")
+for _name in GRAMMAR:
+    setattr(Unjudged, _name, property(attrgetter(f"_task.{_name}")))
+update_abstractmethods(Unjudged)
 
 
 def wall(task: Task, verify: Verify) -> Task:
@@ -116,7 +75,7 @@ def wall(task: Task, verify: Verify) -> Task:
                 f"task {task.name} needs gold answers to be judged, which no search may see: use verify=none"
             )
         return task
-    return Unjudged(task) if task.self_verifying else task
+    return Unjudged(task) if task.self_verifying else task  # ty: ignore[abstract-class-instantiation]
 
 
 class Curtained:

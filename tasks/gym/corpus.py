@@ -25,8 +25,9 @@ from tasks.guessing import CommonestAnswers, Guesser
 from tasks.gym.items import Items, registry
 from tasks.gym.scorers import ALLOWED, REFUSED, right
 from tasks.gym.steps import WORKED
+from tasks.judging.answer_line import answer_line, answer_of
 from tasks.questions.corpus import SPARE_WORDS, Corpus, Item, Report
-from tasks.questions.task import MOST_LINE, Question, answer_line, answer_of
+from tasks.questions.task import MOST_LINE, Question
 from tasks.splits import check_int
 
 FIRST_SEED: dict[Split, int] = {"train": 1_000_000_000, "dev": 2_000_000_000, "test": 3_000_000_000}

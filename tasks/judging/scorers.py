@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from tasks.base import AnswerKey, Problem, Task, TaskError, Verdict
+from tasks.judging.answer_line import answer_of
 from tasks.judging.equal import is_plain
 from tasks.judging.grading import MATH, grade
-from tasks.questions.task import answer_of
 from tasks.sandbox.pool import JudgePool
 
 

@@ -25,13 +25,14 @@ from struct import pack
 
 import numpy as np
 
-from tasks.base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
+from tasks.base import NEWLINE, Problem, Rows, Split, TaskError, Verdict
+from tasks.free_play import FreePlay
 from tasks.guessing import CommonestEnds, Guesser
 from tasks.numbers import chain_play as play
+from tasks.oracle import Oracle
 from tasks.splits import check_fraction, check_int, draw_distinct, split_code, split_codes, unit_hashes
 
 LISTED = 4096  # problems of dev, and of test
-RANKED = 4096  # train problems behind the guessing control
 RANKED = 4096  # train problems behind the guessing control
 DRAWN = 1_000_000  # train problems that can be asked for at once
 BATCH = 1024  # random chains drawn at once; a part of what a seed means
@@ -50,7 +51,7 @@ MAX_CHARS = 400  # of a chain as text
 Operation = tuple[str, int]
 
 
-class ChainArithmetic(Task):
+class ChainArithmetic(FreePlay, Oracle):
     """Chains of `operations_min`..`operations_max` operations: + and - with 1..`operand_max`, * with 2..`factor_max`.
 
     They start in 1..`operand_max`; no true result leaves 0..`cap`, and no step may write a number beyond. `free_operations`:

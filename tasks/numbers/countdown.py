@@ -18,7 +18,8 @@ from struct import pack
 
 import numpy as np
 
-from tasks.base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
+from tasks.base import NEWLINE, Problem, Rows, Split, TaskError, Verdict
+from tasks.free_play import FreePlay
 from tasks.numbers import countdown_play as play
 from tasks.numbers.countdown_hindsight import acceptance_table
 from tasks.numbers.countdown_judge import CountdownJudge
@@ -31,6 +32,7 @@ from tasks.numbers.countdown_space import (
     reachable,
     wide_ranges,
 )
+from tasks.oracle import Oracle
 from tasks.splits import check_fraction, check_int, draw_distinct, keyed_permutation, split_code
 
 VALUE_TRIES = 8  # see `value_rows`
@@ -39,7 +41,7 @@ ECHO = 24  # longest word of hostile text that a reason repeats
 STEP_ON = Verdict(reward=0.0, terminal=False, legal=True, reason="")
 
 
-class Countdown(Task):
+class Countdown(FreePlay, Oracle):
     """Countdown over enumerated problems.
 
     `numbers` operands (2..6) in `number_min`..`number_max`, targets in `target_min`..`target_max`, no result above
@@ -317,7 +319,7 @@ class Countdown(Task):
         return Rows(tokens, np.zeros(tokens.shape, np.float32), value)
 
     def ended_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """See `Task.ended_play`. What is wrong misses the target by little, half of it with the target for its result."""
+        """See `FreePlay.ended_play`. What is wrong misses the target by little, half of it with the target for its result."""
         tokens = self._blank_rows(n, play.row_tokens(self.numbers))
         value = np.full(tokens.shape, np.nan, np.float32)
         for space, part in self._parts(n, rng):

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
+from tasks.base import NEWLINE, Problem, Rows, Split, TaskError, Verdict
+from tasks.free_play import FreePlay
+from tasks.oracle import Oracle
 from tasks.planning import sliding_kernels as kernels
 from tasks.planning.sliding_space import Board, distance, distance_table, split_goals, start_board, starts_within
 from tasks.splits import check_fraction, check_int, draw_distinct, split_code
@@ -26,7 +28,7 @@ STEP_ON = Verdict(reward=0.0, terminal=False, legal=True, reason="")
 SOLVED = Verdict(reward=1.0, terminal=True, legal=True, reason="the goal is reached")
 
 
-class Sliding(Task):
+class Sliding(FreePlay, Oracle):
     """Sliding puzzle of `rows` x `cols` (each at least 2, at most 9 squares).
 
     Problems start `distance_min`..`distance_max` moves from the goal (default 4..14, 4..24 beyond six squares).

@@ -16,7 +16,9 @@ from struct import pack
 
 import numpy as np
 
-from tasks.base import NEWLINE, Problem, Rows, Split, Task, TaskError, Verdict
+from tasks.base import NEWLINE, Problem, Rows, Split, TaskError, Verdict
+from tasks.free_play import FreePlay
+from tasks.oracle import Oracle
 from tasks.planning import kernels
 from tasks.planning.kernels import BAR, NO_STATE, UNREACHABLE
 from tasks.planning.space import Pairs, Space, distances, draw_stratified, has_problem, problem_pairs, split_goals
@@ -30,7 +32,7 @@ STEP_ON = Verdict(reward=0.0, terminal=False, legal=True, reason="")
 SOLVED = Verdict(reward=1.0, terminal=True, legal=True, reason="the goal is reached")
 
 
-class Planning(Task):
+class Planning(FreePlay, Oracle):
     """A task on `space`; `Problem.data` is (text of the start, text of the goal), a state is (its number in the space,).
 
     Options, for subclasses to pass on: problems start `distance_min`..`distance_max` moves from the goal (`distance_max`

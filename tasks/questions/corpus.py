@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from tasks.base import NEWLINE, SPLITS, AnswerKey, Problem, Scorer, Split, TaskError, room, split_words
 from tasks.guessing import CommonestAnswers, Guesser
+from tasks.judging.answer_line import answer_line, letter
 from tasks.judging.scorers import GoldScorer
-from tasks.questions.task import AnswerTask, Example, Question, answer_line, letter
+from tasks.questions.task import AnswerTask, Example, Question
 
 SHOWN_REASONS = 5  # lines named for each reason
 SPARE_STEPS, SPARE_WORDS = 4, 8  # that a chain or a step may be longer than the longest given one

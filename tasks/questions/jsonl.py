@@ -16,8 +16,9 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from tasks.base import NEWLINE, SPLITS, TaskError, split_words
+from tasks.judging.answer_line import ANSWER, letter
 from tasks.questions.corpus import Corpus, Item, Report
-from tasks.questions.task import ANSWER, MOST_LINE, Question, letter
+from tasks.questions.task import MOST_LINE, Question
 from tasks.splits import check_fraction, check_int, split_codes, unit_hashes
 
 FINAL_MARK = "####"  # between reasoning and answer in GSM8K

@@ -14,17 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from string import ascii_uppercase
-from typing import NoReturn
 
-import numpy as np
-
-from tasks.base import NEWLINE, SPECIAL_TOKENS, Problem, Rows, Split, Task, TaskError, Verdict, room
+from tasks.base import NEWLINE, SPECIAL_TOKENS, Problem, Split, Task, TaskError, Verdict, room
+from tasks.judging.answer_line import ANSWER, answer_of, letter
 from tasks.judging.equal import final_answer
 from tasks.judging.quantities import quantity
 from tasks.splits import draw_distinct, split_code
 
-ANSWER = "answer:"
 MOST_LINE = 2000  # characters of a step
 STEP_ON = Verdict(0.0, False, True, "")
 ANSWERED = Verdict(0.0, True, True, "an answer, not scored yet", scored=False)
@@ -60,7 +56,6 @@ class AnswerTask(Task):
     kinds = ("propose", "answer")
     self_verifying = False
     reversible = False
-    exact = False
 
     def __init__(
         self,
@@ -153,49 +148,8 @@ class AnswerTask(Task):
         """The first `n` of those that were taken out of the train split for it."""
         return [_prompt(example.question) + "".join(example.steps) for example in self.shown[:n]]
 
-    # ---- what this family does not have
-
-    def random_play(self, split: Split, n: int, rng: np.random.Generator, *, rules_only: bool = False) -> NoReturn:
-        self._refuse("random play: begin with selfplay.phases of teacher given, star or search")
-
-    def hindsight(self, split: Split, n: int, rng: np.random.Generator) -> NoReturn:
-        self._refuse("hindsight: begin with selfplay.phases of teacher given, star or search")
-
-    def value_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        self._refuse("value play: set learner.fill=given")
-
-    def solvable(self, problem: Problem, state: tuple) -> NoReturn:
-        self._refuse("exact labels")
-
-    def distance(self, problem: Problem, state: tuple) -> NoReturn:
-        self._refuse("exact labels")
-
-    def legal_steps(self, problem: Problem, state: tuple) -> NoReturn:
-        self._refuse("list of legal steps")
-
-    # ---- helpers
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise TaskError(f"task {self.name} asks free questions: it has no {what}")
-
     def _problem(self, question: Question) -> Problem:
         return Problem(question.id, self.name, (question.text, question.choices))
-
-
-def answer_of(steps: Sequence[str]) -> str | None:
-    """What a chain's last step answers; None if it is no answer line."""
-    line = steps[-1].strip() if steps else ""
-    return line[len(ANSWER) :].strip() if line.lower().startswith(ANSWER) else None
-
-
-def answer_line(answer: str) -> str:
-    """The step that gives an answer."""
-    return f"{ANSWER} {answer}{NEWLINE}"
-
-
-def letter(position: int) -> str:
-    """Name of a choice."""
-    return ascii_uppercase[position]
 
 
 def _prompt(question: Question) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from mcts import (
     search,
     visit_policy,
 )
-from mcts.store import descent, frontier, insertion, store, sweeps  # fmt: skip
+from mcts.store import records
 from tests.mcts.fakes import TableEvaluator
 
 WORLDS = [(seed, merged) for seed in range(5) for merged in (False, True)]
@@ -127,23 +129,16 @@ def test_a_proven_candidate_without_visits_keeps_its_exact_value():
     assert improved_policy(logprobs, sigma)[1] > 0.9
 
 
-def test_record_words_in_the_kernels_equal_the_layout():
-    files = (descent, insertion, frontier, sweeps)
-    names = {"raw_value": "RAW_VALUE", "tree": "TREE_ID", "unseen_logmass": "UNSEEN",
-             "best_unseen_logprob": "BEST_UNSEEN"}  # fmt: skip
-    for module in files:
-        for i, name in enumerate(NODE.names):
-            assert getattr(module, names.get(name, name.upper())) == i
-            assert NODE.fields[name][1] == 4 * i
-        for i, name in enumerate(EDGE.names):
-            assert getattr(module, f"E_{name.upper()}") == i
-        for flag in Flag:
-            if hasattr(module, flag.name):
-                assert getattr(module, flag.name) == flag
-    trees = {"n_nodes": "N_TREE_NODES", "simulation_limit": "SIM_LIMIT"}
-    for module in files[:3]:
-        for i, name in enumerate(TREE.names):
-            assert getattr(module, trees.get(name, name.upper())) == i
-    assert descent.ALL_CLOSED == store.Status.CLOSED
-    assert descent.SATURATED == store.Status.SATURATED
-    assert insertion.NEVER == store.NEVER
+def test_record_words_are_defined_once_and_equal_the_layout():
+    names = {"tree": "TREE_ID", "unseen_logmass": "UNSEEN", "best_unseen_logprob": "BEST_UNSEEN",
+             "n_nodes": "N_TREE_NODES", "simulation_limit": "SIM_LIMIT"}  # fmt: skip
+    words: dict[str, int] = {flag.name: flag.value for flag in Flag}
+    for prefix, record, size in (("", NODE, 4), ("E_", EDGE, 4), ("", TREE, 8)):
+        for i, name in enumerate(record.names):
+            assert record.fields[name][1] == size * i
+            words[names.get(name, prefix + name.upper())] = i
+    for name, value in words.items():
+        assert (type(getattr(records, name)), getattr(records, name)) == (int, value), name
+    for file in Path(records.__file__).parent.glob("*.py"):
+        if file.name != "records.py":
+            assert not set(re.findall(r"^\(?([A-Z_]+)(?:,| =)", file.read_text(), re.MULTILINE)) & set(words), file

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mcts
-from models.local.evaluator import ModelEvaluator
+from models.steps.evaluator import ModelEvaluator
 from tests.models.fakes import SumTask, TableForward
 
 

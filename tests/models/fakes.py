@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from models.forward.choose import NEVER_SAMPLED
+from models.trie.batch import NEVER_SAMPLED, NodeBatch, NodeRows
 from models.trie.trie import TokenTrie
-from tasks.base import BOS_ID, NEWLINE, NEWLINE_ID, SPECIAL_TOKENS, Problem, Task, Verdict
+from tasks.base import BOS_ID, NEWLINE, NEWLINE_ID, SPECIAL_TOKENS, Problem, Verdict
+from tasks.free_play import FreePlay
+from tasks.oracle import Oracle
 
 
 class TableForward:
@@ -33,17 +35,19 @@ class TableForward:
     def refresh(self) -> None:
         """A table has no weights to take."""
 
-    def __call__(self, trie: TokenTrie, nodes, paths, wanted, with_values: bool) -> None:
-        trie.has_row[nodes] = True
-        for node in nodes:
-            draw = np.random.default_rng(trie.tokens[trie.path(node)])
+    def __call__(self, batch: NodeBatch) -> NodeRows:
+        rows = np.empty((len(batch.nodes), self.vocabulary_size), np.float32)
+        values = np.empty(len(batch.nodes), np.float32)
+        for row, (token, position) in enumerate(zip(batch.tokens, batch.positions, strict=True)):
+            draw = np.random.default_rng(batch.prefixes[row, : position + 1])
             logits = draw.normal(size=self.vocabulary_size) * 1.5
             if self._logits is not None:
                 logits[:] = [self._logits.get(token, -np.inf) for token in range(self.vocabulary_size)]
-            logits[NEWLINE_ID] += -self._newline_bonus if trie.tokens[node] == NEWLINE_ID else self._newline_bonus
+            logits[NEWLINE_ID] += -self._newline_bonus if token == NEWLINE_ID else self._newline_bonus
             logits[list(NEVER_SAMPLED)] = -np.inf
-            trie.logprobs[node] = logits - np.logaddexp.reduce(logits)
-            trie.values[node] = draw.random() if with_values else np.nan
+            rows[row] = logits - np.logaddexp.reduce(logits)
+            values[row] = draw.random() if batch.with_values else np.nan
+        return NodeRows(slice(None), rows, None, values)
 
 
 def every_step(trie: TokenTrie, start: int, max_step_tokens: int) -> dict[tuple[int, ...], float]:
@@ -71,7 +75,7 @@ def chain_logprob(trie: TokenTrie, context: Sequence[int], step: Sequence[int]) 
     return total
 
 
-class SumTask(Task):
+class SumTask(FreePlay, Oracle):
     """Add digits until the target is met. A step is one digit; `modulus` makes sums go round, so that states return.
 
     `markov`: the context shows target and sum instead of the steps. `keyed`: equal sums are equal states.

@@ -13,9 +13,9 @@ import models
 from mcts.types import NO_KEY
 from models.files.checkpoint import load_checkpoint
 from models.forward.choose import forward_for
-from models.local.evaluator import ModelEvaluator
 from models.net.policy_value import tiny_llama
 from models.steps.books import StateBook, TokenBook
+from models.steps.evaluator import ModelEvaluator
 from models.trie.trie import TokenTrie
 from tasks.base import BOS_ID
 from tasks.numbers.countdown import Countdown

@@ -14,7 +14,8 @@ from transformers import GPT2Config, LlamaConfig
 from models.files.bare_llama import WEIGHTS, PlainPolicy, load_plain
 from models.files.checkpoint import load_checkpoint, save_checkpoint
 from models.files.manifest import CheckpointError
-from models.forward.choose import LlamaForward, forward_for
+from models.forward.choose import forward_for
+from models.forward.small import LlamaForward
 from models.net.policy_value import PolicyValueConfig, PolicyValueLM
 from models.net.tokenizer import make_tokenizer
 from models.policy import SHIPPED, open_policy, shipped

@@ -14,11 +14,11 @@ import torch
 
 from models.abilities import Abilities, PolicyError
 from models.files.manifest import CALIBRATION, EXTRA, MANIFEST, CheckpointError, weights_digest
-from models.local.evaluator import ModelEvaluator
-from models.local.policy import LocalPolicy
-from models.local.rollout import rollouts
+from models.local_policy import LocalPolicy
 from models.net.policy_value import PolicyValueLM
 from models.policy import SHIPPED, SMOLLM2, located, open_policy, promoted, shipped
+from models.steps.evaluator import ModelEvaluator
+from models.steps.rollout import rollouts
 from tasks import make_task
 from tasks.numbers.countdown import Countdown
 from tests.models.fakes import SumTask, sum_forward

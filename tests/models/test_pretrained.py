@@ -20,10 +20,9 @@ from models.files.checkpoint import load_checkpoint, save_checkpoint
 from models.files.manifest import CheckpointError
 from models.files.pretrained import load_pretrained
 from models.forward.causal import CausalForward
-from models.forward.choose import forward_for
-from models.local.evaluator import ModelEvaluator
-from models.local.rollout import rollouts
 from models.steps.codec import TextCodec, codec_of
+from models.steps.evaluator import ModelEvaluator
+from models.steps.rollout import rollouts
 from models.trie.trie import TokenTrie
 from tasks.numbers.countdown import Countdown
 
@@ -211,4 +210,3 @@ def test_a_search_with_the_real_model_is_judged_and_repeats_bit_for_bit(real, ta
                 evaluator.verdict(handle).legal,
             )
     assert found[0] == found[1]
-    assert forward_for(real, 49152, codec_of(real, task).masked) is evaluator.trie.forward

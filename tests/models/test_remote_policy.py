@@ -9,13 +9,13 @@ from itertools import pairwise
 import pytest
 
 from models.abilities import Abilities, PolicyError, PolicyWarning, Step
-from models.local.evaluator import ModelEvaluator
 from models.policy import open_policy
 from models.remote.answers import Request
 from models.remote.client import Limits, RemoteClient, RemoteError
 from models.remote.evaluator import RemoteEvaluator
 from models.remote.policy import RemotePolicy
 from models.steps.codec import QUESTION, few_shot_examples
+from models.steps.evaluator import ModelEvaluator
 from tasks.numbers.countdown import Countdown
 from tests.models.fakes import SumTask
 from tests.models.servers import DIGITS, Call, FakeServer, Reply, TableModel, vllm_answer, vllm_choice

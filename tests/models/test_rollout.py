@@ -8,8 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from models.local import rollout
-from models.local.rollout import Rollout, rollouts
+from models.abilities import Rollout
+from models.steps import rollout
+from models.steps.rollout import rollouts
 from models.trie.trie import TokenTrie
 from tasks.base import BOS_ID
 from tests.models.fakes import SumTask, chain_logprob, every_step, sum_forward

@@ -9,8 +9,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from models.cpu import long_attention_bf16
 from models.forward.causal import CausalForward
-from models.forward.choose import LlamaForward, forward_for
+from models.forward.choose import forward_for
 from models.forward.prefix import PrefixForward
+from models.forward.small import LlamaForward
 from models.net.policy_value import PolicyValueLM
 from models.trie.trie import TokenTrie, TrieError
 from tests.models.fakes import TableForward

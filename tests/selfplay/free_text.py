@@ -11,9 +11,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from models.local.policy import LocalPolicy
+from models.local_policy import LocalPolicy
 from models.net.policy_value import PolicyValueLM
 from models.steps.codec import TextCodec
+from models.trie.batch import NodeBatch, NodeRows
 from selfplay.config import ActorConfig
 from selfplay.teach.actor import act
 from selfplay.team import Team
@@ -92,15 +93,12 @@ class Scripted:
     def refresh(self) -> None:
         """Lines do not change."""
 
-    def __call__(self, trie, nodes, paths, wanted, with_values: bool) -> None:
-        trie.has_row[nodes] = True
-        trie.values[nodes] = 0.5
-        for node in nodes:
-            following = sorted(
-                self._next.get(tuple(trie.tokens[trie.path(node)].tolist()), range(self.vocabulary_size))
-            )
-            trie.logprobs[node] = -np.inf
-            trie.logprobs[node][following] = -np.log(len(following))
+    def __call__(self, batch: NodeBatch) -> NodeRows:
+        logprobs = np.full((len(batch.nodes), self.vocabulary_size), -np.inf, np.float32)
+        for row, prefix, position in zip(logprobs, batch.prefixes, batch.positions, strict=True):
+            following = sorted(self._next.get(tuple(prefix[: position + 1].tolist()), range(self.vocabulary_size)))
+            row[following] = -np.log(len(following))
+        return NodeRows(slice(None), logprobs, None, np.full(len(logprobs), 0.5, np.float32))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import pytest
 
 import mcts
-from models.local.rollout import Rollout
+from models.abilities import Rollout
 from models.steps.codec import WordCodec
 from selfplay.config import ActorConfig
 from selfplay.teach.actor import act, tree_of

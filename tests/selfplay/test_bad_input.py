@@ -162,7 +162,7 @@ MISTYPED = {
     "learner.rows": "missing EQUAL",
     "learner={": "no viable alternative at input '{'",
     "plain=maybe": "'maybe' is not a valid bool",
-    "seed=${nothing}": "Interpolation key 'nothing' not found",
+    "seed=${nothing}": "Value '${nothing}' of type 'str' could not be converted to Integer",
     "task=chess": "Available options in 'task': blocksworld chain countdown gym jsonl jugs sliding",
     "experiment=nothing": "Could not find 'experiment/nothing'",
     "selfplay.phases=[{iterations:1}]": "missing mandatory value: teacher",

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from models.abilities import Step
-from models.local.policy import LocalPolicy
+from models.local_policy import LocalPolicy
 from models.steps.codec import QUESTION, TextCodec, WordCodec
 from selfplay.config import LearnerConfig
 from selfplay.learn.learner import Learner, stack, trim

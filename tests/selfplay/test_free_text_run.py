@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from models.local.policy import LocalPolicy
-from models.local.rollout import Rollout
+from models.abilities import Rollout
+from models.local_policy import LocalPolicy
 from models.steps.codec import QUESTION
 from selfplay.loop import started
 from selfplay.run.traces import read_rows

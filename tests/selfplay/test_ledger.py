@@ -198,7 +198,7 @@ def test_several_processes_may_read_while_one_writes(three):
 WRITER = """
 import hashlib, pathlib, sys
 from selfplay.run.ledger import Ledger
-from selfplay.run.folder import write_durably
+from kit.files import write_whole
 from selfplay.run.traces import Shard
 folder = pathlib.Path(sys.argv[1])
 ledger = Ledger(folder / "ledger.sqlite")
@@ -206,7 +206,7 @@ ledger.sweep_orphans(folder)
 last = ledger.last()
 for i in range(0 if last is None else last.iteration + 1, 10**9):
     data = str(i).encode()
-    write_durably(folder / f"{i}.parquet", data)
+    write_whole(folder / f"{i}.parquet", data)
     shard = Shard(f"{i}.parquet", hashlib.sha256(data).hexdigest(), 1)
     ledger.commit_iteration(i, [shard], None, {"i": i}, {"i": i})
     print(i, flush=True)

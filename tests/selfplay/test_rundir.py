@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from selfplay.run.folder import RunDirError, frozen_config, open_run_dir, write_durably
+from kit.files import write_whole
+from selfplay.run.folder import RunDirError, frozen_config, open_run_dir
 
 CONFIG = {
     "seed": 1,
@@ -164,10 +165,10 @@ def test_the_lock_falls_with_the_run_and_not_with_a_forked_worker_that_outlives_
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
-    write_durably(path, b"old")
+    write_whole(path, b"old")
     (tmp_path / ".file.tmp").mkdir()  # stands in the way of the temporary file
     with pytest.raises(OSError):
-        write_durably(path, b"new")
+        write_whole(path, b"new")
     assert path.read_bytes() == b"old"
 
 

@@ -80,7 +80,7 @@ class LegalPlay:
 
 def taught(task, problem, simulations, *, trust_value=True, **settings):
     """(result, targets, rows) of one searched problem."""
-    config = ActorConfig(discount=getattr(task, "discount", 1.0), losing_rows=10**6, **settings)
+    config = ActorConfig(discount=task.discount, losing_rows=10**6, **settings)
     evaluator = LegalPlay(task)
     rule = mcts.Proportional(n_candidates=4, rollout=False)
     result = mcts.search(evaluator.begin([problem]), evaluator, rule, mcts.Budget(simulations=simulations), seed=3)

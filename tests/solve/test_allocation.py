@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solve.allocation import DOUBT, SERVED, SHARES, SLICES, allocated
-from solve.budgets import Budget
+from solve.budgets import TokenBudget
 from solve.types import NEVER, Chain, SolveError
 
 
@@ -41,7 +41,7 @@ SEARCHES = st.lists(st.tuples(st.floats(0.0, 1.0), st.integers(1, 400)), min_siz
 @given(SEARCHES, st.sampled_from(SHARES), st.integers(16, 200))
 def test_no_way_to_share_spends_more_than_there_is_and_none_stops_early(problems, share, tokens):
     search = Paid(*map(list, zip(*problems, strict=True)))
-    allocated(search, share, Budget(tokens), len(problems), "value")
+    allocated(search, share, TokenBudget(tokens), len(problems), "value")
     total = tokens * len(problems)
     assert search.tokens.sum() <= total + tokens // SLICES
     if share == "none":
@@ -53,7 +53,7 @@ def test_no_way_to_share_spends_more_than_there_is_and_none_stops_early(problems
 def test_every_round_serves_the_quarter_whose_doubt_is_largest_for_what_was_spent():
     shares = [0.99, 0.2, 0.9, 0.5, 0.7, 0.1, 0.95, 0.6]
     search = Paid(shares, [10_000] * 8)
-    allocated(search, "uncertain", Budget(160), 8, "value")
+    allocated(search, "uncertain", TokenBudget(160), 8, "value")
     spent = np.zeros(8)
     assert search.served[0] == list(range(8))  # everybody gets a first slice
     for served in search.served:
@@ -70,7 +70,7 @@ def test_what_is_uncertain_gets_more_than_a_uniform_share_and_what_is_sure_less(
     given_to = {}
     for share in ("uniform", "uncertain"):
         search = Paid([0.9] * 4 + [0.3] * 4, [10_000] * 8)
-        allocated(search, share, Budget(160), 8, "value")
+        allocated(search, share, TokenBudget(160), 8, "value")
         given_to[share] = search.tokens
     assert given_to["uniform"].tolist() == [160] * 8
     assert given_to["uncertain"][:4].max() < 160 < given_to["uncertain"][4:].min()
@@ -78,4 +78,4 @@ def test_what_is_uncertain_gets_more_than_a_uniform_share_and_what_is_sure_less(
 
 def test_an_unknown_way_to_share_is_refused():
     with pytest.raises(SolveError, match="use one of none, uniform, uncertain"):
-        allocated(Paid([0.5], [10]), "fair", Budget(16), 1, "value")
+        allocated(Paid([0.5], [10]), "fair", TokenBudget(16), 1, "value")

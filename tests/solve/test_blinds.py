@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mcts
-from models.local.evaluator import ModelEvaluator
+from models.steps.evaluator import ModelEvaluator
 from solve.search.wall import NOT_JUDGED, Curtained, Unjudged, wall
 from solve.types import SolveError, Workbench
 from tasks.planning.sliding import Sliding

@@ -331,6 +331,14 @@ def test_a_mistake_is_one_line_that_names_the_mend(mistake, refusal):
     assert mend in refusal(*arguments)
 
 
+@pytest.mark.parametrize("text", ["${oc.env:HOME}", "${x}", "${", "\\${x}", "${problem}"])
+def test_what_people_write_is_never_interpolated(text, command, refusal, tmp_path):
+    assert f"{text!r} is not a problem" in refusal(TASK, f"problem='{text}'")
+    assert f"file={tmp_path}/{text}.jsonl: no such file" in refusal(TASK, f"file='{tmp_path}/{text}.jsonl'")
+    assert command(*ASK, f"tree='{tmp_path}/{text}.json'")[::2] == (0, "")
+    assert [file.name for file in tmp_path.iterdir()] == [f"{text}.json"]
+
+
 def test_a_strategy_that_grows_no_tree_saves_none(refusal, tmp_path):
     tree = f"tree={tmp_path / 'tree.json'}"
     assert "use one such as best_first" in refusal(*ASK, "strategy=greedy", tree)

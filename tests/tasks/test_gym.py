@@ -31,7 +31,8 @@ from tasks.gym.oracles import exact_value, lost_time
 from tasks.gym.puzzles import shortest_ladder, words_of_length
 from tasks.gym.scorers import ALLOWED, NEVER_MADE, REFUSED, right
 from tasks.gym.steps import WORKED
-from tasks.questions.task import MOST_LINE, answer_line
+from tasks.judging.answer_line import answer_line
+from tasks.questions.task import MOST_LINE
 from tasks.sandbox.pool import Job, JudgePool, Limits
 from tests.tasks.gym_cases import CASES
 

@@ -6,7 +6,6 @@ import gc
 import json
 from types import ModuleType
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,9 +14,12 @@ from hypothesis import strategies as st
 
 from tasks import SPLITS, Problem, TaskError, given_chains, make_scorer, make_task, task_report
 from tasks.base import AnswerKey
+from tasks.free_play import free_play
+from tasks.judging.answer_line import ANSWER, answer_of
 from tasks.judging.scorers import GoldScorer
+from tasks.oracle import oracle
 from tasks.questions.jsonl import read_jsonl
-from tasks.questions.task import ANSWER, AnswerTask, Question, answer_of
+from tasks.questions.task import AnswerTask, Question
 from tasks.sandbox.pool import JudgePool
 
 GOOD = {"question": "What is 2 + 2?", "answer": 4}
@@ -267,10 +269,11 @@ def test_the_grammar(steps, legal):
     assert verdict.legal is legal
 
 
-@pytest.mark.parametrize("what", ["random_play", "hindsight", "value_play"])
-def test_what_free_questions_do_not_have_is_refused(toy, what):
-    with pytest.raises(TaskError, match="asks free questions"):
-        getattr(toy[0], what)("train", 3, np.random.default_rng(0))
+@pytest.mark.parametrize("ability", [free_play, oracle])
+def test_what_free_questions_do_not_have_is_refused(toy, ability):
+    with pytest.raises(TaskError, match=f"task {toy[0].name} "):
+        ability(toy[0])
+    assert ability(make_task("jugs")).name == "jugs"
 
 
 def test_a_judge_out_of_time_leaves_the_verdict_open(toy):

@@ -15,11 +15,12 @@ from hashlib import blake2b
 
 import numpy as np
 
-from models.abilities import Step
-from models.forward.choose import TrieForward, forward_for
+from models.abilities import Rollout
+from models.forward.choose import forward_for
 from models.steps.codec import Codec, codec_of
 from models.steps.states import State, next_state, place, root_states
 from models.trie import sampling_kernels as kernels
+from models.trie.batch import TrieForward
 from models.trie.sampling import StepSampler
 from models.trie.trie import TokenTrie
 from tasks.base import Problem, Task, Verdict
@@ -28,26 +29,6 @@ NODES_PER_CHUNK = 1 << 18  # upper bound on trie nodes held at once, about 0.5 G
 CHAINS_PER_CHUNK = 2048
 
 _NO_STEP_LEFT = Verdict(reward=0.0, terminal=True, legal=False, reason="every step leads back to a state of the chain")
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """One chain, played to its end."""
-
-    steps: tuple[str, ...]
-    verdict: Verdict  # of the last step
-    tokens: int  # sampled for this chain, rejected steps included
-    logprob: float  # log pi of the chain's own tokens, at temperature 1
-    last_logprob: float  # of those of its last step
-    states: tuple[tuple, ...]  # the task's states: the initial one, then after each step that goes on
-    values: tuple[float, ...]  # P(solved) in each of `states`, by the value head
-    end_value: float  # of the finished chain, by the value head, where a scorer judges it later; else the reward
-    step_tokens: tuple[tuple[int, ...] | None, ...]  # of each step, as they were sampled; None: not known
-
-    @property
-    def history(self) -> list[Step]:
-        """The steps as they were written."""
-        return [Step(text, tokens) for text, tokens in zip(self.steps, self.step_tokens, strict=True)]
 
 
 @dataclass(slots=True)

@@ -17,9 +17,10 @@ import numpy as np
 
 from mcts.types import Draw, Expansion, Roots
 from models.abilities import Step
-from models.forward.choose import TrieForward, forward_for
+from models.forward.choose import forward_for
 from models.steps.books import book_for
 from models.steps.codec import codec_of
+from models.trie.batch import TrieForward
 from models.trie.sampling import StepSampler
 from models.trie.trie import TokenTrie
 from tasks.base import Problem, Task, Verdict

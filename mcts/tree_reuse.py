@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mcts.rules import Rule
-from mcts.store.store import NEVER, NONE, Flag, Leaves, Store
+from mcts.store.records import NEVER, NONE, Flag
+from mcts.store.store import Leaves, Store
 from mcts.types import Expansion, Roots
 
 CARRIED = ("visits", "value", "failures", "unseen_logmass", "best_unseen_logprob")  # what a search has learnt of a node

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from models.abilities import Abilities
+from models.abilities import Abilities, Rollout
 from models.files.digests import weights_hash
 from models.files.manifest import CheckpointError
-from models.forward.choose import TrieForward, forward_for, is_plain_llama
-from models.local.evaluator import ModelEvaluator
-from models.local.rollout import Rollout, rollouts
+from models.forward.choose import forward_for, is_plain_llama
 from models.steps.codec import Codec, codec_of
+from models.steps.evaluator import ModelEvaluator
+from models.steps.rollout import rollouts
+from models.trie.batch import TrieForward
 from tasks.base import Problem, Task
 
 
@@ -106,7 +107,7 @@ class LocalPolicy:
         first: Sequence[int] | None = None,
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[list[Rollout]]:
-        """Whole chains, see `models.local.rollout.rollouts`."""
+        """Whole chains, see `models.steps.rollout.rollouts`."""
         return rollouts(
             self.model, task, problems, n, temperature=temperature, seed=seed, no_reentry=no_reentry,
             forward=self._forward(task), first=first, on_prefill=on_prefill,

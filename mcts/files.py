@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from kit.files import replacing
 from mcts.forest.forest import Forest
 from mcts.store.store import Store
 
@@ -34,10 +35,8 @@ def save(tree: Store | Forest, path: str | os.PathLike[str]) -> None:
         arrays = tree.state()
     kind = "forest" if isinstance(tree, Forest) else "store"
     header = {"format": _FORMAT, "kind": kind, "settings": json.dumps(settings), "sha256": _digest(arrays, settings)}
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(arrays, unfinished, header)
-    unfinished.replace(path)
+    with replacing(Path(path)) as new:
+        save_file(arrays, new, header)
 
 
 def load(path: str | os.PathLike[str]) -> Store | Forest:
