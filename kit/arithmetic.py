@@ -6,16 +6,29 @@ import numpy as np
 
 from kit.jit import FAST, jit
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@jit(inline="always")
+def mix64(x):
+    """The finaliser of SplitMix (Steele, Lea, Flood 2014): a bijection of 64-bit words; of arrays too, as `mix64.py_func`."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 @jit(inline="always")
 def splitmix64(x):
-    """A 64-bit mix (Steele et al. 2014, the finaliser of SplitMix): a counter in, an independent-looking word out."""
-    z = np.uint64(x) + _GOLDEN
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    """A counter in, an independent-looking word out."""
+    return mix64(np.uint64(x) + GOLDEN)
+
+
+@jit
+def uniform(seed, counter, index):
+    """Uniform in (0, 1), a pure function of (seed, counter, index)."""
+    x = mix64(np.uint64(seed) + GOLDEN * (np.uint64(counter) + np.uint64(1)))
+    x = mix64(x + GOLDEN * (np.uint64(index) + np.uint64(1)))
+    return (np.float64(x >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
 
 
 @jit(fastmath=FAST, inline="always")

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from kit.arithmetic import uniform
 from kit.jit import jit
 
 # isort: off
@@ -32,23 +33,6 @@ MOMENTS, SOLVE = 1, 2  # bits of HOW: keep the mean of squares; carry proven win
 SQUARE = 0  # word of a node's scratch record: mean of the squared values below it
 FORCE = 1e20  # score of a child that is owed a visit
 KIND_PUCT, KIND_GUMBEL = 0, 1
-
-
-@jit
-def mix64(x):
-    """splitmix64's finaliser (Steele, Lea, Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@jit
-def uniform(seed, counter, index):
-    """Uniform in (0, 1), a pure function of (seed, counter, index)."""
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    x = mix64(np.uint64(seed) + golden * (np.uint64(counter) + np.uint64(1)))
-    x = mix64(x + golden * (np.uint64(index) + np.uint64(1)))
-    return (np.float64(x >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
 
 
 @jit

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from kit.arithmetic import uniform
 from kit.jit import jit
 
 # isort: off
@@ -22,18 +23,6 @@ VALUE_WEIGHT, LAM, COST_KIND, LOG_DISCOUNT, PARK = range(5)
 NEXT = np.float32(1e30)  # priority of a state in which a rollout goes on
 COST_DEPTH, COST_TOKENS, COST_NONE = range(3)
 VALUE_FLOOR = 1e-6  # log V of a state that the head calls hopeless
-
-
-@jit
-def uniform(seed, counter, index):
-    """Uniform in (0, 1), a pure function of (seed, counter, index): splitmix64."""
-    x = np.uint64(seed)
-    for part in (counter, index):
-        x += np.uint64(0x9E3779B97F4A7C15) * (np.uint64(part) + np.uint64(1))
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
-    return (np.float64(x >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
 
 
 @jit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kit.arithmetic import GOLDEN, mix64
 from kit.jit import jit
 
 # isort: off
@@ -19,10 +20,7 @@ from mcts.store.records import (
 @jit
 def slot_of(table, keys, nodes, tree, key, terminal):
     """Slot of (tree, key, terminal) in the open-addressing table, or the empty slot where it belongs."""
-    x = key ^ (np.uint64(2 * tree + terminal) * np.uint64(0x9E3779B97F4A7C15))
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x = x ^ (x >> np.uint64(31))
+    x = mix64(key ^ (np.uint64(2 * tree + terminal) * GOLDEN))
     mask = np.uint64(table.shape[0] - 1)
     slot = np.int64(x & mask)
     while table[slot] != NONE:

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from kit.arithmetic import GOLDEN, mix64
 from mcts.store import insertion
 
 # isort: off
@@ -67,10 +68,7 @@ class Leaves:
 
 def splitmix64(x: npt.ArrayLike) -> np.ndarray:
     """One splitmix64 output per uint64 of `x` (Steele, Lea, Flood 2014)."""
-    x = np.asarray(x, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return mix64.py_func(np.asarray(x, np.uint64) + GOLDEN)
 
 
 def owned(array: np.ndarray, dtype: type) -> np.ndarray:

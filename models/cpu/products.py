@@ -1,13 +1,17 @@
-"""Matrix products of a few rows with a frozen matrix, six rows by 64 columns at a time, in numba.
+"""Matrix products of a few rows with a frozen matrix, and what stands between them in a Llama layer, in numba.
+
+A product is computed six rows by 64 columns at a time.
 
 Sums of a block stay in 24 registers from the first term to the last, in order, so that a row's result does not depend on the
 rows beside it, bit for bit. Terms are float32, or pairs of bfloat16 that add up in float32. One core; on the machine measured a
 block runs at the core's peak, where oneDNN reaches four fifths of it at 64 rows (docs/results/engine.md).
 
-Legend: N rows, P columns of a product, K its terms.
+Legend: N rows, P columns of a product, K its terms, D hidden size, F feed-forward size. Types of 16 bits are bfloat16 as bits.
 """
 
 from __future__ import annotations
+
+import math
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -17,8 +21,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kit.jit import jit
+from kit.arithmetic import fast_exp
+from kit.jit import FAST, jit
 from models.cpu import long_attention_bf16
+from models.cpu.long_attention import put, to_float
 from models.cpu.short_attention import store_floats
 
 ROWS = 6  # of one block
@@ -141,6 +147,41 @@ def product(x, rows, weights, start, bias, out):
             _block(
                 source, r * terms, left, terms, weights, start + c * terms, bias, c, target, r * columns + c, columns
             )
+
+
+@jit(fastmath=FAST)
+def add_and_normalise(stream, delta, gain, epsilon, out):
+    """stream [N, D] += delta [N, D or more], unless that is empty; out = stream / rms(stream) * gain, row by row."""
+    for b in range(stream.shape[0]):
+        row = stream[b]
+        if delta.shape[0]:
+            change = delta[b]
+            for j in range(row.size):
+                row[j] += to_float(change[j])
+        total = np.float32(0.0)
+        for j in range(row.size):
+            total += row[j] * row[j]
+        scale = np.float32(1.0 / math.sqrt(total / row.size + epsilon))
+        target = out[b]
+        for j in range(row.size):
+            put(target, j, row[j] * scale * gain[j])
+
+
+@jit(fastmath=FAST)
+def gate(gate_up, out):
+    """out [N, F] = silu(gate) * up, for gate_up [N, 2F] = (gate, up)."""
+    width = out.shape[1]
+    line = np.empty(width, np.float32)
+    for b in range(out.shape[0]):
+        gates, ups, target = gate_up[b, :width], gate_up[b, width:], out[b]
+        for j in range(width):  # three short loops vectorise, one long one does not
+            line[j] = to_float(gates[j])
+        for j in range(width):
+            g = line[j]
+            e = fast_exp(-abs(g))
+            line[j] = g * max(e, np.float32(1.0) if g >= np.float32(0.0) else e) / (np.float32(1.0) + e)
+        for j in range(width):
+            put(target, j, line[j] * to_float(ups[j]))
 
 
 def seen(tensor: torch.Tensor) -> np.ndarray:

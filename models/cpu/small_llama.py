@@ -15,8 +15,7 @@ import numpy as np
 
 from kit.arithmetic import fast_exp, largest
 from kit.jit import FAST, jit
-from models.cpu.layer import add_and_normalise, gate
-from models.cpu.products import product, whole
+from models.cpu.products import add_and_normalise, gate, product, whole
 from models.cpu.short_attention import attend
 
 TILE = 48  # rows; eight blocks of a product

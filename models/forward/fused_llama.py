@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaAttention
 
-from models.cpu.layer import add_and_normalise, gate
 from models.cpu.packed_linear import DTYPES, PackedLinear
-from models.cpu.products import seen
+from models.cpu.products import add_and_normalise, gate, seen
 from models.cpu.short_attention import turn_and_store
 from models.forward.attention import Wave, compiled_attention
 

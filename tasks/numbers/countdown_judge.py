@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kit.arithmetic import splitmix64
 from kit.jit import jit
 from tasks.base import GOES_ON, ILLEGAL, SOLVED, WRONG, Problem
 from tasks.numbers.countdown_play import ANSWER_ID, BAR_ID, DIVIDE_ID, EQUALS_ID, MINUS_ID, NUMBER_ID, PLUS_ID, TIMES_ID
@@ -104,20 +105,11 @@ def _judge(states, tokens, lengths, codes, after):
             after[c, COUNT], after[c, TARGET] = count - 1, state[TARGET]
 
 
-@jit(inline="always")
-def _mix(word):
-    """The finaliser of SplitMix (Steele et al. 2014)."""
-    z = word + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 @jit
 def _keys(states, keys):
     """A hash of the sorted numbers of each state."""
     for c in range(states.shape[0]):
-        key = _mix(np.uint64(states[c, COUNT]))
+        key = splitmix64(np.uint64(states[c, COUNT]))
         for number in np.sort(states[c, FIRST : FIRST + states[c, COUNT]]):
-            key = _mix(key ^ np.uint64(number))
+            key = splitmix64(key ^ np.uint64(number))
         keys[c] = key
