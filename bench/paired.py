@@ -9,7 +9,7 @@ both have, the ratio of a turn is above 1 where `after` is better; shown are med
 95 % interval, Student's t over turns, and LOSS where the whole interval lies below 1, as it does by chance once in forty.
 
 Nothing of a checkout is imported: what is measured is the contract in bench/command.py. Each checkout keeps its compiled code
-in its own folders; numba does not see a change in what a compiled function calls, so `make clean` after an edit of kernels.
+in its own folders; releases before 0.2 do not see a change in what a compiled function calls: `make clean` there first.
 With run_dir: `paired.json`.
 """
 

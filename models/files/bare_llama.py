@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from kit.files import one_line
 from models.files.manifest import (
     EXTRA,
     FEW_SHOT,
     READ_ERRORS,
     VALUE_HEAD,
     CheckpointError,
-    one_line,
     refuse_code,
     verify_checkpoint,
 )

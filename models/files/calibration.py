@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kit.files import sync
 from models.files.manifest import (
     CALIBRATION,
     CALIBRATION_VERSION,
     EXTRA,
     CheckpointError,
     calibration_digest,
-    sync,
     verify_checkpoint,
     weights_digest,
     writing,

@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from kit.files import one_line, put_in_place, sync
 from models.files.digests import tensors_digest
 from models.files.manifest import (
     EXTRA,
@@ -37,10 +38,7 @@ from models.files.manifest import (
     VALUE_HEAD,
     CheckpointError,
     fingerprint,
-    one_line,
-    put_in_place,
     refuse_code,
-    sync,
     verify_checkpoint,
     writing,
 )

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from kit.files import one_line
 
 MANIFEST, EXTRA, VALUE_HEAD = "manifest.json", "extra.json", "value_head.safetensors"
 CALIBRATION = "calibration.json"  # beside the manifest and outside it, see `models.files.calibration`
@@ -121,26 +122,6 @@ def fingerprint(file: Path) -> dict[str, str | int]:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
-def put_in_place(new: Path, folder: Path, old: Path) -> None:
-    """`new` takes the name of `folder` once every byte of it is on disk."""
-    for file in new.iterdir():
-        sync(file)
-    sync(new)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def writing(path: Path) -> Generator[None]:
     try:
@@ -149,10 +130,6 @@ def writing(path: Path) -> Generator[None]:
         raise CheckpointError(
             f"{path}: cannot be written ({one_line(error)}); free space or make it writable, then resume"
         ) from error
-
-
-def one_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def _keys(value: object) -> Iterator[str]:
