@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ ASIDE = ".tmp"  # how the name of an unfinished file ends
 
 
 def aside(path: Path) -> Path:
-    """The hidden name under which `path` is written."""
-    return path.with_name(f".{path.name}{ASIDE}")
+    """The hidden name under which this process writes `path`: two that write at once do not share it."""
+    return path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
 
 
 @contextmanager
@@ -30,9 +30,15 @@ def replacing(path: Path) -> Generator[Path]:
     Raises:
         OSError: disk full or not writable; what stood at `path` still stands.
     """
-    yield (new := aside(path))
-    sync(new)
-    os.replace(new, path)
+    new = aside(path)
+    try:
+        yield new
+        sync(new)
+        os.replace(new, path)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
     sync(path.parent)
 
 

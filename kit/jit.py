@@ -79,7 +79,7 @@ _DIGESTS: dict[str, str] = {}  # by file, as its first function is compiled
 
 def _digest_of(file: str, names: dict[str, Any]) -> str:
     if file not in _DIGESTS:
-        sources: dict[str, None] = {}
+        sources: dict[str, None] = {__file__: None}  # its settings are part of what is compiled
         constants: set[str] = set()
         _collect(file, names, sources, constants)
         total = hashlib.sha256()
@@ -115,7 +115,8 @@ def _folder(file: str, digest_of_sources: str) -> Path | None:
         return Path(config.CACHE_DIR) / digest_of_sources
     name = f"{Path(file).stem}-{digest_of_sources}"
     beside = Path(file).parent / "__pycache__"
-    for folder in (beside / name, _user_cache() / name, _temporary() / name):
+    for place in (lambda: beside, _user_cache, _temporary):  # the last is made only where it is needed
+        folder = place() / name
         if _writable(folder):
             for stale in folder.parent.glob(f"{Path(file).stem}-*") if folder.parent == beside else ():
                 if stale != folder and len(stale.name) == len(folder.name):

@@ -8,6 +8,8 @@ from .forest.forest import Forest as Forest
 from .forest.forest import ForestError as ForestError
 from .forest.rules import TreeGumbel as TreeGumbel
 from .forest.rules import TreePUCT as TreePUCT
+from .gumbel_formulas import completed_q as completed_q
+from .gumbel_formulas import improved_policy as improved_policy
 from .loop import resume as resume
 from .loop import search as search
 from .rules import PHS as PHS
@@ -16,8 +18,6 @@ from .rules import BestFirst as BestFirst
 from .rules import Gumbel as Gumbel
 from .rules import Proportional as Proportional
 from .rules import Rule as Rule
-from .rules.gumbel_formulas import completed_q as completed_q
-from .rules.gumbel_formulas import improved_policy as improved_policy
 from .stops import KLDGain as KLDGain
 from .stops import SmartPruning as SmartPruning
 from .stops import Stop as Stop

@@ -25,7 +25,7 @@ from mcts.forest import kernels, layout
 from mcts.forest.layout import LINE, MAX_LANES
 from mcts.forest.records import Block, Records
 from mcts.forest.rules import TreeGumbel, TreePUCT
-from mcts.rules.gumbel_formulas import completed_q, halving_table
+from mcts.gumbel_formulas import completed_q, halving_table
 
 _NO_LIMIT = np.iinfo(np.int32).max
 _DEPTH_ROOM = 64  # records of a path to make room for at first

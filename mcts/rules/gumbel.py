@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcts.gumbel_formulas import completed_q, halving_table
 from mcts.rules.base import backup_wave, cancel_wave, descend
-from mcts.rules.gumbel_formulas import completed_q, halving_table
 from mcts.store import descent
 from mcts.store.records import NO_LIMIT, NONE, Flag
 from mcts.store.store import Leaves, Store

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from kit.files import aside, write_whole
+from kit.files import ASIDE, write_whole
 
 CONFIG_NAME = "config.json"
 LOCK_NAME = "run.lock"
@@ -111,9 +111,8 @@ def frozen_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _refuse_non_empty(path: Path) -> None:
     """What a run leaves that died before `config.json` was whole counts as empty."""
-    leftovers = {LOCK_NAME, aside(path / CONFIG_NAME).name}
     for entry in path.iterdir():
-        if entry.name in leftovers:
+        if entry.name == LOCK_NAME or (entry.name.startswith(f".{CONFIG_NAME}.") and entry.name.endswith(ASIDE)):
             continue
         mend = f"go on with resume={path}" if (path / CONFIG_NAME).is_file() else "empty it"
         raise RunDirError(f"{path} is not empty; {mend}, or choose another run_dir")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mcts import NONE, Budget, Expansion, Gumbel, Roots, completed_q, improved_policy, search
-from mcts.rules.gumbel_formulas import halving_visits
+from mcts.gumbel_formulas import halving_visits
 from tests.mcts.fakes import TableEvaluator
 
 N_TABLES = 997

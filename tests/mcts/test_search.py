@@ -236,3 +236,11 @@ def test_import_is_free_of_torch_and_compiles_nothing():
         "assert 'torch' not in sys.modules; assert not descent.select.signatures; assert not g.sweep.signatures"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("Forest", "mcts.rules"), ("Forest", "mcts.store.store"), ("Store", "mcts.forest.forest")]
+)
+def test_each_engine_starts_without_the_other(name, other):
+    code = f"import sys, mcts; mcts.{name}; assert {other!r} not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -63,7 +63,7 @@ def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path):
 
 def test_a_run_killed_before_its_config_was_whole_counts_as_empty(tmp_path):
     (tmp_path / "run.lock").write_text("4711\n")
-    (tmp_path / ".config.json.tmp").write_text('{"seed"')
+    (tmp_path / ".config.json.4711.tmp").write_text('{"seed"')
     open_run_dir(tmp_path, False, CONFIG).close()
     assert frozen_config(tmp_path) == CONFIG
 
@@ -166,7 +166,7 @@ def test_the_lock_falls_with_the_run_and_not_with_a_forked_worker_that_outlives_
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     write_whole(path, b"old")
-    (tmp_path / ".file.tmp").mkdir()  # stands in the way of the temporary file
+    (tmp_path / f".file.{os.getpid()}.tmp").mkdir()  # stands in the way of the temporary file
     with pytest.raises(OSError):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
