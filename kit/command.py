@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -122,18 +123,19 @@ def typed(schema: type[Config], page: Any) -> Config:
     return config
 
 
-def defaults_of(page: str) -> dict[str, Any]:
-    """What a root page of `conf/` says, as plain data; interpolations stay as they are."""
-    known = OmegaConf.to_container(OmegaConf.load(CONF / f"{page}.yaml"))
-    return {str(key): value for key, value in known.items()} if isinstance(known, dict) else {}
+def defaults_of(verb: str) -> dict[str, Any]:
+    """What the schema of a verb and its page in `conf/` say, as plain data; interpolations stay as they are."""
+    schema = ConfigStore.instance().load(f"{verb}_schema.yaml").node
+    said = [OmegaConf.to_container(part) for part in (schema, OmegaConf.load(CONF / f"{verb}.yaml"))]
+    return {str(key): value for part in said if isinstance(part, dict) for key, value in part.items()}
 
 
-def help_page(verb: str, root: str, groups: Sequence[str]) -> str:
-    """Every setting with its comment: the root of the configuration, then what its groups hold."""
-    parts = [f"python -m {verb} [SETTING=VALUE ...]", (CONF / root).read_text().strip()]
+def help_page(verb: str, pages: Iterable[str], groups: Sequence[str] = ()) -> str:
+    """Every setting with its comment: the root page of the verb, `pages`, then the pages of its `groups` in `conf/`."""
+    parts = [f"python -m {verb} [SETTING=VALUE ...]", (CONF / f"{verb.split()[-1]}.yaml").read_text().strip(), *pages]
     for group in groups:
-        pages = sorted((CONF / group).glob("*.yaml"))
-        parts.extend(f"## {group}={page.stem}\n{page.read_text().strip()}" for page in pages)
+        choices = sorted((CONF / group).glob("*.yaml"))
+        parts.extend(f"## {group}={choice.stem}\n{choice.read_text().strip()}" for choice in choices)
     return "\n\n".join(parts)
 
 

@@ -16,8 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kit.command import CONF, guarded, help_page, run
+from kit.pages import page
 from kit.process import core_count
-from selfplay.config import TEACHERS, ConfigError, SelfplayConfig, check_config, register
+from selfplay.config import ConfigError, SelfplayConfig, check_config, register
+from selfplay.teachers import PLAYED
+from tasks.registry import task_pages
 
 GROUPS = ("task", "selfplay", "model", "experiment")  # an override of a whole group may touch anything
 ALLOWED_ON_RESUME = ("resume", "run_dir", "plain", "tensorboard")  # may differ from the run that is resumed
@@ -42,7 +45,7 @@ def configured(composed: DictConfig) -> int:
 
 def hydra_main() -> None:
     """`python -m selfplay` with the command line of this process."""
-    run("selfplay", composed_main, lambda: help_page("selfplay", "selfplay.yaml", GROUPS))
+    run("selfplay", composed_main, lambda: help_page("selfplay", [page(SelfplayConfig), *task_pages()], GROUPS[1:]))
 
 
 def play(config: SelfplayConfig, plain_config: dict) -> int:
@@ -52,7 +55,7 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from selfplay.report import job
     from selfplay.run.commit import Folders, check_start, rewind_damage
     from selfplay.run.folder import open_run_dir
-    from selfplay.teach.actor import tree_of
+    from selfplay.teach.search import tree_of
     from selfplay.team import run_as_team
     from solve.strategies import way
     from tasks import make_scorer, make_task, task_report
@@ -114,7 +117,7 @@ def check_answers(config: SelfplayConfig, task) -> None:
     from tasks import given_chains
 
     needed = {phase.teacher for phase in config.selfplay.phases} | {config.learner.fill}
-    if free := needed & {"rules", *(name for name, teacher in TEACHERS.items() if teacher.plays)}:
+    if free := needed & PLAYED:
         raise ConfigError(
             f"task {task.name} has no legal moves to play ({', '.join(sorted(free))}): add experiment=data or gym"
         )

@@ -1,4 +1,4 @@
-"""The typed configuration of a self-play run, registered with Hydra; `conf/selfplay.yaml` is the page to read.
+"""The configuration of a self-play run: names, types and defaults, as `python -m selfplay --help` shows them.
 
 Every limit is optional; the first one reached ends what it limits. Units stand in the names.
 """
@@ -7,31 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
+from operator import attrgetter
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-
-@dataclass(frozen=True)
-class Teacher:
-    """Who makes the rows of a phase, as far as the rest of a run asks."""
-
-    colour: str  # in the learning curve
-    acts: str | None = (
-        None  # how the acting net makes experience: search (trees) | sample (chains); None: rows are free
-    )
-    plays: bool = False  # needs a task with legal moves to play
-
-
-TEACHERS = {
-    "random": Teacher("tab:gray", plays=True),
-    "hindsight": Teacher("tab:blue", plays=True),
-    "given": Teacher("tab:purple"),
-    "star": Teacher("tab:orange", acts="sample"),
-    "search": Teacher("tab:green", acts="search"),
-}
-FILLS = ("random", "hindsight", "rules", "given")
+from selfplay.teachers import FILLS, TEACHERS
+from tasks.registry import register_tasks
 
 
 class ConfigError(ValueError):
@@ -47,7 +30,7 @@ class ModelConfig:
     dtype: str = "float32"  # of a pretrained model's weights
     few_shot: int = 3  # solved problems shown to a pretrained model before each question
     train: str = "all"  # all | value: the value head only, the trunk stays as it is
-    hidden_size: int = 64
+    hidden_size: int = 64  # of a net from scratch, as the three below
     layers: int = 3
     heads: int = 4
     intermediate: int = 192
@@ -69,7 +52,7 @@ class Phase:
 @dataclass
 class ScheduleConfig:
     mode: str = "search"  # search | star | hindsight: the teacher that the run is about; a label in every table
-    phases: list[Phase] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)  # in order; limits and rates: conf/selfplay/search.yaml
 
 
 @dataclass
@@ -78,18 +61,18 @@ class ActorConfig:
 
     problems: int = 256  # an iteration, all workers together
     tokens: int = 400  # generated tokens a problem and search
-    simulations: int | None = None  # a second limit
-    strategy: str = "selfplay"  # how trees are searched: an entry of `solve.strategies`, settings behind a colon
+    simulations: int | None = None  # a second limit on a search
+    strategy: str = "selfplay"  # how trees are searched: a strategy of solve, settings behind a colon
     temperature: float = 1.0  # of star's samples; that of a search is a setting of its strategy
     dtype: str = "auto"  # of the acting net's products; auto: bfloat16 where the CPU multiplies pairs of it | float32
-    discount: float = 1.0  # value target of a proven state is discount^distance; 1 where states can die
+    discount: float = 1.0  # value of a proven state: discount^distance; below 1 where steps can be undone
     full_share: float = 1.0  # playout-cap randomisation: share of problems searched with the full budget ...
-    cheap_tokens: int = 100  # ... the others get this and teach the value only
+    cheap_tokens: int = 100  # ... the others get these, and teach the value only
     mine: bool = True  # search only problems that the greedy policy fails (its tokens are counted)
     policy_target: str = "shortest"  # shortest | completed_q | visits
     rows_per_problem: int = 8  # training rows kept of one problem
-    detour: int | None = None  # reversible: rows of states on ways at most this much longer than the best; None: all
-    losing_rows: int = 4  # rows of proven-lost or never-solved states, value only
+    detour: int | None = None  # reversible: rows of states on ways this much longer than the best; null: all
+    losing_rows: int = 4  # rows of states that did not reach the goal; they teach the value only
 
 
 @dataclass
@@ -99,33 +82,33 @@ class LearnerConfig:
     learning_rate: float = 3e-3  # AdamW's peak
     muon_learning_rate: float = 0.02  # Muon's peak
     final_rate: float = 0.01  # share of the peaks at which the linear decay ends
-    decay_from: float = 0.3  # share of the run after which the decay begins
-    warmup_steps: int = 50
+    decay_from: float = 0.3  # share of the run after which the rate falls linearly
+    warmup_steps: int = 50  # at which the rates reach their peaks
     weight_decay: float = 0.1  # AdamW's, decoupled
     muon_weight_decay: float = 0.15  # Muon's, decoupled; what makes a net that could learn by heart generalise
     beta1: float = 0.9
     beta2: float = 0.98
-    gradient_norm: float = 1.0
-    value_coefficient: float = 0.5
-    value_smoothing: float = 0.02  # value targets lie in [this, 1 - this]
+    gradient_norm: float = 1.0  # at which gradients are cut
+    value_coefficient: float = 0.5  # value BCE against token cross-entropy
+    value_smoothing: float = 0.02  # value targets lie in [this, 1 - this]: a policy walks into false certainty
     replay_share: float = 0.5  # rows of a step that come from replay when a teacher generates
     replay_window: int = 8  # iterations kept
-    nearness: float = 3.4  # a replayed step is drawn as (value target) ** nearness; .9 ** 3.4 = .7 a step of distance
+    nearness: float = 3.4  # a replayed step is drawn as (value target)^this: near the goal first; .9^3.4 = .7 a step
     reuse: float = 6.0  # times that a new row is seen, on average
-    rules_share: float = 0.1  # of the rows beside replay: random play that teaches results, not choices
-    value_share: float = 0.06  # of the rows beside replay: Monte-Carlo values of random play, under hindsight only
-    ended_share: float = 0.0  # of the rows beside replay: finished chains, right and wrong, under hindsight only
-    fill: str = "hindsight"  # what fills a batch up beside replay: hindsight | random | rules | given
+    rules_share: float = 0.1  # of the rows beside replay: random play that teaches results and new states, not choices
+    value_share: float = 0.06  # of them: values of random play, by Monte Carlo (hindsight only)
+    ended_share: float = 0.0  # of them: finished chains, right and wrong: a value that reads answers (hindsight only)
+    fill: str = "hindsight"  # beside replay: hindsight | random | rules (neither relabels) | given (your data)
 
 
 @dataclass
 class EvaluationConfig:
-    dev: int = 400  # dev problems, the same in every iteration
+    dev: int = 400  # dev problems; the gate and the curve look at these
     samples: int = 4  # sampled chains a dev problem
     every: int = 4  # iterations between evaluations
     test: int = 1000  # test problems of the final table (all, where the split holds fewer)
-    search_tokens: list[int] = field(default_factory=lambda: [100, 400])
-    gate_alpha: float = 0.05
+    search_tokens: list[int] = field(default_factory=lambda: [100, 400])  # a problem, of the final table
+    gate_alpha: float = 0.05  # a net is held back when it is worse at this level (paired, one-sided)
     calibration: int = 300  # dev problems of the last act: how far value and confidence can be trusted
     calibration_seconds: float = 60.0  # most that it takes; a slow policy is measured on fewer problems
 
@@ -138,14 +121,49 @@ class SelfplayConfig:
     actor: ActorConfig = field(default_factory=ActorConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    seed: int = 0
+    seed: int = 0  # same seed, settings and workers: the same weights, unless a phase runs out of time
     workers: int = 0  # processes, one thread each; 0: one a core
-    run_dir: str | None = None  # None: runs/<task>-<mode>-seed<seed>, with -2, -3, ... where that is taken
-    resume: str | None = None  # a run_dir to go on with
-    checkpoint: str | None = None  # start from these weights instead of from scratch
-    policy: str | None = None  # a fixed policy, local or remote, acts in place of the net that learns
-    tensorboard: bool = False
-    plain: bool = False  # lines instead of the live table
+    run_dir: str | None = None  # null: runs/<task>-<mode>-seed<seed>, with -2, -3, ... where that is taken
+    resume: str | None = None  # go on with this run_dir (same config)
+    checkpoint: str | None = None  # start from these weights: a checkpoint or run folder, or the name of a shipped net
+    policy: str | None = None  # acts, and the net of model= learns from it: a folder, smollm2, http://HOST/v1@MODEL
+    tensorboard: bool = False  # true: also write TensorBoard events (extra "tensorboard")
+    plain: bool = False  # true: one line an iteration instead of the live table
+
+
+CHOICES = {
+    "actor.dtype": ("auto", "float32"),
+    "actor.policy_target": ("shortest", "completed_q", "visits"),
+    "learner.optimizer": ("muon", "adamw"),
+    "learner.fill": tuple(FILLS),
+    "model.kind": ("tiny", "smollm2", "hf"),
+    "model.train": ("all", "value"),
+}
+RANGES = (
+    (
+        "model.heads model.layers model.hidden_size model.intermediate actor.problems actor.tokens learner.rows "
+        "learner.replay_window evaluation.dev evaluation.test evaluation.every evaluation.samples evaluation.calibration",
+        lambda value: value >= 1,
+        "must be at least 1",
+    ),
+    (
+        "actor.full_share learner.replay_share learner.value_share learner.rules_share learner.ended_share learner.decay_from",
+        lambda value: 0 <= value <= 1,
+        "is a share: use 0 to 1",
+    ),
+    (
+        "actor.temperature learner.learning_rate learner.muon_learning_rate learner.gradient_norm learner.reuse "
+        "evaluation.calibration_seconds",
+        lambda value: 0 < value < inf,
+        "must be above 0",
+    ),
+    ("model.few_shot", lambda value: value >= 0, "must be 0 or more"),
+    ("workers", lambda value: value >= 0, "must be 0 (one a core) or more"),
+    ("actor.discount", lambda value: 0 < value <= 1, "must lie in (0, 1]"),
+    ("learner.value_smoothing", lambda value: 0 <= value < 0.5, "must lie in [0, 0.5)"),
+    ("evaluation.gate_alpha", lambda value: 0 < value < 1, "must lie in (0, 1)"),
+    ("seed", lambda value: 0 <= value < 2**63, "must lie in 0..2^63 - 1"),
+)
 
 
 def check_config(config: SelfplayConfig) -> None:
@@ -163,83 +181,29 @@ def check_config(config: SelfplayConfig) -> None:
         if all(limit is None for limit in phase_limits(phase)):
             raise ConfigError(f"{where} never ends: give it iterations, generated_tokens, cpu_seconds or seconds")
         timed = phase_limits(phase)[:1] + phase_limits(phase)[2:]
-        if TEACHERS[phase.teacher].acts is None and not any(timed):
+        if TEACHERS[phase.teacher].act is None and not any(timed):
             raise ConfigError(
                 f"{where} generates no tokens, so generated_tokens never ends it: give it iterations or seconds"
             )
         if phase.steps < 1:
             raise ConfigError(f"{where}.steps={phase.steps} teaches nothing: use at least 1")
-    choices = {
-        "actor.dtype": (config.actor.dtype, ("auto", "float32")),
-        "actor.policy_target": (config.actor.policy_target, ("shortest", "completed_q", "visits")),
-        "learner.optimizer": (config.learner.optimizer, ("muon", "adamw")),
-        "learner.fill": (config.learner.fill, FILLS),
-        "model.kind": (config.model.kind, ("tiny", "smollm2", "hf")),
-        "model.train": (config.model.train, ("all", "value")),
-    }
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
+    for name, allowed in CHOICES.items():
+        if (value := attrgetter(name)(config)) not in allowed:
             raise ConfigError(f"{name}={value!r} is unknown: use one of {', '.join(allowed)}")
     if config.model.kind == "hf" and not (config.model.path or config.checkpoint or config.resume):
         raise ConfigError("model=hf needs a model: set model.path=FOLDER (or a GGUF file)")
-    if config.model.few_shot < 0:
-        raise ConfigError(f"model.few_shot={config.model.few_shot} must be 0 or more")
-    counts = {
-        "actor.problems": config.actor.problems,
-        "actor.tokens": config.actor.tokens,
-        "learner.rows": config.learner.rows,
-        "learner.replay_window": config.learner.replay_window,
-        "evaluation.dev": config.evaluation.dev,
-        "evaluation.test": config.evaluation.test,
-        "evaluation.every": config.evaluation.every,
-        "evaluation.samples": config.evaluation.samples,
-        "evaluation.calibration": config.evaluation.calibration,
-        "model.heads": config.model.heads,
-        "model.layers": config.model.layers,
-        "model.hidden_size": config.model.hidden_size,
-        "model.intermediate": config.model.intermediate,
-    }
-    free_shares = round(config.learner.value_share + config.learner.rules_share + config.learner.ended_share, 9)
-    shares = {
-        "actor.full_share": config.actor.full_share,
-        "learner.replay_share": config.learner.replay_share,
-        "learner.value_share": config.learner.value_share,
-        "learner.rules_share": config.learner.rules_share,
-        "learner.ended_share": config.learner.ended_share,
-        "learner.value_share + rules_share + ended_share": free_shares,
-        "learner.decay_from": config.learner.decay_from,
-    }
-    above_zero = {
-        "actor.temperature": config.actor.temperature,
-        "learner.learning_rate": config.learner.learning_rate,
-        "learner.muon_learning_rate": config.learner.muon_learning_rate,
-        "learner.gradient_norm": config.learner.gradient_norm,
-        "learner.reuse": config.learner.reuse,
-        "evaluation.calibration_seconds": config.evaluation.calibration_seconds,
-    }
-    ranges = (
-        (counts, lambda value: value >= 1, "must be at least 1"),
-        (shares, lambda value: 0 <= value <= 1, "is a share: use 0 to 1"),
-        (above_zero, lambda value: 0 < value < inf, "must be above 0"),
-    )
-    for settings, holds, must in ranges:
-        for name, value in settings.items():
-            if not holds(value):
+    for names, holds, must in RANGES:
+        for name in names.split():
+            if not holds(value := attrgetter(name)(config)):
                 raise ConfigError(f"{name}={value} {must}")
-    if not 0 < config.actor.discount <= 1:
-        raise ConfigError(f"actor.discount={config.actor.discount} must lie in (0, 1]")
-    if not 0 <= config.learner.value_smoothing < 0.5:
-        raise ConfigError(f"learner.value_smoothing={config.learner.value_smoothing} must lie in [0, 0.5)")
+    learner = config.learner
+    free = round(learner.value_share + learner.rules_share + learner.ended_share, 9)
+    if free > 1:
+        raise ConfigError(f"learner.value_share + rules_share + ended_share={free} is a share: use 0 to 1")
     if not config.evaluation.search_tokens or min(config.evaluation.search_tokens) < 1:
         raise ConfigError(
             f"evaluation.search_tokens={config.evaluation.search_tokens}: give budgets of at least 1 token"
         )
-    if not 0 < config.evaluation.gate_alpha < 1:
-        raise ConfigError(f"evaluation.gate_alpha={config.evaluation.gate_alpha} must lie in (0, 1)")
-    if not 0 <= config.seed < 2**63:
-        raise ConfigError(f"seed={config.seed} must lie in 0..2^63 - 1")
-    if config.workers < 0:
-        raise ConfigError(f"workers={config.workers} must be 0 (one a core) or more")
     if config.model.hidden_size % (2 * config.model.heads):
         raise ConfigError(
             f"model.hidden_size={config.model.hidden_size} must be an even multiple of model.heads={config.model.heads}"
@@ -252,5 +216,6 @@ def phase_limits(phase: Phase) -> tuple[float | None, ...]:
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name that `conf/selfplay.yaml` extends."""
+    """Make the schema known to Hydra under the name that `conf/selfplay.yaml` extends, and that of every task."""
     ConfigStore.instance().store(name="selfplay_schema", node=SelfplayConfig)
+    register_tasks()

@@ -21,7 +21,7 @@ from models.net.policy_value import PolicyValueLM, tiny_llama
 from models.net.tokenizer import make_tokenizer
 from models.policy import Opened, open_policy
 from models.steps.codec import Codec
-from selfplay.config import TEACHERS, SelfplayConfig
+from selfplay.config import SelfplayConfig
 from selfplay.learn.learner import Learner
 from selfplay.learn.replay import Replay
 from selfplay.measure.evaluate import Evaluation, evaluate
@@ -30,10 +30,11 @@ from selfplay.run import commit as commits
 from selfplay.run.ledger import Ledger
 from selfplay.run.provenance import commit_of
 from selfplay.run.traces import read_rows, write_rows, write_shard
-from selfplay.schedule import Position, learning_rate
+from selfplay.schedule import Progress, learning_rate
 from selfplay.teach.actor import Experience, act
+from selfplay.teach.mixing import Mixture, batch, mixture
 from selfplay.teach.row_builder import RowBuilder
-from selfplay.teach.teachers import Mixture, batch, mixture
+from selfplay.teachers import TEACHERS
 from selfplay.team import CpuClock, Team
 from tasks import Rows, Scorer, Task, given_chains, make_scorer, make_task
 
@@ -53,20 +54,8 @@ class Run:
     scorer: Scorer  # judges when a search has ended; alone holds gold answers
     given: Rows | None  # solved chains that came with the task's data
     fixed: Opened | None = None  # acts in place of the net that learns
-    position: Position = field(default_factory=Position)
     replay: Replay = field(default_factory=lambda: Replay(1))
-    iteration: int = 0
-    code: str = ""  # commit of the code that started the run
-    promoted_iteration: int = 0
-    before_iteration: int = 0  # the net that knows only the rules: the end of random play, or the start
-    gate_open: bool = True  # False after a rejection: the promoted net acts until a newer one passes
-    value_auc: float = 0.0  # of the promoted net, against exact labels on dev; 0 where it could not be told
-    value_within: float | None = None  # the same within a problem; None where no problem had both kinds of states
-    outcomes: list[bool] | None = None  # the promoted net's greedy outcomes on dev
-    generated_tokens: int = 0
-    prefilled_tokens: int = 0
-    cpu_seconds: float = 0.0
-    seconds: float = 0.0
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def codec(self) -> Codec:
@@ -76,19 +65,19 @@ class Run:
     @property
     def trusts(self) -> bool:
         """Whether a search may look at the promoted net's value head."""
-        return trustworthy(self.value_auc, self.value_within)
+        return trustworthy(self.progress.value_auc, self.progress.value_within)
 
     # ------------------------------------------------------------------ the four verbs
 
     def act(self, teacher: str) -> Experience:
         """New experience from the acting net on train problems. Empty for free teachers."""
-        if TEACHERS[teacher].acts is None:
+        if TEACHERS[teacher].act is None:
             return Experience.empty()
         if self.fixed is not None:
             policy, codec, measured = self.fixed.policy, self.codec, self.fixed.calibration
             trusted = policy.can.values and measured is not None and measured.trusted
         else:
-            net = self.learner.model if self.gate_open else self.promoted
+            net = self.learner.model if self.progress.gate_open else self.promoted
             policy, codec, trusted = LocalPolicy(net, quick=self.config.actor.dtype == "auto"), None, self.trusts
         return act(
             policy,
@@ -97,7 +86,7 @@ class Run:
             self.config.actor,
             self.team,
             seed=self.config.seed,
-            iteration=self.iteration,
+            iteration=self.progress.iteration,
             trust_value=trusted,
             scorer=self.scorer,
             codec=codec,
@@ -107,10 +96,10 @@ class Run:
         """The updates of one iteration at `share` of the schedule's rate; mean losses over them."""
         config, losses = self.config.learner, []
         rows = max(1, config.rows // self.team.size)
-        progress = self.position.progress(self.config.selfplay.phases)
+        share_done = self.progress.position.share(self.config.selfplay.phases)
         for step in range(mix.steps):
-            rng = generator(self.config.seed, "batch", self.iteration, step, self.team.rank)
-            rate = share * learning_rate(config, progress, self.learner.steps)
+            rng = generator(self.config.seed, "batch", self.progress.iteration, step, self.team.rank)
+            rate = share * learning_rate(config, share_done, self.learner.steps)
             drawn = batch(self.task, self.codec, teacher, rows, self.replay, config, rng, mix.replay_share, self.given)
             losses.append(self.learner.step(drawn, rate))
         finite = [loss for loss in losses if loss]
@@ -119,7 +108,7 @@ class Run:
 
     def measure(self) -> tuple[Evaluation, dict]:
         """Dev problems, then the gate: a net that is significantly worse than the promoted one is not promoted."""
-        config = self.config.evaluation
+        config, done = self.config.evaluation, self.progress
         found = evaluate(
             LocalPolicy(self.learner.model),
             self.task,
@@ -130,14 +119,14 @@ class Run:
             seed=derived_seed(self.config.seed, "evaluation"),
             scorer=self.scorer,
         )
-        before = found.headline if self.outcomes is None else np.array(self.outcomes, bool)
+        before = found.headline if done.outcomes is None else np.array(done.outcomes, bool)
         decision = decide(before, found.headline, alpha=config.gate_alpha)
-        self.gate_open = decision.promote
+        done.gate_open = decision.promote
         if decision.promote:
-            self.value_auc = 0.0 if np.isnan(found.value_auc) else found.value_auc
-            self.value_within = None if np.isnan(found.value_within) else found.value_within
+            done.value_auc = 0.0 if np.isnan(found.value_auc) else found.value_auc
+            done.value_within = None if np.isnan(found.value_within) else found.value_within
             self.promoted.load_state_dict(self.learner.model.state_dict())
-            self.promoted_iteration, self.outcomes = self.iteration, found.headline.tolist()
+            done.promoted, done.outcomes = done.iteration, found.headline.tolist()
         gate = {"promoted": decision.promote, "reason": decision.reason}
         return found, gate
 
@@ -145,57 +134,55 @@ class Run:
         """Traces, checkpoint and one ledger row; from here on the iteration cannot be lost."""
         shards = []
         if len(experience.rows) or experience.traces:
-            name = f"iteration-{self.iteration:06d}-rank{self.team.rank}"
+            name = f"iteration-{self.progress.iteration:06d}-rank{self.team.rank}"
             shards.append(write_rows(self.folders.traces / f"{name}.rows.parquet", experience.rows))
             shards.append(write_shard(self.folders.traces / f"{name}.traces.parquet", experience.traces))
         commits.commit(
             self.folders,
             self.ledger,
             self.team,
-            self.iteration,
+            self.progress.iteration,
             task=self.config.task,
             model=self.learner.model,
             tokenizer=self.tokenizer,
             optimizer_state=self.learner.state(),
             shards=shards,
             metrics=metrics,
-            state=self.state(),
+            state=self.progress.to_dict(),
         )
 
     # ------------------------------------------------------------------ one iteration
 
     def iterate(self) -> dict:
         """One turn of the loop; returns its line of metrics."""
-        config = self.config
-        phases = config.selfplay.phases
-        phase, phase_index = phases[self.position.phase], self.position.phase
+        config, done = self.config, self.progress
+        phases, phase_index = config.selfplay.phases, done.position.phase
+        phase = phases[phase_index]
+        teacher = phase.teacher
         started, clock = time.monotonic(), CpuClock(self.team)
-        self.iteration += 1
-        experience = self.act(phase.teacher)
+        done.iteration += 1
+        experience = self.act(teacher)
         self.replay.add(experience.rows)
         new_rows = sum(self.team.gather(len(experience.rows)))
-        losses = self.learn(phase.teacher, mixture(phase.teacher, new_rows, phase.steps, config.learner), phase.rate)
-        spent = {
-            "generated_tokens": sum(self.team.gather(experience.generated_tokens)),
-            "cpu_seconds": clock.read(),
-            "seconds": self.team.lead(time.monotonic() - started),
-        }
-        self.position.advance(phases, **spent)
-        self.generated_tokens += spent["generated_tokens"]
-        self.prefilled_tokens += sum(self.team.gather(experience.prefilled_tokens))
-        self.cpu_seconds += spent["cpu_seconds"]
-        self.seconds += spent["seconds"]
-        last_of_phase = self.position.phase != phase_index
-        if last_of_phase and phase.teacher == "random":
-            self.before_iteration = self.iteration
+        losses = self.learn(teacher, mixture(teacher, new_rows, phase.steps, config.learner), phase.rate)
+        done.spend(
+            phases,
+            generated_tokens=sum(self.team.gather(experience.generated_tokens)),
+            prefilled_tokens=sum(self.team.gather(experience.prefilled_tokens)),
+            cpu_seconds=clock.read(),
+            seconds=self.team.lead(time.monotonic() - started),
+        )
+        last_of_phase = done.position.phase != phase_index
+        if last_of_phase and TEACHERS[teacher].rules_only:
+            done.before = done.iteration
         metrics = self.totals() | {
-            "teacher": phase.teacher,
+            "teacher": teacher,
             "phase": phase_index,
             "new_rows": new_rows,
             "losses": losses,
             "actor": experience.summary(self.team),
         }
-        if last_of_phase or self.iteration % config.evaluation.every == 0:
+        if last_of_phase or done.iteration % config.evaluation.every == 0:
             found, gate = self.measure()
             metrics |= {"dev": found.to_dict(), "gate": gate}
         self.commit(experience, metrics)
@@ -203,32 +190,15 @@ class Run:
 
     def totals(self) -> dict:
         """Everything spent so far."""
+        done = self.progress
         return {
-            "iteration": self.iteration,
-            "progress": self.position.progress(self.config.selfplay.phases),
-            "generated_tokens": self.generated_tokens,
-            "prefilled_tokens": self.prefilled_tokens,
+            "iteration": done.iteration,
+            "progress": done.position.share(self.config.selfplay.phases),
+            "generated_tokens": done.generated_tokens,
+            "prefilled_tokens": done.prefilled_tokens,
             "trained_tokens": self.learner.trained_tokens,
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
-        }
-
-    def state(self) -> dict:
-        """What `resume` needs beside weights, optimiser and shards."""
-        return {
-            "iteration": self.iteration,
-            "code": self.code,
-            "promoted": self.promoted_iteration,
-            "before": self.before_iteration,
-            "gate_open": self.gate_open,
-            "value_auc": self.value_auc,
-            "value_within": self.value_within,
-            "outcomes": self.outcomes,
-            "position": self.position.to_dict(),
-            "generated_tokens": self.generated_tokens,
-            "prefilled_tokens": self.prefilled_tokens,
-            "cpu_seconds": self.cpu_seconds,
-            "seconds": self.seconds,
+            "seconds": done.seconds,
+            "cpu_seconds": done.cpu_seconds,
         }
 
 
@@ -241,7 +211,7 @@ def run(team: Team, config: SelfplayConfig, folder: str, resume: bool, display) 
             f"{config.task['name']} by {config.selfplay.mode}, seed {config.seed}, {team.size} workers; "
             f"run folder {folder}; Ctrl-C is safe, go on with resume={folder}"
         )
-    while not state.position.done(phases):
+    while not state.progress.position.done(phases):
         metrics = state.iterate()
         if display is not None:
             display.iteration(metrics)
@@ -264,21 +234,10 @@ def started(team: Team, config: SelfplayConfig, root: Path) -> Run:
     team.gather(None)
     promoted, _ = first_model(task, config)
     promoted.load_state_dict(model.state_dict())
-    state = Run(
-        config,
-        team,
-        task,
-        folders,
-        Ledger(folders.ledger) if team.leads else None,
-        Learner(model, config.learner, team),
-        promoted,
-        tokenizer,
-        make_scorer(**config.task),
-        given_rows(task, config, LocalPolicy(model).codec(task)),
-        fixed=fixed_policy(config, task),
-        replay=Replay(config.learner.replay_window, config.learner.nearness),
-        code=team.lead(commit_of(Path(__file__).parent)),
+    state = made(
+        team, config, task, folders, Ledger(folders.ledger) if team.leads else None, model, promoted, tokenizer
     )
+    state.progress.code = team.lead(commit_of(Path(__file__).parent))
     found, gate = state.measure()
     state.commit(
         Experience.empty(), state.totals() | {"teacher": "none", "phase": -1, "dev": found.to_dict(), "gate": gate}
@@ -301,34 +260,34 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
         commits.sweep(folders, ledger, last.iteration)
     team.gather(None)
     model, optimizer_state, promoted, tokenizer = commits.restore(folders, last.state)
-    learner = Learner(frozen(model, config), config.learner, team)
-    learner.load_state(optimizer_state)
-    replay = Replay(config.learner.replay_window, config.learner.nearness)
+    task = make_task(**config.task)
+    state = made(
+        team, config, task, folders, ledger if team.leads else None, frozen(model, config), promoted, tokenizer
+    )
+    state.learner.load_state(optimizer_state)
+    state.progress = Progress.from_dict(last.state)
     for iteration in range(max(1, last.iteration - config.learner.replay_window + 1), last.iteration + 1):
         mine = [s for s in ledger.shards(iteration) if s.name.endswith(f"-rank{team.rank}.rows.parquet")]
-        replay.add(read_rows(folders.traces / mine[0].name, mine[0].sha256) if mine else Experience.empty().rows)
-    saved = last.state
-    task = make_task(**config.task)
+        state.replay.add(read_rows(folders.traces / mine[0].name, mine[0].sha256) if mine else Experience.empty().rows)
+    return state
+
+
+def made(team, config: SelfplayConfig, task, folders, ledger: Ledger | None, model, promoted, tokenizer) -> Run:
+    """A run that has done nothing yet, of parts that are made or read."""
     return Run(
-        config, team, task, folders, ledger if team.leads else None, learner, promoted, tokenizer,
+        config,
+        team,
+        task,
+        folders,
+        ledger,
+        Learner(model, config.learner, team),
+        promoted,
+        tokenizer,
         make_scorer(**config.task),
         given_rows(task, config, LocalPolicy(model).codec(task)),
         fixed=fixed_policy(config, task),
-        position=Position.from_dict(saved["position"]),
-        replay=replay,
-        iteration=saved["iteration"],
-        code=saved["code"],
-        promoted_iteration=saved["promoted"],
-        before_iteration=saved["before"],
-        gate_open=saved["gate_open"],
-        value_auc=saved["value_auc"],
-        value_within=saved["value_within"],
-        outcomes=saved["outcomes"],
-        generated_tokens=saved["generated_tokens"],
-        prefilled_tokens=saved["prefilled_tokens"],
-        cpu_seconds=saved["cpu_seconds"],
-        seconds=saved["seconds"],
-    )  # fmt: skip
+        replay=Replay(config.learner.replay_window, config.learner.nearness),
+    )
 
 
 def fixed_policy(config: SelfplayConfig, task: Task) -> Opened | None:

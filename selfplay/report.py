@@ -73,7 +73,7 @@ def final_report(finished: Run) -> dict:
     config, task, team = finished.config, finished.task, finished.team
     problems = test_problems(task, config)
     policy = LocalPolicy(finished.promoted)
-    before = open_policy(str(finished.folders.checkpoint(finished.before_iteration))).policy
+    before = open_policy(str(finished.folders.checkpoint(finished.progress.before))).policy
     before, after = measure(finished, before, problems), measure(finished, policy, problems)
     low, high = wilson(int(after.headline.sum()), len(problems))
     seed = derived_seed(config.seed, "test")
@@ -101,11 +101,11 @@ def final_report(finished: Run) -> dict:
         "task": dict(config.task),
         "mode": config.selfplay.mode,
         "seed": config.seed,
-        "commit": finished.code,
-        "seconds": finished.seconds,
-        "cpu_seconds": finished.cpu_seconds,
-        "generated_tokens": finished.generated_tokens,
-        "prefilled_tokens": finished.prefilled_tokens,
+        "commit": finished.progress.code,
+        "seconds": finished.progress.seconds,
+        "cpu_seconds": finished.progress.cpu_seconds,
+        "generated_tokens": finished.progress.generated_tokens,
+        "prefilled_tokens": finished.progress.prefilled_tokens,
         "trained_tokens": finished.learner.trained_tokens,
         "test": {
             "n": len(problems),
@@ -123,7 +123,7 @@ def final_report(finished: Run) -> dict:
         "illegal_steps": after.illegal_steps,
         "value_auc": after.value_auc,
         "value_ece": after.value_ece,
-        "checkpoint": str(finished.folders.checkpoint(finished.promoted_iteration)),
+        "checkpoint": str(finished.folders.checkpoint(finished.progress.promoted)),
     }
 
 
@@ -137,9 +137,9 @@ def calibrated(finished: Run) -> Calibration:
         finished.task.first_problems("dev", config.calibration),
         seconds=config.calibration_seconds,
         seed=derived_seed(finished.config.seed, "calibration"),
-        known=Calibration(finished.value_auc or None, finished.value_within),
+        known=Calibration(finished.progress.value_auc or None, finished.progress.value_within),
     )
-    write_calibration(finished.folders.checkpoint(finished.promoted_iteration), measured.calibration)
+    write_calibration(finished.folders.checkpoint(finished.progress.promoted), measured.calibration)
     return measured.calibration
 
 

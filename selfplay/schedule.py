@@ -1,8 +1,8 @@
-"""Where a run stands in its phases, and the learning rate there. Pure arithmetic on what was spent."""
+"""Where a run stands: its progress, its place in the phases, and the learning rate there. Pure arithmetic."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from selfplay.config import LearnerConfig, Phase, phase_limits
 
@@ -61,7 +61,7 @@ class Position:
     def done(self, phases: list[Phase]) -> bool:
         return self.phase >= len(phases)
 
-    def progress(self, phases: list[Phase]) -> float:
+    def share(self, phases: list[Phase]) -> float:
         """Share of the whole schedule in [0, 1]; phases weigh by their learner steps, or equally where unknown."""
         weights = phase_weights(phases)
         if self.done(phases):
@@ -69,12 +69,41 @@ class Position:
         here = self.spent.share_of(phases[self.phase]) * weights[self.phase]
         return (sum(weights[: self.phase]) + here) / sum(weights)
 
+    @staticmethod
+    def from_dict(data: dict) -> Position:
+        return Position(data["phase"], PhaseSpent(**data["spent"]))
+
+
+@dataclass
+class Progress:
+    """What a run has done and decided so far; saved with every commit, and all of it is what `resume` goes on from."""
+
+    iteration: int = 0
+    code: str = ""  # commit of the code that started the run
+    promoted: int = 0  # iteration of the net that the gate let through last
+    before: int = 0  # of the net that knows only the rules: the end of random play, or the start
+    gate_open: bool = True  # False after a rejection: the promoted net acts until a newer one passes
+    value_auc: float = 0.0  # of the promoted net, against exact labels on dev; 0 where it could not be told
+    value_within: float | None = None  # the same within a problem; None where no problem had both kinds of states
+    outcomes: list[bool] | None = None  # the promoted net's greedy outcomes on dev
+    position: Position = field(default_factory=Position)
+    generated_tokens: int = 0
+    prefilled_tokens: int = 0
+    cpu_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def spend(self, phases: list[Phase], *, prefilled_tokens: int, **spent) -> None:
+        """Book what one iteration cost, and step into the next phase when the present one is over."""
+        self.position.advance(phases, **spent)
+        for name, cost in {"prefilled_tokens": prefilled_tokens, **spent}.items():
+            setattr(self, name, getattr(self, name) + cost)
+
     def to_dict(self) -> dict:
         return asdict(self)
 
     @staticmethod
-    def from_dict(data: dict) -> Position:
-        return Position(data["phase"], PhaseSpent(**data["spent"]))
+    def from_dict(data: dict) -> Progress:
+        return replace(Progress(**data), position=Position.from_dict(data["position"]))
 
 
 def phase_weights(phases: list[Phase]) -> list[float]:

@@ -25,6 +25,8 @@ from .registry import given_chains as given_chains
 from .registry import make_guesser as make_guesser
 from .registry import make_scorer as make_scorer
 from .registry import make_task as make_task
+from .registry import register_tasks as register_tasks
+from .registry import task_pages as task_pages
 from .registry import task_report as task_report
 from .sandbox.pool import Job as Job
 from .sandbox.pool import JudgePool as JudgePool

@@ -1,10 +1,12 @@
-"""Tasks by name: what `task=NAME` and `make_task` know."""
+"""Tasks by name: what `task=NAME` and `make_task` know. A new task is its file and its line here."""
 
 from __future__ import annotations
 
-import importlib
 from inspect import Parameter, signature
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
+
+from kit.pages import defaults, page
 
 if TYPE_CHECKING:
     from tasks.base import Problem, Scorer, Task
@@ -81,8 +83,7 @@ def _made(name: str, options: dict) -> Any:
 
     if name not in TASKS:
         raise TaskError(f"unknown task {name!r}: use one of {', '.join(TASKS)}")
-    module, _, attribute = TASKS[name].partition(":")
-    kind = getattr(importlib.import_module(module), attribute)
+    kind = resolve_name(TASKS[name])
     known = signature(kind).parameters
     for option in options:
         if option not in known:
@@ -91,6 +92,19 @@ def _made(name: str, options: dict) -> Any:
         if parameter.default is Parameter.empty and options.get(option) is None:
             raise TaskError(f"task {name} needs {option}: set task.{option}=...")
     return kind(**options)
+
+
+def register_tasks() -> None:
+    """Make every task known to Hydra as task=NAME, with the options of its class or function."""
+    from hydra.core.config_store import ConfigStore
+
+    for name, where in TASKS.items():
+        ConfigStore.instance().store(group="task", name=name, node={"name": name, **defaults(resolve_name(where))})
+
+
+def task_pages() -> list[str]:
+    """The options of every task, with their defaults and comments."""
+    return [f"## task={name}\n{page(resolve_name(where))}" for name, where in TASKS.items()]
 
 
 def _is_corpus(made: object) -> bool:

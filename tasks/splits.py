@@ -8,6 +8,7 @@ test problem into train.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -41,6 +42,23 @@ def split_code(split: str) -> int:
     if split not in SPLITS:
         raise TaskError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     return 1 + SPLITS.index(split)
+
+
+@dataclass(frozen=True, eq=False)
+class GoalSplits:
+    """Every goal belongs to exactly one split. Read-only arrays."""
+
+    codes: np.ndarray  # uint8 [G]: the split's code
+    goals: dict[Split, np.ndarray]  # int64 by split, ascending
+
+
+def deal_goals(identities: Iterable[bytes], train_fraction: float, dev_fraction: float) -> GoalSplits:
+    """Deal goals to the splits by keyed hash of their identities."""
+    codes = split_codes(unit_hashes(identities), train_fraction, dev_fraction)
+    goals = {split: np.flatnonzero(codes == split_code(split)) for split in SPLITS}
+    for array in (codes, *goals.values()):
+        array.setflags(write=False)
+    return GoalSplits(codes, goals)
 
 
 def keyed_permutation(identity: bytes, size: int) -> list[int]:

@@ -21,6 +21,8 @@ from typing import Any
 
 from numba.core.dispatcher import Dispatcher
 
+from models.abilities import Rollout, Step
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("kit", "mcts", "tasks", "models", "solve", "selfplay", "serve", "bench")
 Graph = dict[str, set[str]]
@@ -170,6 +172,33 @@ def walk(passenger: object, call: Callable[[], object], root: Path = ROOT) -> li
     finally:
         sys.setprofile(None)
     return list(steps)
+
+
+def carriers(text: str, call: Callable[[], object], root: Path = ROOT) -> list[str]:
+    """Modules of whose functions one held the step `text`, a `Step` or a `Rollout` of it when it returned, in that order."""
+    known = {str(file): name for name, file in modules(root).items()}
+    held: dict[str, None] = {}
+
+    def holds(value: object) -> bool:
+        if isinstance(value, list | tuple) and len(value) < 64:
+            return any(map(holds, value))
+        return (isinstance(value, str) and value == text) or any(
+            holds(getattr(value, name))
+            for name in ("text", "steps")
+            if isinstance(value, Step | Rollout) and hasattr(value, name)
+        )
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        name = known.get(frame.f_code.co_filename)
+        if event == "return" and name and name not in held and any(map(holds, [argument, *frame.f_locals.values()])):
+            held[name] = None
+
+    sys.setprofile(watch)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return list(held)
 
 
 def climbs_and_returns(steps: list[tuple[str, str]], graph: Graph) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import pytest
 from models.policy import SHIPPED, Policy, open_policy
 from selfplay.config import ActorConfig
 from selfplay.teach.actor import act
+from selfplay.teach.row_builder import RowBuilder
 from selfplay.team import Team
 from tasks import make_task
 from tests import house
@@ -45,3 +46,22 @@ def test_a_task_seldom_climbs_or_returns_on_its_way_through_the_actor(teacher):
     climbs, returns = house.climbs_and_returns(steps, house.imports())
     assert len(steps) > 5
     assert (climbs <= MOST_CLIMBS, returns <= MOST_RETURNS) == (True, True)
+
+
+@pytest.mark.parametrize(("teacher", "most"), [("search", 5), ("star", 8)])
+def test_a_sampled_step_passes_few_files_on_its_way_into_a_row(teacher, most, monkeypatch):
+    policy, task = open_policy(str(SHIPPED / "countdown3")).policy, make_task("countdown")
+    config = ActorConfig(problems=4, mine=False)
+    taught: list[str] = []
+    chain = RowBuilder.chain
+
+    def noted(builder, problem, steps, *rest):
+        taught.extend(step.text for step in steps)
+        chain(builder, problem, steps, *rest)
+
+    monkeypatch.setattr(RowBuilder, "chain", noted)
+    act(policy, task, teacher, config, Team(), seed=1, iteration=0)
+    files = house.carriers(taught[0], lambda: act(policy, task, teacher, config, Team(), seed=1, iteration=0))
+    between = files[: files.index("selfplay.teach.row_builder")]
+    assert len(between) > 2, "somebody wrote the step, and somebody handed it on"
+    assert len(between) <= most

@@ -50,6 +50,7 @@ from solve.types import NEVER, Verify, Workbench
 from tasks import Problem, Scorer, Task, make_guesser, make_scorer
 from tasks.base import Split
 from tasks.guessing import guessed
+from tasks.registry import register_tasks, task_pages
 
 GUESS, ENUMERATION = "guess", "enumeration"  # controls without a model
 MOST_GUESSES = 64
@@ -86,6 +87,7 @@ def budget_config(**changes: Any) -> BudgetBenchConfig:
 
 
 ConfigStore.instance().store(name="budget_schema", node=BudgetBenchConfig)
+register_tasks()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,7 @@ def composed_main(composed: DictConfig) -> None:
 
 def run() -> int:
     """`python -m bench budget` with the command line of this process; returns the exit code, or exits with it."""
-    run_command("bench budget", composed_main, lambda: help_page("bench budget", "budget.yaml", ("task",)))
+    run_command("bench budget", composed_main, lambda: help_page("bench budget", task_pages()))
     return 0
 
 

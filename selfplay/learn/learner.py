@@ -105,9 +105,12 @@ def trim(rows: Rows) -> Rows:
     return Rows(*(np.ascontiguousarray(array[:, :length]) for array in (rows.tokens, rows.weight, rows.value)))
 
 
+NO_ROWS = Rows(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
+
+
 def stack(parts: list[Rows]) -> Rows:
     """Rows of several sources as one batch, padded to the longest."""
-    parts = [part for part in parts if len(part)]
+    parts = [part for part in parts if len(part)] or [NO_ROWS]
     if len(parts) == 1:
         return parts[0]
     length = max(part.tokens.shape[1] for part in parts)

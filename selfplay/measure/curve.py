@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from selfplay.config import TEACHERS
+from selfplay.teachers import TEACHERS
 
 
 def learning_curve(metrics: list[dict], path: Path, *, title: str) -> None:

@@ -13,13 +13,12 @@ Legend: B rows, L tokens, N states with a target, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import sys
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from kit import command
+from kit.pages import page
 from kit.seeds import derived_seed, generator
 from models.abilities import PolicyError
 from models.files.calibration import write_calibration
@@ -66,23 +67,14 @@ def parse(arguments: Sequence[str]) -> Settings:
     """Settings from `KEY=VALUE` words, each of the type of its default.
 
     Raises:
-        ConfigError: a key that is not there, a value of another type, or one that cannot work.
+        UsageError: a key that is not there, or a value of another type.
+        ConfigError: a value that cannot work.
     """
-    known = {f.name: type(getattr(Settings(), f.name)) for f in fields(Settings) if f.name != "options"}
-    chosen: dict[str, Any] = {"options": {}}
-    for argument in arguments:
-        name, equals, text = argument.partition("=")
-        if equals and name.startswith("task.") and name != "task.":
-            chosen["options"][name.removeprefix("task.")] = _plain(text)
-            continue
-        if not equals or name not in known:
-            raise ConfigError(
-                f"{argument!r} is no setting: write KEY=VALUE, KEY one of {', '.join(known)}, task.OPTION"
-            )
-        try:
-            chosen[name] = known[name](text)
-        except ValueError:
-            raise ConfigError(f"{argument}: {name} is of type {known[name].__name__}") from None
+    ours = [argument for argument in arguments if argument.startswith("task.")]
+    known = {name: value for name, value in asdict(Settings()).items() if name != "options"}
+    chosen = command.settings([argument for argument in arguments if argument not in ours], known)
+    options = dict(argument.removeprefix("task.").split("=", 1) for argument in ours if "=" in argument)
+    chosen["options"] = {name: _plain(text) for name, text in options.items()}
     settings = Settings(**chosen)
     _check(settings)
     return settings
@@ -271,15 +263,12 @@ def _said(numbers: dict[str, float]) -> str:
 def main(arguments: Sequence[str]) -> int:
     """The command; exit code 0, or 2 with one line on stderr that says why it was refused."""
     if {"-h", "--help"} & set(arguments):
-        Console().print(__doc__, inspect.getsource(Settings), sep="\n", markup=False, highlight=False)
+        print(__doc__, page(Settings), sep="\n")
         return 0
     try:
         train_value_head(parse(arguments), Console(soft_wrap=True, markup=False, highlight=False).print)
-    except (ConfigError, TaskError, PolicyError, CheckpointError, OSError) as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"error: {' '.join(str(error).split())}", markup=False, highlight=False
-        )
-        return 2
+    except (command.UsageError, ConfigError, TaskError, PolicyError, CheckpointError, OSError) as error:
+        return command.refused(error, "selfplay.value")
     return 0
 
 

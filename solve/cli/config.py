@@ -7,6 +7,8 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from tasks.registry import register_tasks
+
 
 @dataclass
 class BudgetConfig:
@@ -41,3 +43,4 @@ class SolveConfig:
 def register() -> None:
     """Make the schema known to Hydra. Called once."""
     ConfigStore.instance().store(name="solve_schema", node=SolveConfig)
+    register_tasks()

@@ -23,6 +23,7 @@ from solve.cli.answers_file import Asked, check_writable, read_lines
 from solve.cli.config import SolveConfig, register
 from solve.cli.page import page
 from solve.types import SolveError
+from tasks.registry import task_pages
 
 STDIN = "-"
 
@@ -36,7 +37,7 @@ def composed_main(composed: DictConfig) -> None:
 
 def hydra_main() -> None:
     """`python -m solve` with the command line of this process."""
-    run("solve", composed_main, lambda: help_page("solve", "solve.yaml", ("task",)))
+    run("solve", composed_main, lambda: help_page("solve", task_pages()))
 
 
 def configured(composed: DictConfig, overrides: Iterable[str]) -> int:

@@ -1,4 +1,4 @@
-"""What the datasets of reasoning-gym are worth as tasks: `python -m tasks.gym.audit [DATASET ...]` measures, and writes a
+"""What the datasets of reasoning-gym are worth as tasks: `python -m tasks.gym.audit [datasets=a,b out=FILE.md]` writes a
 table.
 
 The official scorers run in a judge pool, never here; ours run here. A dataset that `gym_scorers` refuses is measured as well,
@@ -7,7 +7,6 @@ so that the reason can be checked, but for those whose generation is no plain co
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -17,13 +16,21 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+from kit.command import UsageError, refused, settings
+from kit.files import write_whole
 from tasks.base import TaskError
 from tasks.gym.corpus import gold_of, why_not
 from tasks.gym.items import Items, registry
 from tasks.gym.scorers import ALLOWED, NEVER_MADE, REFUSED, right
 from tasks.sandbox.pool import Job, JudgePool, Limits
 
+DEFAULTS = {
+    "datasets": "",  # names with commas between; none: all that reasoning-gym has
+    "items": 20,  # oracles that meet the official scorer
+    "out": "",  # FILE.md: where the table goes, beside FILE.json; none: it is printed
+}
 OFFICIAL = {"score": "tasks.gym.official:score"}
 LIMITS = Limits(deadline_s=2.0, memory_mb=2048)
 SEED, OTHER_SEED = 1_000_000_000, 3_000_000_000
@@ -225,32 +232,28 @@ def _short(text: str, most: int = 30) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.gym.audit", description=__doc__)
-    parser.add_argument("datasets", nargs="*", metavar="DATASET", help="all that reasoning-gym has, if none is named")
-    parser.add_argument("--items", type=int, default=20, help="oracles that meet the official scorer")
-    parser.add_argument("--out", type=Path, help="where the table goes; a JSON file of that name is written beside it")
-    asked = parser.parse_args()
     try:
-        names = asked.datasets or sorted(registry())
+        asked: dict[str, Any] = DEFAULTS | settings(sys.argv[1:], DEFAULTS)
+        names = asked["datasets"].split(",") if asked["datasets"] else sorted(registry())
         if unknown := [name for name in names if name not in registry()]:
             raise TaskError(
                 f"reasoning-gym has no dataset {', '.join(unknown)}: use one of {', '.join(sorted(registry()))}"
             )
-    except TaskError as error:
-        sys.exit(str(error))
+    except (TaskError, UsageError) as error:
+        sys.exit(refused(error, "tasks.gym.audit"))
     findings = []
     with JudgePool(OFFICIAL, workers=1, limits=LIMITS) as pool:
         for name in names:
-            findings.append(audit(name, pool, max(1, asked.items)))
+            findings.append(audit(name, pool, max(1, asked["items"])))
             print(f"{name}: {findings[-1].reason or 'allowed'}", file=sys.stderr)
-    page = markdown(findings, max(1, asked.items))
-    if asked.out is None:
+    page = markdown(findings, max(1, asked["items"]))
+    if not asked["out"]:
         print(page)
         return
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(page, encoding="utf-8")
-    data = [asdict(finding) for finding in findings]
-    asked.out.with_suffix(".json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    data = json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False) + "\n"
+    for file, text in ((Path(asked["out"]), page), (Path(asked["out"]).with_suffix(".json"), data)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text)
 
 
 if __name__ == "__main__":

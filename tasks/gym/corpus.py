@@ -81,16 +81,16 @@ class GymScorer:
 
 
 def read_gym(
-    dataset: str,
+    dataset: str,  # of reasoning-gym, e.g. gcd; docs/results/reasoning_gym.md lists the allowed ones and why others are not
     *,
-    train: int = 2000,
+    train: int = 2000,  # items to generate; those without a sound oracle or with an earlier item's question are dropped
     dev: int = 200,
     test: int = 500,
-    config: dict | None = None,
-    shown: int = 3,
-    max_steps: int = 8,
-    max_step_words: int | None = None,
-    worked: bool = False,
+    config: dict | None = None,  # the dataset's own options, e.g. {max_value: 50}; null: the library's
+    shown: int = 3,  # train items shown to pretrained models before each question
+    max_steps: int = 8,  # of a chain
+    max_step_words: int | None = None,  # of a step; null: 64, or a little more than the longest answer
+    worked: bool = False,  # true: train items come with the steps to their answers (chain_sum, gcd, prime_factorization)
 ) -> GymCorpus:
     """Generate `train`, `dev` and `test` items of a dataset; those that are dropped are not replaced.
 

@@ -76,13 +76,13 @@ class ChainArithmetic(FreePlay, Oracle):
 
     def __init__(
         self,
-        operations_min: int = 8,
+        operations_min: int = 8,  # of a problem; more than free_operations
         operations_max: int = 12,
-        operand_max: int = 99,
-        factor_max: int = 9,
-        cap: int = 999,
-        free_operations: int = 3,
-        train_fraction: float = 0.8,
+        operand_max: int = 99,  # of + and -, from 1; the start too
+        factor_max: int = 9,  # of *, from 2
+        cap: int = 999,  # largest result, and largest number that a step may write
+        free_operations: int = 3,  # longest chain in hindsight and value_play; right long chains are left to self-play
+        train_fraction: float = 0.8,  # of all chains, by a hash; what dev does not take is test
         dev_fraction: float = 0.1,
     ) -> None:
         self.operations_max = check_int("operations_max", operations_max, 3, len(play.LABELS))
@@ -162,7 +162,8 @@ class ChainArithmetic(FreePlay, Oracle):
 
     def initial_state(self, problem: Problem) -> tuple[int, int]:
         """A state is (present value, steps done)."""
-        return problem.data[0], 0
+        start, _ = problem.data
+        return start, 0
 
     def state_key(self, problem: Problem, state: tuple) -> bytes:
         """Value and steps done: how the value came about makes no difference to what can follow."""
@@ -170,7 +171,7 @@ class ChainArithmetic(FreePlay, Oracle):
 
     def advance(self, problem: Problem, state: tuple, step: str) -> tuple[Verdict, tuple | None]:
         """See `Task.advance`. Any result in 0..cap is legal; that of the last operation is verified."""
-        operations = problem.data[1]
+        _, operations = problem.data
         wrong, value = self._read(self._copy(state[1], operations[state[1]]), step)
         if wrong:
             return Verdict(reward=0.0, terminal=True, legal=False, reason=wrong), None
@@ -234,23 +235,26 @@ class ChainArithmetic(FreePlay, Oracle):
 
     def distance(self, problem: Problem, state: tuple) -> int | None:
         """Operations left, None where `solvable` is False."""
-        return len(problem.data[1]) - state[1] if self.solvable(problem, state) else None
+        _, operations = problem.data
+        return len(operations) - state[1] if self.solvable(problem, state) else None
 
     def legal_steps(self, problem: Problem, state: tuple) -> list[str]:
         """One for every number: cap + 1 steps."""
-        copy = self._copy(state[1], problem.data[1][state[1]])
+        (_, operations), (_, done) = problem.data, state
+        copy = self._copy(done, operations[done])
         return [f"{copy}{_spaced(value, self.digits)}\n" for value in range(self.cap + 1)]
 
     def guesser(self) -> Guesser:
         """The commonest ends of train problems, each written at the end of a legal chain of zeros."""
-        ends = Counter(_true_value(p, len(p.data[1])) for p in self.problems("train", RANKED))
+        asked = self.problems("train", RANKED)
+        ends = Counter(_true_value(problem, len(operations)) for problem in asked for _, operations in [problem.data])
         return CommonestEnds(self._ending, [end for end, _ in ends.most_common()])
 
     # ---- helpers
 
     def _ending(self, problem: Problem, end: int) -> list[str]:
         """A legal chain that comes to `end`."""
-        operations = problem.data[1]
+        _, operations = problem.data
         values = [0] * (len(operations) - 1) + [end]
         return [
             f"{self._copy(k, o)}{_spaced(v, self.digits)}\n"

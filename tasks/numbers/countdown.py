@@ -44,14 +44,10 @@ STEP_ON = Verdict(reward=0.0, terminal=False, legal=True, reason="")
 class Countdown(FreePlay, Oracle):
     """Countdown over enumerated problems.
 
-    `numbers` operands (2..6) in `number_min`..`number_max`, targets in `target_min`..`target_max`, no result above
-    `cap`. `train_fraction`, `dev_fraction`: shares of the problems; the rest is test. `value_plays`: random plays
-    behind one Monte-Carlo value label.
-
     `wide_share` of the free rows (`hindsight`, `value_play`, `random_play`) and of the practice problems come from a wider
-    space of the same game: numbers up to `wide_number_max` (default: a third above `number_max`) and every target up to
-    `cap`. A split is a function of the identity alone, so a wider train split never holds a dev or test problem of this
-    task. A small net learns 3056 train problems by heart; wider play is harder to learn by heart.
+    space of the same game: numbers up to `wide_number_max` and every target up to `cap`. A split is a function of the
+    identity alone, so a wider train split never holds a dev or test problem of this task. A small net learns 3056 train
+    problems by heart; wider play is harder to learn by heart.
 
     Raises:
         TaskError: the ranges are impossible or too large to enumerate; that they hold no solvable problem is found when the
@@ -66,17 +62,17 @@ class Countdown(FreePlay, Oracle):
 
     def __init__(
         self,
-        numbers: int = 3,
+        numbers: int = 3,  # operands, 2 to 6; each is used exactly once
         number_min: int = 1,
         number_max: int = 15,
         target_min: int = 10,
         target_max: int = 50,
-        cap: int = 99,
-        train_fraction: float = 0.75,
+        cap: int = 99,  # largest intermediate result, and largest number word
+        train_fraction: float = 0.75,  # of all problems; what dev does not take is test
         dev_fraction: float = 0.1,
-        value_plays: int = 32,
-        wide_share: float = 0.0,
-        wide_number_max: int | None = None,
+        value_plays: int = 32,  # random plays behind a value of value_play
+        wide_share: float = 0.75,  # of the random play: wider numbers, any target; no dev or test problem among them
+        wide_number_max: int | None = None,  # null: a third above number_max
     ) -> None:
         numbers = check_int("numbers", numbers, 2, 6)
         cap = check_int("cap", cap, 1, 999)
@@ -185,21 +181,24 @@ class Countdown(FreePlay, Oracle):
 
     def initial_state(self, problem: Problem) -> tuple[int, ...]:
         """A state is the tuple of numbers left, in the order the model wrote them."""
-        return problem.data[0]
+        numbers, _ = problem.data
+        return numbers
 
     def state_key(self, problem: Problem, state: tuple) -> bytes:
         """The multiset of numbers left, 2 bytes each."""
         return pack(f"<{len(state)}H", *sorted(state))
 
     def advance(self, problem: Problem, state: tuple, step: str) -> tuple[Verdict, tuple | None]:
-        _, verdict, after = self._judge(state, problem.data[1], step)
+        _, target = problem.data
+        _, verdict, after = self._judge(state, target, step)
         return verdict, after
 
     def token_judge(self) -> CountdownJudge:
         return CountdownJudge(self.numbers)
 
     def step_kind(self, problem: Problem, state: tuple, step: str) -> tuple[str, str]:
-        kind, verdict, _ = self._judge(state, problem.data[1], step)
+        _, target = problem.data
+        kind, verdict, _ = self._judge(state, target, step)
         return (kind if verdict.legal else "illegal"), verdict.reason
 
     def _judge(self, state: tuple, target: int, step: str) -> tuple[str, Verdict, tuple | None]:
@@ -330,7 +329,8 @@ class Countdown(FreePlay, Oracle):
     # ---- labels and controls
 
     def solvable(self, problem: Problem, state: tuple) -> bool:
-        return bool(reachable(tuple(sorted(state)), self.cap)[problem.data[1]])
+        _, target = problem.data
+        return bool(reachable(tuple(sorted(state)), self.cap)[target])
 
     def distance(self, problem: Problem, state: tuple) -> int | None:
         return len(state) - 1 if self.solvable(problem, state) else None

@@ -41,14 +41,14 @@ class Blocksworld(Planning):
 
     def __init__(
         self,
-        blocks: int = 5,
-        distance_min: int = 4,
-        distance_max: int | None = None,
-        practice_min: int | None = None,
-        goal_holdout: float = 0.2,
-        max_steps: int | None = None,
-        discount: float = 0.9,
-        walk_moves: int = 24,
+        blocks: int = 5,  # 4 to 6: 73, 501 or 4051 arrangements, each of them a goal
+        distance_min: int = 4,  # moves between start and goal
+        distance_max: int | None = None,  # null: the deepest there is, twice the blocks less two
+        practice_min: int | None = None,  # moves of the shortest problems to practise on; null: distance_min
+        goal_holdout: float = 0.2,  # share of the goals that train never sees; a quarter of them is dev, the rest test
+        max_steps: int | None = None,  # of a chain; null: four times the blocks less four
+        discount: float = 0.9,  # value of a state: discount^distance
+        walk_moves: int = 24,  # length of the random walks behind hindsight
     ) -> None:
         self.blocks = check_int("blocks", blocks, 4, BLOCKS_MAX)
         names = "abcdef"[: self.blocks]

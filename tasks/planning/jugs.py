@@ -45,15 +45,15 @@ class Jugs(Planning):
 
     def __init__(
         self,
-        jugs: int = 3,
-        capacity_max: int = 18,
-        distance_min: int = 4,
-        distance_max: int | None = 14,
-        practice_min: int | None = None,
-        goal_holdout: float = 0.2,
-        max_steps: int = 24,
-        discount: float = 0.9,
-        walk_moves: int = 24,
+        jugs: int = 3,  # 2 or 3, of different capacities
+        capacity_max: int = 18,  # capacities 1 to this, at most 24
+        distance_min: int = 4,  # moves from all empty to the amount
+        distance_max: int | None = 14,  # null: as deep as any, at most max_steps
+        practice_min: int | None = None,  # moves of the shortest problems to practise on; null: distance_min
+        goal_holdout: float = 0.2,  # share of (capacities, amount) that train never sees; a quarter of it is dev, the rest test
+        max_steps: int = 24,  # of a chain
+        discount: float = 0.9,  # value of a state: discount^distance
+        walk_moves: int = 24,  # length of the random walks behind hindsight
     ) -> None:
         self.jugs = check_int("jugs", jugs, 2, 3)
         self.capacity_max = check_int("capacity_max", capacity_max, 4, CAPACITY_MAX)

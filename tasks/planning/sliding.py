@@ -3,32 +3,23 @@
     1 2 3 4 5 0 | 1 2 3 0 4 5      context: goal | present state
     R 1 2 3 4 0 5                  step: where the blank goes (U, D, L, R) and the new state, written by the model
 
-The context shows only goal and present state, so the task is Markov. A chain is solved as soon as its state is the
-goal. Splits go by goal. Moves can be taken back, so every state of the right parity is solvable: values are discounted
-by distance.
+Values are discounted by distance: moves can be taken back, so every state of the right parity is solvable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from tasks.base import NEWLINE, Problem, Rows, Split, TaskError, Verdict
-from tasks.free_play import FreePlay
-from tasks.oracle import Oracle
+from tasks.base import Problem, Split, TaskError
 from tasks.planning import sliding_kernels as kernels
+from tasks.planning.game import Game
 from tasks.planning.sliding_space import Board, distance, distance_table, split_goals, start_board, starts_within
-from tasks.splits import check_fraction, check_int, draw_distinct, split_code
+from tasks.splits import GoalSplits, check_int, draw_distinct
 
-DEV_SHARE = 0.25  # of the held-out goals; the rest is test
 SMALL_SQUARES = 6  # boards up to here have the small defaults
 
-STEP_ON = Verdict(reward=0.0, terminal=False, legal=True, reason="")
-SOLVED = Verdict(reward=1.0, terminal=True, legal=True, reason="the goal is reached")
 
-
-class Sliding(FreePlay, Oracle):
+class Sliding(Game):
     """Sliding puzzle of `rows` x `cols` (each at least 2, at most 9 squares).
 
     Problems start `distance_min`..`distance_max` moves from the goal (default 4..14, 4..24 beyond six squares).
@@ -41,22 +32,17 @@ class Sliding(FreePlay, Oracle):
     """
 
     name = "sliding"
-    kinds = ("propose",)
-    self_verifying = True
-    one_answer = False
-    end, never = "the goal was reached", "the goal is not reached"
-    reversible = True
 
     def __init__(
         self,
-        rows: int = 2,
+        rows: int = 2,  # 2x3 or 3x3
         cols: int = 3,
-        distance_min: int = 4,
-        distance_max: int | None = None,
-        goal_holdout: float = 0.2,
-        max_steps: int | None = None,
-        discount: float = 0.9,
-        walk_moves: int = 24,
+        distance_min: int = 4,  # moves between start and goal
+        distance_max: int | None = None,  # null: 14, beyond six squares 24
+        goal_holdout: float = 0.2,  # share of the goals that train never sees; a quarter of them is dev, the rest test
+        max_steps: int | None = None,  # of a chain; null: 24, beyond six squares 48
+        discount: float = 0.9,  # value of a state: discount^distance
+        walk_moves: int = 24,  # length of the random walks behind hindsight
     ) -> None:
         self.rows = check_int("rows", rows, 2, 4)
         self.cols = check_int("cols", cols, 2, 4)
@@ -64,15 +50,16 @@ class Sliding(FreePlay, Oracle):
         if self.squares > kernels.MAX_SQUARES:
             raise TaskError(f"{rows}x{cols} has {self.squares} squares, over {kernels.MAX_SQUARES}: lower rows or cols")
         small = self.squares <= SMALL_SQUARES
-        self.max_steps = check_int("max_steps", (24 if small else 48) if max_steps is None else max_steps, 1, 1000)
+        super().__init__(
+            max_steps=(24 if small else 48) if max_steps is None else max_steps,
+            goal_holdout=goal_holdout,
+            discount=discount,
+            walk_moves=walk_moves,
+        )
         if distance_max is None:
             distance_max = min(14 if small else 24, self.max_steps)
         self.distance_max = check_int("distance_max", distance_max, 1, self.max_steps)
         self.distance_min = check_int("distance_min", distance_min, 1, self.distance_max)
-        holdout = check_fraction("goal_holdout", goal_holdout, 0.01, 0.99)
-        self.split_shares = (1.0 - holdout, holdout * DEV_SHARE)
-        self.discount = check_fraction("discount", discount, 0.01, 1.0)
-        self.walk_moves = check_int("walk_moves", walk_moves, 2, 1000)
         if sum(self._start_counts()) == 0:
             deepest = max(int(table[table < kernels.UNREACHABLE].max()) for table in self._distance_tables())
             raise TaskError(
@@ -80,6 +67,7 @@ class Sliding(FreePlay, Oracle):
                 f" lower distance_min to {deepest} or less"
             )
         self.vocabulary = kernels.vocabulary(self.squares)
+        self.state_tokens = self.squares + 1
         self.max_step_tokens = kernels.step_tokens(self.squares)
         self.max_context_tokens = kernels.context_tokens(self.squares)
         self._tile_of_word = {str(tile): tile for tile in range(self.squares)}
@@ -126,41 +114,25 @@ class Sliding(FreePlay, Oracle):
             raise TaskError("start and goal are equal or of different parity: swap two tiles of the start")
         return self._problem(start, goal)
 
-    def prompt(self, problem: Problem) -> str:
-        return self._context(problem, problem.data[0])
-
-    def context(self, problem: Problem, steps: Sequence[str]) -> str:
-        """Goal and present state only. The last step's text names the state."""
-        if not steps:
-            return self.prompt(problem)
-        return f"{_text(problem.data[1])} {kernels.BAR} {steps[-1][2:]}"
+    def sides(self, problem: Problem) -> tuple[str, str]:
+        start, goal = problem.data
+        return _text(start), _text(goal)
 
     # ---- the verifier
 
     def initial_state(self, problem: Problem) -> Board:
         """A state is the board, row-major, 0 the blank."""
-        return problem.data[0]
+        start, _ = problem.data
+        return start
 
     def state_key(self, problem: Problem, state: tuple) -> bytes:
         return bytes(state)
 
-    def advance(self, problem: Problem, state: tuple, step: str) -> tuple[Verdict, tuple | None]:
-        """See `Task.advance`. A board does not know its depth: `max_steps` is the caller's, or `verdict`'s."""
-        wrong, after = self._judge(state, step)
-        if wrong:
-            return Verdict(reward=0.0, terminal=True, legal=False, reason=wrong), None
-        if after == problem.data[1]:
-            return SOLVED, None
-        return STEP_ON, after
+    def met(self, problem: Problem, state: tuple) -> bool:
+        _, goal = problem.data
+        return state == goal
 
-    def _judge(self, state: tuple, step: str) -> tuple[str | None, Board | None]:
-        """(what is wrong or None, next state)."""
-        if not isinstance(step, str):
-            return "a step is text", None
-        if len(step) > 2 * self.squares + 2:
-            return f"longer than any step ({len(step)} characters)", None
-        if step[-1:] != NEWLINE:
-            return "unfinished: a step ends with a newline", None
+    def moved(self, state: tuple, step: str) -> tuple[str | None, Board | None]:
         move, *words = step[:-1].split(" ")
         shift = self._shift_of_word.get(move)
         if shift is None:
@@ -175,41 +147,21 @@ class Sliding(FreePlay, Oracle):
 
     # ---- rows to learn from
 
-    def random_play(self, split: Split, n: int, rng: np.random.Generator, *, rules_only: bool = False) -> Rows:
-        """Rows are single steps: a uniform goal of the split, a uniform state that can reach it, a random move.
+    def goal_splits(self) -> GoalSplits:
+        return split_goals(self.rows, self.cols, *self.split_shares)
 
-        Value of the state before the step: random play goes on from there for `max_steps` moves; discount ** moves if it
-        meets the goal, else 0. The free choice is the move. Rows that teach the rules only carry no value.
-        """
-        tokens, value = self._blank_rows(n)
-        play = (self.max_steps, self.discount)
-        kernels.random_rows(rng, self._goals(split), self.rows, self.cols, *play, tokens, value)
-        weight = self._step_weight(tokens)
-        if rules_only:
-            weight[:, self.max_context_tokens] = 0.0
-            value[:] = np.nan
-        return Rows(tokens, weight, value)
+    def fill_random(self, rng, goals, tokens, value) -> None:
+        kernels.random_rows(rng, goals, self.rows, self.cols, self.max_steps, self.discount, tokens, value)
 
-    def hindsight(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """Rows are single steps of the shortest way, within a random walk's own graph, to a goal that it met.
-
-        Values: discount ** (that distance) on the newline that ends the context and on the one that ends the step.
-        """
-        tokens, value = self._walk_rows(split, n, rng, shorten=True)
-        return Rows(tokens, self._step_weight(tokens), value)
-
-    def value_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """As `hindsight`, but the step follows the walk either way, so that half of them lead away; policy weight 0."""
-        tokens, value = self._walk_rows(split, n, rng, shorten=False)
-        return Rows(tokens, np.zeros(tokens.shape, np.float32), value)
+    def fill_walks(self, rng, codes, code, shorten, tokens, value) -> None:
+        walk = (self.walk_moves, self.discount, shorten)
+        kernels.walk_rows(rng, codes, code, self.rows, self.cols, *walk, tokens, value)
 
     # ---- labels and controls
 
-    def solvable(self, problem: Problem, state: tuple) -> bool:
-        return self.distance(problem, state) is not None
-
     def distance(self, problem: Problem, state: tuple) -> int | None:
-        return distance(self.rows, self.cols, state, problem.data[1])
+        _, goal = problem.data
+        return distance(self.rows, self.cols, state, goal)
 
     def legal_steps(self, problem: Problem, state: tuple) -> list[str]:
         after = {move: self._moved(state, shift) for move, shift in self._shift_of_word.items()}
@@ -231,16 +183,6 @@ class Sliding(FreePlay, Oracle):
         key = f"{self.rows}x{self.cols}:{''.join(map(str, start))}>{''.join(map(str, goal))}"
         return Problem(id=f"{self.name}:{key}", task=self.name, data=(start, goal))
 
-    def _context(self, problem: Problem, state: Board) -> str:
-        return f"{_text(problem.data[1])} {kernels.BAR} {_text(state)}\n"
-
-    def _goals(self, split: Split) -> np.ndarray:
-        split_code(split)
-        goals = split_goals(self.rows, self.cols, *self.split_shares).goals[split]
-        if len(goals) == 0:
-            raise TaskError(f"the {split} split has no goals: raise goal_holdout or take a larger board")
-        return goals
-
     def _distance_tables(self) -> list[np.ndarray]:
         return [distance_table(self.rows, self.cols, blank) for blank in range(self.squares)]
 
@@ -254,25 +196,6 @@ class Sliding(FreePlay, Oracle):
     def _problem_ends(self, goals: np.ndarray) -> np.ndarray:
         """int [G]: how many problems the goals [G, N] up to and with each one have."""
         return np.cumsum(np.array(self._start_counts())[(goals == 0).argmax(1)])
-
-    def _blank_rows(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        shape = (check_int("n", n, 0, 2**31), self.max_context_tokens + self.max_step_tokens)
-        return np.zeros(shape, np.int32), np.full(shape, np.nan, np.float32)
-
-    def _walk_rows(
-        self, split: Split, n: int, rng: np.random.Generator, shorten: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        self._goals(split)
-        tokens, value = self._blank_rows(n)
-        codes = split_goals(self.rows, self.cols, *self.split_shares).codes
-        walk = (self.walk_moves, self.discount, shorten)
-        kernels.walk_rows(rng, codes, split_code(split), self.rows, self.cols, *walk, tokens, value)
-        return tokens, value
-
-    def _step_weight(self, tokens: np.ndarray) -> np.ndarray:
-        weight = np.zeros(tokens.shape, np.float32)
-        weight[:, self.max_context_tokens :] = 1.0
-        return weight
 
 
 def _text(board: Board) -> str:

@@ -8,25 +8,15 @@ this module's caches; no `Problem` and no `Task` refers to them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from math import factorial
 
 import numpy as np
 
-from tasks.base import SPLITS, Split
 from tasks.planning.sliding_kernels import UNREACHABLE, distances_to, rank, unrank_many
-from tasks.splits import split_code, split_codes, unit_hashes
+from tasks.splits import GoalSplits, deal_goals
 
 Board = tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class GoalSplits:
-    """Every board is a goal of exactly one split. Read-only arrays."""
-
-    codes: np.ndarray  # uint8 [N!] by rank: the split's code
-    goals: dict[Split, np.ndarray]  # int64 [G] by split: ranks, ascending
 
 
 @lru_cache(maxsize=4)
@@ -34,11 +24,7 @@ def split_goals(rows: int, cols: int, train_fraction: float, dev_fraction: float
     """Deal all N! goals to the splits by keyed hash."""
     squares = rows * cols
     boards = unrank_many(np.arange(factorial(squares)), squares).astype(np.uint8)
-    codes = split_codes(unit_hashes(_identities(rows, cols, boards)), train_fraction, dev_fraction)
-    goals = {split: np.flatnonzero(codes == split_code(split)) for split in SPLITS}
-    for array in (codes, *goals.values()):
-        array.setflags(write=False)
-    return GoalSplits(codes, goals)
+    return deal_goals(_identities(rows, cols, boards), train_fraction, dev_fraction)
 
 
 @lru_cache(maxsize=32)

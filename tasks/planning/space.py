@@ -11,9 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from tasks.base import SPLITS, Split, TaskError
+from tasks.base import Split, TaskError
 from tasks.planning.kernels import NO_STATE, UNREACHABLE, Tables, distances_to
-from tasks.splits import check_int, split_code, split_codes, unit_hashes
+from tasks.splits import GoalSplits, check_int, deal_goals, split_code
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,22 +74,10 @@ def make_space(
     return space
 
 
-@dataclass(frozen=True, eq=False)
-class GoalSplits:
-    """Every goal belongs to exactly one split. Read-only arrays."""
-
-    codes: np.ndarray  # uint8 [G]: the split's code
-    goals: dict[Split, np.ndarray]  # int64 by split, ascending
-
-
 @lru_cache(maxsize=16)
 def split_goals(space: Space, train_fraction: float, dev_fraction: float) -> GoalSplits:
     """Deal all goals to the splits by keyed hash of their identities."""
-    codes = split_codes(unit_hashes(space.identities), train_fraction, dev_fraction)
-    goals = {split: np.flatnonzero(codes == split_code(split)) for split in SPLITS}
-    for array in (codes, *goals.values()):
-        array.setflags(write=False)
-    return GoalSplits(codes, goals)
+    return deal_goals(space.identities, train_fraction, dev_fraction)
 
 
 @lru_cache(maxsize=8)

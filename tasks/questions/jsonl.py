@@ -27,16 +27,16 @@ MOST_DIGITS = 400  # of a number
 
 
 def read_jsonl(
-    path: str,
+    path: str,  # a .jsonl or .parquet file: question, answer, and optionally id, steps, choices
     *,
-    fields: dict[str, str] | None = None,
-    on_error: str = "stop",
-    train_fraction: float = 0.8,
+    fields: dict[str, str] | None = None,  # our name -> the file's, e.g. {question: problem, answer: solution}
+    on_error: str = "stop",  # stop at the first bad line | skip bad lines; either way they are told
+    train_fraction: float = 0.8,  # of the questions, by a hash of each; what dev does not take is test
     dev_fraction: float = 0.1,
     max_question_words: int = 512,
-    shown: int = 3,
-    max_steps: int | None = None,
-    max_step_words: int | None = None,
+    shown: int = 3,  # solved train lines shown to pretrained models before each question
+    max_steps: int | None = None,  # of a chain; null: a little more than the longest given one
+    max_step_words: int | None = None,  # of a step; null: likewise
 ) -> Corpus:
     """Read, check, deduplicate and split a `.jsonl` or `.parquet` file.
 

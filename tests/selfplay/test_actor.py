@@ -6,7 +6,8 @@ import mcts
 from models.abilities import Rollout
 from models.steps.codec import WordCodec
 from selfplay.config import ActorConfig
-from selfplay.teach.actor import act, tree_of
+from selfplay.teach.actor import act
+from selfplay.teach.search import tree_of
 from selfplay.team import Team
 from solve.types import SolveError
 from tasks.base import Verdict

@@ -18,8 +18,8 @@ from selfplay.config import LearnerConfig
 from selfplay.learn.learner import Learner, stack, trim
 from selfplay.learn.replay import Replay
 from selfplay.run.traces import read_rows, write_rows
+from selfplay.teach.mixing import batch
 from selfplay.teach.row_builder import RowBuilder
-from selfplay.teach.teachers import batch
 from selfplay.team import Team
 from tasks import make_task
 from tasks.base import PAD_ID, UNK_ID, Problem, Rows, Task

@@ -16,7 +16,7 @@ from models.steps.codec import QUESTION
 from selfplay.loop import started
 from selfplay.run.traces import read_rows
 from selfplay.teach.actor import act
-from selfplay.teach.teachers import Mixture
+from selfplay.teach.mixing import Mixture
 from selfplay.team import Team
 from tasks.base import NEWLINE, UNK_ID, Problem, Task
 from tests.selfplay.tiny import composed
@@ -60,7 +60,7 @@ def test_no_word_of_a_real_models_chains_is_lost_on_its_way_to_the_learner(smoll
     task, codec, tokenizer = run.task, run.codec, run.tokenizer
     policy = Recorder(run.learner.model)
     harvest = act(policy, task, "star", run.config.actor, run.team, seed=0, iteration=1, scorer=run.scorer)
-    run.iteration = 1
+    run.progress.iteration = 1
     run.replay.add(harvest.rows)
     losses = run.learn("star", Mixture(1, 1.0), 1.0)
     assert np.isfinite(losses["value_loss"])

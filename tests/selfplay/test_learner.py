@@ -11,7 +11,7 @@ from models.steps.codec import WordCodec
 from selfplay.config import LearnerConfig
 from selfplay.learn.learner import MAX_BAD_STEPS, DivergedError, Learner, smoothed, stack, trim
 from selfplay.learn.replay import Replay, priorities
-from selfplay.teach.teachers import Mixture, batch, mixture
+from selfplay.teach.mixing import Mixture, batch, mixture
 from selfplay.team import Team
 from tasks import TaskError, make_task
 from tasks.base import BOS_ID, PAD_ID, Rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -20,7 +21,7 @@ from selfplay.config import (
     SelfplayConfig,
     check_config,
 )
-from selfplay.schedule import PhaseSpent, Position, learning_rate, phase_weights
+from selfplay.schedule import PhaseSpent, Position, Progress, learning_rate, phase_weights
 
 PHASES = [Phase("random", iterations=2, steps=10), Phase("hindsight", iterations=4, generated_tokens=1000, steps=10)]
 
@@ -43,10 +44,10 @@ def test_a_phase_ends_at_the_first_limit_reached():
 def test_progress_rises_from_zero_to_one_and_weighs_phases_by_their_steps():
     position, seen = Position(), []
     while not position.done(PHASES):
-        seen.append(position.progress(PHASES))
+        seen.append(position.share(PHASES))
         spend(position)
     assert seen == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
-    assert position.progress(PHASES) == 1.0
+    assert position.share(PHASES) == 1.0
 
 
 def test_iterations_weigh_before_the_times_that_only_cap_them():
@@ -66,7 +67,7 @@ TIMED = [Phase("hindsight", iterations=10, seconds=100, steps=10)]
 def test_the_clock_does_not_touch_the_rate_while_iterations_keep_pace(slow):
     position, seen = Position(), []
     while not position.done(TIMED):
-        seen.append(position.progress(TIMED))
+        seen.append(position.share(TIMED))
         position.advance(TIMED, generated_tokens=0, cpu_seconds=0.0, seconds=slow)
     assert seen == pytest.approx([k / 10 for k in range(len(seen))], abs=0.1)
     assert seen[:4] == [0.0, 0.1, 0.2, 0.3]
@@ -76,9 +77,9 @@ def test_the_clock_does_not_touch_the_rate_while_iterations_keep_pace(slow):
 def test_far_behind_the_clock_brings_the_rate_down_before_the_time_is_up():
     position = Position()
     position.advance(TIMED, generated_tokens=0, cpu_seconds=0.0, seconds=70.0)
-    assert position.progress(TIMED) == pytest.approx((0.7 - 0.25) / 0.75)
+    assert position.share(TIMED) == pytest.approx((0.7 - 0.25) / 0.75)
     position.advance(TIMED, generated_tokens=0, cpu_seconds=0.0, seconds=29.9)
-    assert 0.99 < position.progress(TIMED) < 1.0
+    assert 0.99 < position.share(TIMED) < 1.0
     position.advance(TIMED, generated_tokens=0, cpu_seconds=0.0, seconds=0.1)
     assert position.done(TIMED)
 
@@ -86,13 +87,14 @@ def test_far_behind_the_clock_brings_the_rate_down_before_the_time_is_up():
 def test_a_phase_with_time_alone_follows_the_clock():
     phases, position = [Phase("hindsight", cpu_seconds=40.0)], Position()
     position.advance(phases, generated_tokens=0, cpu_seconds=10.0, seconds=500.0)
-    assert position.progress(phases) == 0.25
+    assert position.share(phases) == 0.25
 
 
-def test_a_position_survives_json():
-    position = Position()
-    spend(position, seconds=1.5)
-    assert Position.from_dict(position.to_dict()) == position
+def test_progress_survives_json():
+    progress = Progress(iteration=2, outcomes=[True, False])
+    progress.spend(PHASES, generated_tokens=7, prefilled_tokens=3, cpu_seconds=2.0, seconds=1.5)
+    assert (progress.generated_tokens, progress.position.spent.generated_tokens, progress.seconds) == (7, 7, 1.5)
+    assert Progress.from_dict(json.loads(json.dumps(progress.to_dict()))) == progress
 
 
 def test_learning_rate_warms_up_holds_and_falls_to_its_floor():

@@ -234,7 +234,7 @@ def test_held_out_rows_share_no_problem_with_the_others():
 
 
 def test_targets_of_own_chains_are_their_outcomes(folder):
-    task = make_task("countdown", **OPTIONS)
+    task = make_task("countdown", wide_share=0.0, **OPTIONS)
     model, _ = load_pretrained(folder, dtype="float32", device="cpu", few_shot=0)
     made = command.own_examples(model, task, 12, seed=0)
     known = ~np.isnan(made.rows.value)

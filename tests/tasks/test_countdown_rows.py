@@ -27,10 +27,15 @@ def value_positions(tokens: np.ndarray) -> np.ndarray:
     return ends & (ends.cumsum(1) < ends.sum(1, keepdims=True))
 
 
+def narrow(**options):
+    """Countdown whose free rows are of its own problems alone."""
+    return make_task("countdown", wide_share=0.0, **options)
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("split", SPLITS)
 def test_random_play_is_legal_complete_and_on_problems_of_its_split(options, split, rng):
-    task = make_task("countdown", **options)
+    task = narrow(**options)
     ids = {p.id for p in task.problems(split)}
     rows = task.random_play(split, 200, rng)
     for tokens, weight in zip(rows.tokens, rows.weight, strict=True):
@@ -48,7 +53,7 @@ def test_random_play_is_legal_complete_and_on_problems_of_its_split(options, spl
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_rules_only_weighs_all_but_operands_and_operations(options, rng):
-    task = make_task("countdown", **options)
+    task = narrow(**options)
     free, taught = [
         [task.vocabulary[t] for row, w in zip(rows.tokens, rows.weight, strict=True) for t in row[picked(w)]]
         for rows in [task.random_play("train", 50, rng, rules_only=True)]
@@ -64,7 +69,7 @@ def test_rules_only_weighs_all_but_operands_and_operations(options, rng):
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_hindsight_row_solves_a_problem_of_its_split(options, split, rng):
-    task = make_task("countdown", **options)
+    task = narrow(**options)
     ids = {p.id for p in task.problems(split)}
     rows = task.hindsight(split, 200, rng)
     for tokens in rows.tokens:
@@ -77,7 +82,7 @@ def test_every_hindsight_row_solves_a_problem_of_its_split(options, split, rng):
 
 @pytest.mark.parametrize("options", OPTIONS[1:])
 def test_value_labels_of_one_are_true_and_steps_are_legal(options, rng):
-    task = make_task("countdown", **options)
+    task = narrow(**options)
     ids = {p.id for p in task.problems("train")}
     rows = task.value_play("train", 300, rng)
     true_at_two = 0
@@ -104,7 +109,7 @@ def test_value_labels_of_one_are_true_and_steps_are_legal(options, rng):
 
 @pytest.mark.parametrize("options", OPTIONS[1:3])
 def test_value_labels_are_near_balance(options, rng):
-    task = make_task("countdown", **options)
+    task = narrow(**options)
     rows = task.value_play("train", 2000, rng)
     last = np.array([value[np.isfinite(value)][-1] for value in rows.value])
     assert 0.3 < last.mean() < 0.6
@@ -112,9 +117,9 @@ def test_value_labels_are_near_balance(options, rng):
 
 @pytest.mark.parametrize("play", PLAYS)
 def test_the_same_generator_state_gives_the_same_rows(play):
-    task = make_task("countdown")
+    task = narrow()
     first = getattr(task, play)("train", 64, np.random.default_rng(3))
-    again = getattr(make_task("countdown"), play)("train", 64, np.random.default_rng(3))
+    again = getattr(narrow(), play)("train", 64, np.random.default_rng(3))
     other = getattr(task, play)("train", 64, np.random.default_rng(4))
     for field in ("tokens", "weight", "value"):
         np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
@@ -123,11 +128,11 @@ def test_the_same_generator_state_gives_the_same_rows(play):
 
 @pytest.mark.parametrize("play", PLAYS)
 def test_asking_for_no_rows_gives_none(play, rng):
-    assert len(getattr(make_task("countdown"), play)("train", 0, rng)) == 0
+    assert len(getattr(narrow(), play)("train", 0, rng)) == 0
 
 
 def test_random_play_is_uniform_over_legal_actions(rng):
-    task = make_task("countdown", numbers=2, number_min=4, number_max=8, target_min=0, target_max=64)
+    task = narrow(numbers=2, number_min=4, number_max=8, target_min=0, target_max=64)
     rows = task.random_play("train", 40_000, rng)
     texts = [
         task.decode(row[7:]) for row in rows.tokens if {task.vocabulary[row[1]], task.vocabulary[row[2]]} == {"4", "8"}
@@ -138,7 +143,7 @@ def test_random_play_is_uniform_over_legal_actions(rng):
 
 
 def test_an_action_is_written_in_one_way_the_larger_operand_first(rng):
-    task = make_task("countdown")
+    task = narrow()
     rows = task.random_play("train", 500, rng)
     first, second = rows.tokens[:, 7], rows.tokens[:, 9]
     commutes = np.isin(rows.tokens[:, 8], [task.token_ids["+"], task.token_ids["*"]])
@@ -148,7 +153,7 @@ def test_an_action_is_written_in_one_way_the_larger_operand_first(rng):
 
 def test_hindsight_covers_the_split_and_is_close_to_uniform(rng):
     """300,000 rows over 3,056 identities: 98 each if uniform, with Poisson noise of 10 %."""
-    task = make_task("countdown")
+    task = narrow()
     rows = task.hindsight("train", 300_000, rng)
     numbers = np.sort(rows.tokens[:, 1:4], 1)
     _, counts = np.unique(np.column_stack([numbers, rows.tokens[:, 5]]), axis=0, return_counts=True)
@@ -170,7 +175,7 @@ def test_wide_play_and_practice_hold_no_dev_or_test_problem(rng):
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("split", SPLITS)
 def test_finished_chains_are_labelled_by_what_the_verifier_says(options, split, rng):
-    task = make_task("countdown", **options)
+    task = narrow(**options)
     ids = {p.id for p in task.problems(split)}
     rows = task.ended_play(split, 300, rng)
     told = [(read_row(task, tokens), value) for tokens, value in zip(rows.tokens, rows.value, strict=True)]
@@ -184,7 +189,7 @@ def test_finished_chains_are_labelled_by_what_the_verifier_says(options, split, 
 
 
 def test_wrong_chains_claim_the_target_or_miss_it_by_little(rng):
-    task = make_task("countdown", numbers=5, number_max=9)
+    task = narrow(numbers=5, number_max=9)
     claimed, missed = 0, []
     for tokens in task.ended_play("train", 600, rng).tokens[1::2]:
         problem, steps = read_row(task, tokens)
