@@ -5,6 +5,9 @@ Legend: B rows, L tokens, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,11 +15,29 @@ from torch import Tensor
 from models.net.fast_training import fast_forward, supports
 from models.net.policy_value import PolicyValueLM
 
+
+class Reader(Protocol):
+    """What a loss asks of a model. The fast path for plain Llamas is taken for a `PolicyValueLM` alone."""
+
+    @property
+    def value_head(self) -> Callable[[Tensor], Tensor]:
+        """Value logits [N] of hidden states [N, D]."""
+        ...
+
+    def hidden(self, tokens_BL: Tensor, /) -> Tensor:
+        """Final hidden states [B, L, D]."""
+        ...
+
+    def logits(self, hidden: Tensor, /) -> Tensor:
+        """Policy logits [..., V]."""
+        ...
+
+
 CHUNK_TOKENS = 2048  # forward and backward of so many at once stay near the cache: 10 % faster than 8192 on two cores
 
 
 def policy_value_loss(
-    model: PolicyValueLM, tokens_BL: Tensor, weight_BL: Tensor, value_BL: Tensor, value_coefficient: float
+    model: Reader, tokens_BL: Tensor, weight_BL: Tensor, value_BL: Tensor, value_coefficient: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of a batch of rows as in `tasks.base.Rows`, right-padded if at all (a causal model never sees the padding).
 
@@ -36,7 +57,7 @@ def policy_value_loss(
 
 
 def accumulate_gradients(
-    model: PolicyValueLM,
+    model: Reader,
     tokens_BL: Tensor,
     weight_BL: Tensor,
     value_BL: Tensor,
@@ -59,7 +80,7 @@ def accumulate_gradients(
     return _report(total_nll, total_bce, parts)
 
 
-def _sums(model: PolicyValueLM, tokens_BL: Tensor, weight_BL: Tensor, value_BL: Tensor) -> tuple[Tensor, Tensor]:
+def _sums(model: Reader, tokens_BL: Tensor, weight_BL: Tensor, value_BL: Tensor) -> tuple[Tensor, Tensor]:
     """(weighted sum of -log pi, sum of BCE); the policy head runs from the first to the last column in use."""
     nll = bce = tokens_BL.new_zeros((), dtype=torch.float32)
     predicted = _span((weight_BL[:, 1:] > 0).any(0))  # columns of the logits that are read: token t is predicted at t-1
@@ -83,9 +104,11 @@ def _sums(model: PolicyValueLM, tokens_BL: Tensor, weight_BL: Tensor, value_BL: 
     return nll, bce
 
 
-def _hidden(model: PolicyValueLM, tokens_BL: Tensor, first: int) -> Tensor:
+def _hidden(model: Reader, tokens_BL: Tensor, first: int) -> Tensor:
     """Final hidden states of the positions from `first` on."""
-    return fast_forward(model, tokens_BL, first) if supports(model) else model.hidden(tokens_BL)[:, first:]
+    if isinstance(model, PolicyValueLM) and supports(model):
+        return fast_forward(model, tokens_BL, first)
+    return model.hidden(tokens_BL)[:, first:]
 
 
 def _span(used_L: Tensor) -> slice | None:

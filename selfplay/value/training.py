@@ -69,11 +69,10 @@ class Features:
 
 
 class SharedPrefix:
-    """What `models.net.losses` asks of a model, with the tokens that all rows start with (solved examples) computed once a
-    batch.
+    """A `models.net.losses.Reader` that computes the tokens that all rows start with (solved examples) once a batch.
 
     Equal to the model's own forward up to rounding, gradients included. Where the model generates in bfloat16, so does this
-    read. No attribute `trunk`: the fast path for plain Llamas would read the weights beneath the adapters.
+    read. The fast path for plain Llamas, which would read the weights beneath the adapters, is not taken for it.
     """
 
     def __init__(self, model: PolicyValueLM):
@@ -243,7 +242,7 @@ def adapt(model: PolicyValueLM, head: StandardisedHead, rows: Rows, held: Rows, 
     groups.append({"params": list(head.parameters()), "peak": HEAD_SHARE * settings.learning_rate})
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     parameters = [*inside, *head.parameters()]
-    before, reader = _value_bce(model, held), cast("PolicyValueLM", SharedPrefix(model))
+    before, reader = _value_bce(model, held), SharedPrefix(model)
     # `models.net.losses` puts a coefficient before the value, here one stands before the policy: the same up to a factor, which
     # AdamW does not see.
     scale = settings.policy_coefficient or 1.0
