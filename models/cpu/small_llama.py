@@ -19,6 +19,7 @@ from models.cpu.products import add_and_normalise, gate, product, whole
 from models.cpu.short_attention import attend
 
 TILE = 48  # rows; eight blocks of a product
+SQRT_HALF = math.sqrt(0.5)
 
 
 @jit(fastmath=FAST)
@@ -80,3 +81,25 @@ def forward(
         product(normed, rows, weights, starts[last, 0], nothing, logits)
         for r in range(rows):
             _log_softmax(logits[r], mask, logprobs[nodes[begin + r]])
+
+
+@jit
+def value_logits(final, gain, weights, bias, outer, outer_bias, out):
+    """out [N]: the logits of a `ValueHead` at final [N, D], each row's the same whatever rows are beside it, bit for bit.
+
+    gain float32 [D], of the last norm; weights: the inner matrix, packed in float32; bias float32 [D filled up to whole blocks];
+    outer float32 [D].
+    """
+    width = final.shape[1]
+    x, inner = np.zeros((TILE, width), np.float32), np.zeros((TILE, whole(width)), np.float32)
+    for begin in range(0, len(final), TILE):
+        rows = min(TILE, len(final) - begin)
+        for r in range(rows):
+            x[r] = final[begin + r] * gain
+        product(x, rows, weights, 0, bias, inner)
+        for r in range(rows):
+            total = np.float32(0.0)
+            for d in range(width):
+                z = inner[r, d]
+                total += np.float32(0.5) * z * np.float32(1.0 + math.erf(z * SQRT_HALF)) * outer[d]
+            out[begin + r] = total + outer_bias

@@ -7,8 +7,6 @@ size, V vocabulary.
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 
@@ -19,7 +17,8 @@ from models.trie.batch import NEVER_SAMPLED, NodeBatch, NodeRows
 
 
 class LlamaForward:
-    """A Llama forward for trie nodes; equal to the trunk's own on every path up to rounding."""
+    """A Llama forward for trie nodes; equal to the trunk's own on every path up to rounding, and to itself bit for bit whatever
+    nodes are computed beside."""
 
     keeps_some = False
     device = torch.device("cpu")
@@ -67,13 +66,19 @@ class LlamaForward:
             qkv = torch.cat((attention.q_proj.weight * scale, attention.k_proj.weight, attention.v_proj.weight))
             gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)) * layer.post_attention_layernorm.weight
             matrices += [qkv * layer.input_layernorm.weight, attention.o_proj.weight, gate_up, mlp.down_proj.weight]
-        self._gain = trunk.model.norm.weight.detach().clone()
-        matrices.append(trunk.get_output_embeddings().weight[: self.vocabulary_size] * self._gain)
+        gain = trunk.model.norm.weight
+        self._gain = gain.numpy().copy()
+        matrices.append(trunk.get_output_embeddings().weight[: self.vocabulary_size] * gain)
         blocks = [products.packed(matrix.numpy(), self._pairs) for matrix in matrices]
         starts = np.cumsum([0, *map(len, blocks), 0, 0])
         self._starts = starts.reshape(-1, 4)  # [layers + 1, 4]; the logits' is the first of the last row
         self._weights = np.concatenate(blocks)
-        self._value_head = copy.deepcopy(self._model.value_head)
+        inner, outer = self._model.value_head.inner, self._model.value_head.outer
+        bias = np.zeros(products.whole(len(inner.bias)), np.float32)
+        bias[: len(inner.bias)] = inner.bias.numpy()
+        self._value_head = (
+            products.packed(inner.weight.numpy(), False), bias, outer.weight[0].numpy().copy(), np.float32(outer.bias.item())
+        )  # fmt: skip
 
     @torch.no_grad()
     def __call__(self, batch: NodeBatch) -> NodeRows:
@@ -88,6 +93,7 @@ class LlamaForward:
         )  # fmt: skip
         values = None
         if batch.with_values:
-            value_logits = self._value_head(torch.from_numpy(final) * self._gain)
-            values = torch.sigmoid(value_logits).reshape(-1).numpy()
+            logits = np.empty(count, np.float32)
+            small_llama.value_logits(final, self._gain, *self._value_head, logits)
+            values = 1.0 / (1.0 + np.exp(-logits))
         return NodeRows(slice(None), logprobs, None, values)
