@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kit.files import one_line
+from models.files.digests import refuse_not_finite
 from models.files.manifest import (
     EXTRA,
     FEW_SHOT,
@@ -150,6 +151,7 @@ def load_plain(folder: Path | str, *, calibration: bool = True) -> tuple[PlainPo
         raise CheckpointError(f"{folder / WEIGHTS}: lacks {min(lacking)}; use another checkpoint")
     for parameter in policy.parameters():
         parameter.data = parameter.data.to(torch.float32, copy=True)  # aligned as in `models.files.checkpoint`
+    refuse_not_finite(folder, policy.state_dict(), "use another checkpoint")
     return policy.requires_grad_(False).eval(), token_ids, extra
 
 

@@ -28,7 +28,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 from kit.files import one_line, put_in_place, sync
-from models.files.digests import tensors_digest
+from models.files.digests import refuse_not_finite, tensors_digest
 from models.files.manifest import (
     EXTRA,
     FEW_SHOT,
@@ -44,6 +44,8 @@ from models.files.manifest import (
 )
 from models.net.policy_value import PolicyValueLM
 
+DIVERGED = "nothing was written: resume from the last checkpoint, or start again with a lower learning rate"
+
 
 def save_checkpoint(
     folder: Path | str, model: PolicyValueLM, tokenizer: PreTrainedTokenizerBase, extra: dict | None = None
@@ -51,9 +53,10 @@ def save_checkpoint(
     """Write a whole checkpoint, replacing one of the same name. `extra` is JSON data.
 
     Raises:
-        CheckpointError: disk full or not writable.
+        CheckpointError: disk full or not writable, or weights that are no numbers.
     """
     folder = Path(folder)
+    refuse_not_finite(folder, model.state_dict(), DIVERGED)
     new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +114,7 @@ def load_checkpoint(
         parameter.data = (
             parameter.data.clone()
         )  # loaded storage is 8-byte aligned, which changes the last bit of products
+    refuse_not_finite(folder, model.state_dict(), "use another checkpoint")
     if isinstance(few_shot := extra.get(FEW_SHOT), int):
         model.adopt(tokenizer, few_shot)
     return model.eval(), tokenizer, extra
@@ -141,6 +145,7 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor]) -> None:
     """
     path = Path(path)
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    refuse_not_finite(path, tensors, DIVERGED)
     new = path.with_name(f".{path.name}.new")
     with writing(path):
         save_file(tensors, new, metadata={"sha256": tensors_digest(tensors)})

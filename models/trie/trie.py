@@ -19,6 +19,10 @@ from models.trie.batch import NodeBatch, TrieForward
 from models.trie.kernels import NO_NODE
 
 
+class NotFiniteError(RuntimeError):
+    """A policy whose numbers are none. One line."""
+
+
 class TrieError(ValueError):
     """A path that the model cannot hold. The message is one line and names the mend."""
 
@@ -163,6 +167,11 @@ class TokenTrie:
                 nodes, self.tokens[nodes], positions, slot_of[nodes], paths, prefixes, self.kv.kv, wanted, with_values
             )
         )
+        if np.isnan(rows.logprobs).any() or (rows.values is not None and not np.isfinite(rows.values).all()):
+            raise NotFiniteError(
+                "the policy computed NaN in place of a probability or a value: its weights are damaged, or its numbers are too "
+                "large for float16 (take dtype=float32 or bfloat16)"
+            )
         at = nodes[rows.at]
         self.logprobs[at] = rows.logprobs
         if rows.choices is not None:

@@ -56,7 +56,7 @@ class Learner:
         self.trained_tokens += int(flat[-1])
         flat = flat[:-1].div_(self.team.size)
         norm = float(flat.norm())
-        if not np.isfinite(norm):
+        if not np.isfinite([norm, *map(float, parts.values())]).all():
             self._note_bad_step()
             return {}
         self._bad_in_a_row = 0
