@@ -14,6 +14,7 @@ from solve.types import SolveError
 
 MOST_LINE = 100_000  # characters
 OPENING = '{"id": "'  # of every record
+HOW = "how"  # key of the settings that an answer depends on
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +73,19 @@ class Answers:
     so that mended lines are asked anew; a last line that a crash cut short is dropped. One run at a time: the file is locked.
 
     Raises:
-        SolveError: the file cannot be read or written, holds something else, or another run writes there.
+        SolveError: the file cannot be read or written, holds something else or answers to other settings, or another run writes
+            there.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, how: dict[str, Any] | None = None):
+        """`how`: settings that an answer depends on, kept with each record. A file whose records have others is refused."""
+        self.path, self._how = path, how or {}
         try:
             self._file = _locked(path.resolve(), path)
             try:
                 self._file.seek(0)
                 records = self._records(text := self._file.read())
+                self._check_how(records)
                 last = {record["id"]: record for record in records if "error" not in record}
                 kept = [record for record in records if last.get(record["id"]) is record]
                 if "".join(map(_line, kept)) != text:
@@ -94,7 +98,7 @@ class Answers:
         except OSError as error:
             raise SolveError(f"out={path} cannot be written ({error.strerror}): choose another place") from None
         self.done: dict[str, str] = {record["id"]: record["asked"] for record in kept}
-        self.ways = {(str(record.get("strategy")), str(record.get("verify"))) for record in kept}
+        self.undated = sum(HOW not in record for record in kept)  # answers that do not say how they were found
 
     def _records(self, text: str) -> list[dict[str, Any]]:
         *lines, torn = text.split("\n")
@@ -112,6 +116,14 @@ class Answers:
             raise self._foreign(f"line {len(lines) + 1}")
         return records
 
+    def _check_how(self, records: list[dict[str, Any]]) -> None:
+        for other in (record[HOW] for record in records if isinstance(record.get(HOW), dict) and "error" not in record):
+            if differs := [name for name in {**self._how, **other} if self._how.get(name) != other.get(name)]:
+                before, now = (" ".join(f"{name}={how.get(name)}" for name in differs) for how in (other, self._how))
+                raise SolveError(
+                    f"out={self.path} holds answers by {before}, not {now}: name another file, or ask as before"
+                )
+
     def _foreign(self, what: str) -> SolveError:
         return SolveError(f"out={self.path}: {what} is no answer of an earlier run: name another file")
 
@@ -121,7 +133,7 @@ class Answers:
 
     def write(self, record: dict[str, Any]) -> None:
         """One record; it is on disk when this returns."""
-        self._file.write(_line(record))
+        self._file.write(_line(record | {HOW: self._how} if self._how else record))
         self._file.flush()
         os.fsync(self._file.fileno())
 

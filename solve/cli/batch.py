@@ -7,11 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import closing, nullcontext
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from models.abilities import PolicyWarning
+from models.files.manifest import weights_digest
+from models.policy import SHIPPED, shipped
 from solve.cli.answers_file import Answers, Asked
 from solve.cli.config import SolveConfig
 from solve.cli.page import page
@@ -118,10 +121,11 @@ def play_batch(
         print("no problems were given", file=sys.stderr)
         return 0
     solvers = Solvers(config, options)
-    search(config, solvers.first(asked), [], interrupted, tree=config.tree)  # refuses settings before a file is touched
-    with closing(Answers(Path(config.out))) if config.out else nullcontext() as answers:
-        if answers is not None:
-            _warn_of_other_ways(config, answers)
+    first = solvers.first(asked)
+    search(config, first, [], interrupted, tree=config.tree)  # refuses settings before a file is touched
+    with closing(Answers(Path(config.out), how(config, first, options))) if config.out else nullcontext() as answers:
+        if answers is not None and answers.undated:
+            print(f"note: {answers.undated} answers of {config.out} do not say how they were found", file=sys.stderr)
         todo = [line for line in asked if answers is None or not answers.answered(line)]
         report = _Report(config, answers)
         with _Bar(len(asked), len(asked) - len(todo), quiet=not sys.stderr.isatty()) as bar:
@@ -237,13 +241,16 @@ def _grouped(part: list[Asked], solvers: Solvers, report: _Report) -> dict[Solve
     return groups
 
 
-def _warn_of_other_ways(config: SolveConfig, answers: Answers) -> None:
-    """Say it where a file holds answers that were found in another way than the one asked for now."""
-    asked_for = config.strategy or DEFAULT_STRATEGY
-    others = {way for way in answers.ways if way[0] != asked_for or config.verify not in (None, way[1])}
-    if others:
-        names = ", ".join(f"strategy={strategy} verify={verify}" for strategy, verify in sorted(others))
-        print(f"note: {config.out} has answers by {names}; name another file to ask all anew", file=sys.stderr)
+def how(config: SolveConfig, solver: Solver, options: dict[str, Any]) -> dict[str, Any]:
+    """What the answers of a batch depend on, beside their problems: the weights, every setting of the search, the task's."""
+    named = one_policy(config.policy, config.checkpoint)
+    nets = sorted(weights_digest(SHIPPED / name) for name in shipped()) if named is None else []
+    policy = solver.shelved.policy.version if named else f"shipped {sha256(''.join(nets).encode()).hexdigest()[:16]}"
+    task = {f"task.{name}": value for name, value in options.items()}
+    judged = "task" if solver.shelved.task.self_verifying else "none"
+    way = {"strategy": config.strategy or DEFAULT_STRATEGY, "verify": config.verify or judged}
+    names = ("effort", "choose", "trust_value", "share", "seed")
+    return {"policy": policy} | way | {name: getattr(config, name) for name in names} | vars(config.budget) | task
 
 
 class _Bar:

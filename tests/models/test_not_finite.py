@@ -68,9 +68,7 @@ def test_a_search_says_so_instead_of_ending_without_a_step(where, bad):
     dict(model.named_parameters())[where].data.view(-1)[-1 if "lm_head" in where else 0] = bad
     policy = LocalPolicy(model)
     with pytest.raises(NotFiniteError, match="its weights are damaged"):
-        evaluator = policy.evaluator(TASK)
-        roots = evaluator.begin(TASK.problems("train", 4))
-        evaluator.expand(roots.handles, 4)
+        policy.evaluator(TASK).begin(TASK.problems("train", 4))
     with pytest.raises(NotFiniteError):
         policy.chains(TASK, TASK.problems("train", 4), 2)
 

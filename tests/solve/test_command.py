@@ -228,16 +228,39 @@ def test_an_interrupted_batch_says_what_is_left(command, tmp_path, monkeypatch):
     assert (code, len(records(told)), said) == (0, 2, "stopped: 1 of 3 problems were not asked\n")
 
 
-def test_answers_found_in_another_way_are_pointed_out(command, tmp_path):
+OTHER_WAYS = {
+    "strategy": ("strategy=best_of_n",),
+    "judge": ("verify=none",),
+    "seed": ("seed=1",),
+    "limit": ("budget.tokens=41",),
+    "net": (f"policy={FOLDER}",),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_WAYS)
+def test_answers_to_other_settings_are_not_kept_as_these(other, command, refusal, tmp_path):
     file, out = tmp_path / "problems.jsonl", tmp_path / "answers.jsonl"
     file.write_text(f'"{EASY}"\n')
     ask = (TASK, f"file={file}", f"out={out}", QUICK)
-    assert command(*ask)[2] == ""
-    assert command(*ask)[2] == ""
-    _, told, said = command(*ask, "strategy=best_of_n")
+    assert command(*ask)[::2] == (0, "")
+    before = out.read_text()
+    assert command(*ask, "strategy=best_first")[1].startswith("0 answered, 1 were before")
+    said = refusal(*ask, *OTHER_WAYS[other])
+    assert f"out={out} holds answers by " in said
+    assert "name another file, or ask as before" in said
+    assert out.read_text() == before
+
+
+def test_answers_that_do_not_say_how_they_were_found_are_kept_with_a_note(command, tmp_path):
+    file, out = tmp_path / "problems.jsonl", tmp_path / "answers.jsonl"
+    file.write_text(f'"{EASY}"\n')
+    ask = (TASK, f"file={file}", f"out={out}", QUICK)
+    command(*ask)
+    record = json.loads(out.read_text())
+    out.write_text(json.dumps({name: value for name, value in record.items() if name != "how"}) + "\n")
+    _, told, said = command(*ask)
     assert told.startswith("0 answered, 1 were before")
-    assert said.startswith("note: ")
-    assert "strategy=best_first verify=task" in said
+    assert said == f"note: 1 answers of {out} do not say how they were found\n"
 
 
 def test_nothing_in_nothing_out(command, tmp_path):
