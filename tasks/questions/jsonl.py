@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from string import ascii_uppercase
+from unicodedata import normalize
 
 from tasks.base import NEWLINE, SPLITS, TaskError, split_words
 from tasks.judging.answer_line import ANSWER, letter
@@ -42,8 +43,8 @@ def read_jsonl(
 
     `fields`: our name -> the file's, e.g. {"question": "problem"}. `on_error`: "stop" at the first bad line, or "skip" it;
     either way it is told. `shown`, `max_steps`, `max_step_words`: see `Corpus`. A line whose question came before with the same
-    answer is dropped as a duplicate; with another answer it is an error, as is an id that came before. A split is a hash of
-    the question, so it never moves.
+    answer is dropped as a duplicate, however it is written; with another answer it is an error, as is an id that came before. A
+    split is a hash of the question (`identity`), so it never moves.
 
     Raises:
         TaskError: no such file, nothing usable in it, a bad line under "stop", or settings that cannot work. One line.
@@ -60,7 +61,7 @@ def read_jsonl(
         raise TaskError("fields maps our names to names of the file, e.g. {question: problem}")
     names |= fields or {}
     report, drafts = Report(path), []
-    answers: dict[str, str] = {}
+    first: dict[str, _Draft] = {}  # by identity
     ids: set[str] = set()
     for number, line in enumerate(_lines(file, names.values()), start=1):
         report.read = number
@@ -69,8 +70,8 @@ def read_jsonl(
             continue
         try:
             draft = _draft(line, names, max_question_words)
-            known = answers.get(_identity(draft.question))
-            if known is not None and known != draft.answer:
+            known = first.get(identity(draft.question))
+            if known is not None and _meant(known) != _meant(draft):
                 raise _BadLine("the question came before with another answer")
             if known is None and draft.question.id in ids:
                 raise _BadLine("the id came before, with another question")
@@ -80,14 +81,15 @@ def read_jsonl(
             report.dropped.append((number, str(error)))
             continue
         if known is not None:
-            report.dropped.append((number, "the question came before, with the same answer"))
+            otherwise = "" if _asked(known) == _asked(draft) else " written otherwise,"
+            report.dropped.append((number, f"the question came before,{otherwise} with the same answer"))
             continue
-        answers[_identity(draft.question)] = draft.answer
+        first[identity(draft.question)] = draft
         ids.add(draft.question.id)
         drafts.append(draft)
     if not drafts:
         raise TaskError(f"{path} has no usable line: {report.read} were read")
-    units = unit_hashes(_identity(draft.question).encode() for draft in drafts)
+    units = unit_hashes(identity(draft.question).encode() for draft in drafts)
     codes = split_codes(units, train_fraction, dev_fraction).tolist()
     items = [Item(d.question, d.answer, d.steps, SPLITS[code - 1]) for d, code in zip(drafts, codes, strict=True)]
     report.kept = {split: sum(item.split == split for item in items) for split in SPLITS}
@@ -129,7 +131,7 @@ def _draft(line: object, names: dict[str, str], max_words: int) -> _Draft:
     choices = _choices(line.get(names["choices"]))
     if choices:
         answer = _chosen(answer, choices)
-    digest = blake2b(_identity(Question("", question, choices)).encode(), digest_size=8).hexdigest()
+    digest = blake2b(identity(Question("", question, choices)).encode(), digest_size=8).hexdigest()
     given = line.get(names["id"])
     if given is not None and (isinstance(given, bool) or not isinstance(given, str | int) or len(str(given)) > 200):
         raise _BadLine("the id is neither a text nor an integer")
@@ -208,8 +210,23 @@ def _check_characters(name: str, text: str) -> None:
         raise _BadLine(f"{name} holds control characters or broken Unicode")
 
 
-def _identity(question: Question) -> str:
-    return "\0".join((question.text.casefold(), *question.choices))
+def identity(question: Question) -> str:
+    """What makes two lines one question: the text in any case and the choices in any order, in any Unicode normal form."""
+    return "\0".join((_plain(_plain(question.text).casefold()), *sorted(map(_plain, question.choices))))
+
+
+def _plain(text: str) -> str:
+    return normalize("NFC", text)
+
+
+def _meant(draft: _Draft) -> str:
+    """The answer, whatever letter it has."""
+    choices = draft.question.choices
+    return _plain(choices[ascii_uppercase.index(draft.answer.strip("()"))] if choices else draft.answer)
+
+
+def _asked(draft: _Draft) -> tuple[str, tuple[str, ...]]:
+    return draft.question.text, draft.question.choices
 
 
 # ---- files

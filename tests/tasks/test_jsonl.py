@@ -120,7 +120,8 @@ def test_a_bad_line_stops_the_run_or_is_skipped_and_told(tmp_path, line, reason)
 def test_duplicates_and_empty_lines_are_dropped_and_told(write):
     report = task_report("jsonl", path=write([*sums(), GOOD, "\n", GOOD, {**GOOD, "question": "what is  2 + 2?"}]))
     assert "64 lines, 61 kept" in report
-    assert "2 dropped: the question came before, with the same answer (lines 63, 64)" in report
+    assert "1 dropped: the question came before, with the same answer (lines 63)" in report
+    assert "1 dropped: the question came before, written otherwise, with the same answer (lines 64)" in report
     assert "1 dropped: an empty line (lines 62)" in report
 
 
@@ -324,3 +325,37 @@ def test_a_language_without_blanks_has_room_for_its_sentences(tmp_path):
     assert task.advance(task.problems("train", 1)[0], task.initial_state(task.problems("train", 1)[0]), line + "\n")[
         0
     ].legal
+
+
+FORMS = {
+    "choices in another order": (
+        {"question": "Which is even?", "choices": ["3", "4", "5"], "answer": "B"},
+        {"question": "Which is even?", "choices": ["5", "3", "4"], "answer": "C"},
+    ),
+    "decomposed letters": (
+        {"question": "Ou est le caf\u00e9?", "answer": "la"},
+        {"question": "Ou est le cafe\u0301?", "answer": "la"},
+    ),
+    "other case": ({"question": "What is 2 + 3?", "answer": "5"}, {"question": "what IS 2 + 3?", "answer": "5"}),
+    "other blanks": (
+        {"question": "What is 2 + 3?", "answer": "5"},
+        {"question": " What is\u00a02 +\t3?", "answer": "5"},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_question_written_otherwise_is_the_same_question(write, form):
+    one, other = FORMS[form]
+    corpus = read_jsonl(write([one, *sums(), other]))
+    assert len(corpus.items) == 61
+    assert "1 dropped: the question came before," in str(corpus.report)
+    assert ("written otherwise" in str(corpus.report)) == (form != "other blanks")
+    alone = read_jsonl(write([other, *sums()]))
+    assert alone.items[0].split == corpus.items[0].split, "where it falls to hangs on no form"
+
+
+def test_the_same_choices_with_another_answer_are_told(write):
+    line = {"question": "Which is even?", "choices": ["3", "4", "5"], "answer": "B"}
+    with pytest.raises(TaskError, match="line 2: the question came before with another answer"):
+        read_jsonl(write([line, line | {"choices": ["5", "3", "4"]}]))  # B is 3 there
