@@ -60,6 +60,9 @@ SHORT = {
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code."""
+    if arguments[:1] in (["--help"], ["-h"]):
+        print(__doc__)
+        return 0
     if arguments and "=" not in arguments[0]:
         name, *rest = arguments
         if name == BUDGET:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from kit import command
 from kit.command import UsageError
 from kit.files import json_line
+from kit.pages import page
 from models.abilities import PolicyError
 from models.files.manifest import CheckpointError
 from solve.types import SolveError
@@ -48,6 +49,9 @@ def settings(bench: Bench, arguments: Sequence[str]) -> dict[str, Any]:
 
 def run(bench: Bench, arguments: Sequence[str]) -> int:
     """One bench by its command line; the exit code: 0, or 2 with one line on stderr that says why it was refused."""
+    if {"--help", "-h"} & set(arguments):
+        print(inspect.getdoc(sys.modules[bench.__module__]), page(bench), sep="\n\n")
+        return 0
     try:
         chosen = settings(bench, arguments)
         if folder := chosen.get("run_dir"):

@@ -8,14 +8,20 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from io import TextIOWrapper
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -60,15 +66,47 @@ def _value(argument: str, name: str, text: str, default: Any) -> Any:
         raise UsageError(f"{argument}: {name} is of type {kind.__name__}") from None
 
 
-def run(verb: str, composed_main: Callable[[], None], help_text: Callable[[], str]) -> None:
-    """`python -m VERB` with the command line of this process."""
+def keep_writing() -> None:
+    """Let no letter end a run that the terminal's encoding lacks (PYTHONIOENCODING=ascii): it is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def word(key: str, value: object) -> str:
+    """KEY=VALUE as a shell and Hydra read it, whatever the value holds."""
+    text = str(value)
+    if re.fullmatch(r"[\w./@:+-]+", text, re.ASCII):
+        return f"{key}={text}"
+    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)  # as Hydra wants it in quotes
+    setting = f"{key}='{escaped}'"
+    return shlex.quote(setting) if re.search(r'["$`\\!]', setting) else f'"{setting}"'
+
+
+@contextmanager
+def sweep_folder() -> Generator[None]:
+    """What Hydra writes of a sweep (-m) goes into a folder that is gone when the sweep is."""
+    if not {"-m", "--multirun"} & set(sys.argv[1:]):
+        yield
+        return
+    with TemporaryDirectory(prefix="reverse-o1-sweep-") as folder:
+        sys.argv.append(f"hydra.sweep.dir={folder}")
+        yield
+
+
+def run(
+    verb: str, composed_main: Callable[[], None], help_text: Callable[[], str], *, keeps_sweeps: bool = False
+) -> None:
+    """`python -m VERB` with the command line of this process. `keeps_sweeps`: its page says where a sweep is written."""
+    keep_writing()
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text())
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print over many lines
     sys.argv[1:] = [INTERPOLATION.sub(r"\1\1\\${", argument) for argument in sys.argv[1:]]
     try:
-        composed_main()
+        with sweep_folder() if not keeps_sweeps else nullcontext():
+            composed_main()
     except REFUSALS as error:
         sys.exit(refused(error, verb))
     except ValueError as error:  # Hydra has some refusals of no type of its own
@@ -78,6 +116,11 @@ def run(verb: str, composed_main: Callable[[], None], help_text: Callable[[], st
     except KeyboardInterrupt:
         print("stopped; the same command starts again, or goes on from what was written", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def in_sweep() -> bool:
+    """Whether this is one of the jobs of a sweep (-m), which an interrupt has to end whole."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def guarded(verb: str, play: Callable[[], int]) -> None:

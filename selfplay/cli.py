@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kit.command import CONF, guarded, help_page, run
+from kit.command import CONF, guarded, help_page, in_sweep, run, word
 from kit.pages import page
 from kit.process import core_count
 from selfplay.config import ConfigError, SelfplayConfig, check_config, register
@@ -82,7 +82,12 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
                 print(f"warning: {damage}", file=sys.stderr)
             run_as_team(config.workers, job, config, str(root), bool(config.resume))
         except KeyboardInterrupt:
-            print(f"stopped; everything up to the last commit is saved: go on with resume={root}", file=sys.stderr)
+            print(
+                f"stopped; everything up to the last commit is saved: go on with {word('resume', root)}",
+                file=sys.stderr,
+            )
+            if in_sweep():
+                raise
     return 0
 
 

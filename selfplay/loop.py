@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kit.command import word
 from kit.seeds import derived_seed, generator
 from models.abilities import Step
 from models.files.calibration import trustworthy
@@ -209,7 +210,7 @@ def run(team: Team, config: SelfplayConfig, folder: str, resume: bool, display) 
     if display is not None:
         display.opened(
             f"{config.task['name']} by {config.selfplay.mode}, seed {config.seed}, {team.size} workers; "
-            f"run folder {folder}; Ctrl-C is safe, go on with resume={folder}"
+            f"run folder {folder}; Ctrl-C is safe, go on with {word('resume', folder)}"
         )
     while not state.progress.position.done(phases):
         metrics = state.iterate()

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
+import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -25,6 +27,10 @@ import torch.multiprocessing as mp
 
 from kit.command import OURS
 from kit.process import end_with, keep_memory
+
+LOOPBACK = "127.0.0.1"
+GRACE = 10.0  # seconds in which a leader should have noticed by itself that a worker was killed
+PATIENCE = timedelta(minutes=30)  # of a rank that waits for the others
 
 
 class TeamError(RuntimeError):
@@ -85,57 +91,92 @@ def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
     prepare_process()
     if size == 1:
         return body(Team(), *args)
-    with tempfile.TemporaryDirectory(prefix="reverse-o1-") as folder:
-        context = mp.get_context("spawn")
-        peers = [
-            context.Process(target=_peer, args=(rank, size, folder, os.getpid(), body, args), daemon=True)
-            for rank in range(1, size)
-        ]
-        on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # peers inherit it: Ctrl-C is the leader's alone
-        try:
-            for peer in peers:
-                peer.start()
-        finally:
-            signal.signal(signal.SIGINT, on_interrupt)
-        try:
-            _join(0, size, folder)
-            result = body(Team(0, size), *args)
-            for peer in peers:
-                peer.join()
-            return result
-        except RuntimeError as error:
-            said = sorted(Path(folder).glob("failed-*"))
-            if said and _of_the_meeting(error):
-                raise TeamError(said[0].read_text()) from error
-            raise
-        finally:
-            for peer in peers:
-                peer.kill()
-            if dist.is_initialized():
-                dist.destroy_process_group()
+    store = dist.TCPStore(
+        LOOPBACK, 0, size, is_master=True, wait_for_workers=False, timeout=PATIENCE
+    )  # no file is left
+    context = mp.get_context("spawn")
+    peers = [
+        context.Process(target=_peer, args=(rank, size, store.port, os.getpid(), body, args), daemon=True)
+        for rank in range(1, size)
+    ]
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # peers inherit it: Ctrl-C is the leader's alone
+    try:
+        for peer in peers:
+            peer.start()
+    finally:
+        signal.signal(signal.SIGINT, on_interrupt)
+    over = Event()
+    Thread(target=_watch, args=(peers, over), daemon=True).start()
+    try:
+        _join(0, size, store)
+        result = body(Team(0, size), *args)
+        for peer in peers:
+            peer.join()
+        return result
+    except RuntimeError as error:
+        if _of_the_meeting(error) and (why := _why(store, peers)):
+            raise TeamError(why) from error
+        raise
+    finally:
+        over.set()
+        for peer in peers:
+            peer.kill()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
-def _join(rank: int, size: int, folder: str) -> None:
+def _join(rank: int, size: int, store: dist.TCPStore) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(minutes=30))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
 
 
-def _peer(rank: int, size: int, folder: str, parent: int, body: Callable[..., Any], args: tuple) -> None:
+def _peer(rank: int, size: int, port: int, parent: int, body: Callable[..., Any], args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leader's to handle
     end_with(parent)
     prepare_process()
-    _join(rank, size, folder)
+    store = dist.TCPStore(LOOPBACK, port, size, is_master=False, timeout=PATIENCE)
+    _join(rank, size, store)
     try:
         body(Team(rank, size), *args)
     except Exception as error:  # noqa: BLE001 (whatever it is, the leader tells it)
         if not _of_the_meeting(error):
             if not isinstance(error, OSError) and not type(error).__module__.startswith(OURS):
                 traceback.print_exc()  # a defect of the program, not a refusal
-            line = " ".join(str(error).split()) or type(error).__name__
-            Path(folder, f"failed-{rank}").write_text(f"worker {rank}: {line}")
+            store.set(f"failed-{rank}", " ".join(str(error).split()) or type(error).__name__)
         os._exit(1)
     dist.destroy_process_group()
+
+
+def _why(store: dist.TCPStore, peers: Sequence[BaseProcess]) -> str | None:
+    """What ended a worker: its own words, or the signal that killed it; None: nobody knows."""
+    for rank, peer in enumerate(peers, start=1):
+        if store.check([f"failed-{rank}"]):
+            return f"worker {rank}: {store.get(f'failed-{rank}').decode()}"
+        peer.join(1.0)
+    return _killed(peers)
+
+
+def _killed(peers: Sequence[BaseProcess]) -> str | None:
+    """Which worker a signal has ended; None: none."""
+    for rank, peer in enumerate(peers, start=1):
+        if (code := peer.exitcode) is not None and code < 0:
+            return (
+                f"worker {rank} was killed ({signal.Signals(-code).name}), perhaps for want of memory: resume the run, or take "
+                "fewer workers"
+            )
+    return None
+
+
+def _watch(peers: Sequence[BaseProcess], over: Event) -> None:
+    """End a leader that waits for a worker who is dead: before they have met, nothing tells it."""
+    while not over.is_set():
+        wait([peer.sentinel for peer in peers], timeout=5.0)
+        if (why := _killed(peers)) and not over.wait(GRACE):
+            sys.stderr.write(f"error: {why}\n")
+            for peer in peers:
+                peer.kill()
+            os._exit(2)
+        over.wait(0.2)
 
 
 def _of_the_meeting(error: Exception) -> bool:

@@ -107,7 +107,7 @@ def composed_main(composed: DictConfig) -> None:
 
 def run() -> int:
     """`python -m bench budget` with the command line of this process; returns the exit code, or exits with it."""
-    run_command("bench budget", composed_main, lambda: help_page("bench budget", task_pages()))
+    run_command("bench budget", composed_main, lambda: help_page("bench budget", task_pages()), keeps_sweeps=True)
     return 0
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from kit.command import word
 from kit.files import ASIDE, write_whole
 
 CONFIG_NAME = "config.json"
@@ -114,7 +115,7 @@ def _refuse_non_empty(path: Path) -> None:
     for entry in path.iterdir():
         if entry.name == LOCK_NAME or (entry.name.startswith(f".{CONFIG_NAME}.") and entry.name.endswith(ASIDE)):
             continue
-        mend = f"go on with resume={path}" if (path / CONFIG_NAME).is_file() else "empty it"
+        mend = f"go on with {word('resume', path)}" if (path / CONFIG_NAME).is_file() else "empty it"
         raise RunDirError(f"{path} is not empty; {mend}, or choose another run_dir")
 
 

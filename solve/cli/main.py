@@ -17,7 +17,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from kit.command import CONF, guarded, help_page, run, typed
+from kit.command import CONF, guarded, help_page, in_sweep, run, typed
 from solve.budgets import interruptible
 from solve.cli.answers_file import Asked, check_writable, read_lines
 from solve.cli.config import SolveConfig, register
@@ -79,13 +79,17 @@ def play(config: SolveConfig, options: dict[str, Any]) -> int:
 
     with interruptible() as interrupted:
         if batch:
-            return play_batch(config, asked, options, interrupted)
-        solver, problem = Solvers(config, options).reading(config.problem or "")
-        (solution,), trouble = search(config, solver, [problem], interrupted, tree=config.tree)
-        print(json.dumps(solution.to_dict()) if config.json else page(solution))
-        if trouble is not None:
-            raise trouble
-        return 0
+            code = play_batch(config, asked, options, interrupted)
+        else:
+            solver, problem = Solvers(config, options).reading(config.problem or "")
+            (solution,), trouble = search(config, solver, [problem], interrupted, tree=config.tree)
+            print(json.dumps(solution.to_dict()) if config.json else page(solution))
+            if trouble is not None:
+                raise trouble
+            code = 0
+        if interrupted() and in_sweep():
+            raise KeyboardInterrupt
+        return code
 
 
 def _lines(config: SolveConfig) -> list[Asked]:

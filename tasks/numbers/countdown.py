@@ -146,13 +146,13 @@ class Countdown(FreePlay, Oracle):
             raise TaskError(
                 f"{_echo(text)} is not a problem: write numbers, a blank, = and a target, as in '3 7 12 = 24'"
             )
-        if len(words) != self.numbers:
-            raise TaskError(
-                f"{len(words)} numbers given, this task takes {self.numbers}: build it with numbers={len(words)}"
-            )
         for word in (*words, *goal):
             if word not in self._value_of_word:
-                raise TaskError(f"{_echo(word)} is not a number in 0..{self.cap}: write plain digits, or raise cap")
+                mend = "write plain digits, with blanks between numbers, or raise cap"
+                raise TaskError(f"{_echo(word)} is not a number in 0..{self.cap}: {mend}")
+        if len(words) != self.numbers:
+            taken = f"{len(words)} numbers given, this task takes {self.numbers}"
+            raise TaskError(f"{taken}: build it with numbers={len(words)}")
         return self._problem(tuple(self._value_of_word[word] for word in words), self._value_of_word[goal[0]])
 
     def prompt(self, problem: Problem) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import torch
 
@@ -42,3 +45,19 @@ def test_a_leader_that_fails_says_its_own_reason(capfd):
     with pytest.raises(ConfigError, match=r"^the leader fails$"):
         run_as_team(2, leader_breaks)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def killed(team: Team) -> None:
+    team.gather(None)
+    if not team.leads:
+        os.kill(os.getpid(), signal.SIGKILL)
+    team.gather(None)
+
+
+def test_a_killed_worker_is_one_line_and_leaves_no_file(capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(TeamError, match=r"^worker 1 was killed \(SIGKILL\), perhaps for want of memory: ") as refused:
+        run_as_team(2, killed)
+    assert "\n" not in str(refused.value)
+    assert "Traceback" not in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
