@@ -6,6 +6,7 @@
     python -m bench paired before=CHECKOUT        this checkout beside another, in turns: which is faster, see bench/paired.py
     python -m bench budget [SETTING=VALUE ...]    strategies against budgets of search, see bench/budget/run.py
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/loop/compare.py
+    python -m bench trust run_dir=DIR             promises measured: kills, damage, repeats, fuzz, see bench/trust/run.py
     python -m bench curves runs=... against=...   their learning curves in one picture
 
 With run_dir, each bench also writes its figures to DIR/NAME.json; bench/command.py says what holds for these.
@@ -23,6 +24,7 @@ from bench.budget import run as budget
 from bench.judges import run as judges
 from bench.loop import acting, compare, curves, train
 from bench.speed import expand, first_answer, generate, store
+from bench.trust import run as trust
 
 BENCHES: dict[str, command.Bench] = {
     "train": train.main,
@@ -41,6 +43,7 @@ ON_DEMAND: dict[str, command.Bench] = {
     "compare": compare.main,
     "curves": curves.main,
     "paired": paired.main,
+    "trust": trust.main,
 }  # these need to be told what to measure
 BUDGET = "budget"  # a Hydra application of its own, for its sweeps
 SHORT = {

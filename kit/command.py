@@ -100,7 +100,7 @@ def run(
     """`python -m VERB` with the command line of this process. `keeps_sweeps`: its page says where a sweep is written."""
     keep_writing()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help_text())
+        guarded(verb, lambda: print(help_text(), flush=True) or 0)
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print over many lines
     sys.argv[1:] = [INTERPOLATION.sub(r"\1\1\\${", argument) for argument in sys.argv[1:]]

@@ -121,5 +121,6 @@ class LocalPolicy:
         if key not in self._forwards:
             own = self._quick and self.in_words and is_plain_llama(self.model.trunk)
             settings = {"autocast": torch.bfloat16} if own else {}
-            self._forwards[key] = forward_for(self.model, *key, **settings)
+            longest = codec.max_context_tokens + codec.max_step_tokens
+            self._forwards[key] = forward_for(self.model, *key, longest=longest, **settings)
         return self._forwards[key]

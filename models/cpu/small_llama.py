@@ -87,8 +87,8 @@ def forward(
 def value_logits(final, gain, weights, bias, outer, outer_bias, out):
     """out [N]: the logits of a `ValueHead` at final [N, D], each row's the same whatever rows are beside it, bit for bit.
 
-    gain float32 [D], of the last norm; weights: the inner matrix, packed in float32; bias float32 [D filled up to whole blocks];
-    outer float32 [D].
+    gain float32 [D], of the last norm; weights: the inner matrix, packed in float32; bias float32 [D, filled up to
+    whole blocks]; outer float32 [D].
     """
     width = final.shape[1]
     x, inner = np.zeros((TILE, width), np.float32), np.zeros((TILE, whole(width)), np.float32)

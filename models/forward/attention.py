@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -29,7 +29,7 @@ from models.cpu import long_attention_bf16
 from models.cpu.products import seen
 
 NAME = "trie"
-_COMPILED = (torch.float32, torch.bfloat16)  # types that the kernels know
+_HARMLESS = ("position_ids", "cache_position")  # tensors beside query, key and value that change nothing here
 
 
 @dataclass(slots=True)
@@ -42,6 +42,9 @@ class Wave:
     lengths: np.ndarray  # int32 [N]
     groups: np.ndarray  # int32 [R, 3]
     padded: _Padded | None  # for torch's attention
+    windows: dict[int, int] = field(
+        default_factory=dict
+    )  # by layer that has attended: latest positions it sees, 0 for all
 
     @staticmethod
     def of(kv: Tensor, slots: np.ndarray, paths: np.ndarray, lengths: np.ndarray, compiled: bool) -> Wave:
@@ -118,12 +121,19 @@ def attend(
     """query [1, H, N, E], key and value [1, G, N, E] of the nodes of the wave -> [1, N, H, E].
 
     Raises:
-        ValueError: attention sinks, or keys and values of different size, which the arena has no place for.
+        ValueError: attention sinks, keys and values of different size, a mask or bias of the model's own, or a layer that
+            attends twice: the arena has no place for them.
     """
     wave, layer = _WAVE.get(), cast("int", module.layer_idx)
     (_, n_heads, n, size), n_kv_heads = query.shape, key.shape[1]
-    if s_aux is not None or value.shape != key.shape:
+    biases = [name for name, given in ignored.items() if isinstance(given, Tensor) and name not in _HARMLESS]
+    room = (len(wave.kv), n, wave.kv.shape[-1])  # compiled code does not look at bounds
+    fits = value.shape == key.shape and layer < room[0] and (key.shape[2], n_kv_heads * key.shape[3]) == room[1:]
+    if s_aux is not None or not fits or layer in wave.windows:
         raise ValueError("this attention does not fit the key-value arena")
+    if attention_mask is not None or biases:
+        raise ValueError(f"its attention adds {' and '.join(biases) or 'a mask'} of its own")
+    wave.windows[layer] = sliding_window or 0
     kv = wave.kv[layer]
     scale = size**-0.5 if scaling is None else scaling
     q, k, v = (part[0].transpose(0, 1).reshape(n, -1).to(kv.dtype) for part in (query, key, value))

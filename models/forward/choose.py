@@ -23,11 +23,17 @@ _WARNED: set[str] = set()
 
 
 def forward_for(
-    model, vocabulary_size: int | None = None, masked: tuple[int, ...] = NEVER_SAMPLED, **settings
+    model,
+    vocabulary_size: int | None = None,
+    masked: tuple[int, ...] = NEVER_SAMPLED,
+    *,
+    longest: int = 0,
+    **settings,
 ) -> TrieForward:
     """The fastest forward that is exact for `model` (a `PolicyValueLM`: `trunk` and `value_head`).
 
     `vocabulary_size`: tokens that may be sampled; ids above it are padding of the embedding. None: all of the trunk's.
+    `longest`: tokens of a path that may come up; a trunk that is exact for shorter ones only is then run over whole prefixes.
     The policy is pi(token | path, token not in `masked`): masked logits are dropped *before* normalising. `settings` go to
     `CausalForward`, but for `autocast` (the type of the products, else the model's `inference_dtype`), which both know. A trunk
     that neither can serve is run over whole prefixes, which is slow, and a warning says so once.
@@ -37,9 +43,13 @@ def forward_for(
         settings = {"autocast": model.inference_dtype} | settings
     if is_plain_llama(model.trunk) and size <= WHOLE and settings.keys() <= {"autocast"}:
         return LlamaForward(model, size, masked, **settings)
-    from models.forward.causal import CausalForward, UnservedError
+    from models.forward.causal import CausalForward
+    from models.forward.trial import UnservedError, max_positions, turning_point
 
     try:
+        config = model.trunk.config.get_text_config()
+        if (turn := turning_point(config)) < min(longest, max_positions(config)):
+            raise UnservedError(f"{type(model.trunk).__name__} turns texts longer than {turn} tokens by other angles")
         return CausalForward(model, size, masked, **settings)
     except UnservedError as error:
         kind = type(model.trunk).__name__

@@ -7,6 +7,8 @@ llama.cpp's server (`logprobs.content`). Unknown fields are ignored, known ones 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +21,12 @@ LEAST_LOGPROB = -1e9  # servers write -9999 for "impossible"
 MOST_TOKENS = 1 << 16  # of one choice
 SHOWN_CHARS = 200  # of a server's own words in an error message
 
+_UNKNOWN = re.compile(
+    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|extra|not (permitted|allowed|accepted)|forbidden|cannot find",
+    re.IGNORECASE,
+)  # words for a field that a server does not take, whatever its value
+_TOO_LONG = re.compile(r"context|too (large|long|many)|exceed|maximum", re.IGNORECASE)
+_NEEDED = frozenset({"model", "prompt", "messages"})
 _ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence"})
 
 
@@ -69,6 +77,66 @@ def draw_seed(seed: int, draw: int) -> int:
     """Seed of one draw of a request, in 0..2^31-1: every server takes that."""
     digest = blake2b(f"{seed}\0{draw}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def wire_body(
+    model: str, request: Request, capabilities: Capabilities, refused: Iterable[str] = ()
+) -> dict[str, object]:
+    """The JSON of a request. A field that a server may not know is left out where it is not needed: strict ones refuse it.
+
+    `refused`: fields that the server is known to refuse; they go by another name, or not at all, where `instead` knows one.
+    """
+    body: dict[str, object] = {
+        "model": model,
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "seed": request.seed,
+        "stop": list(request.stop),
+    }
+    if capabilities.completions:
+        body["prompt"] = request.prompt
+    else:
+        body["messages"] = [{"role": "user", "content": request.prompt}]
+    if request.n > 1:
+        body["n"] = request.n
+    if capabilities.logprobs:
+        body["logprobs"] = 1 if capabilities.completions else True
+    if capabilities.token_ids:
+        body["return_token_ids"] = True
+    for name in refused:
+        if (other := instead(name, body)) is not None:
+            value = body.pop(name)
+            body |= {other: value} if other else {}
+    return body
+
+
+def instead(name: str, body: Mapping[str, object]) -> str | None:
+    """Another name for a field that a server refuses, "" where it can be left out; None: nothing else will do.
+
+    Without `stop` an answer is cut here; without `seed` it is another one at each call; 1 is everyone's default of the others.
+    """
+    if name == "max_tokens":
+        return "max_completion_tokens"
+    if name in ("seed", "stop") or (name in ("temperature", "top_p") and body.get(name) == 1.0):
+        return ""
+    return None
+
+
+def refused_field(answer: bytes, sent: Iterable[str]) -> str | None:
+    """Which of the fields that were `sent` an error says that the server does not take; None: it says something else.
+
+    A prompt that is too long is another matter, though servers name `max_tokens` then.
+    """
+    said = answer[: 8 * SHOWN_CHARS].decode(errors="replace")
+    if _TOO_LONG.search(said) or not _UNKNOWN.search(said):
+        return None
+    places = [
+        (found.start(), name)
+        for name in {*sent} - _NEEDED
+        if (found := re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said))
+    ]
+    return min(places)[1] if places else None
 
 
 def parse_answer(payload: Any, request: Request, max_text_chars: int = 1 << 16) -> tuple[list[Completion], int]:

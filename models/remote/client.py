@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import httpx
 import numpy as np
 
-from models.abilities import PolicyError
+from models.abilities import PolicyError, PolicyWarning
 from models.remote.answers import (
     SHOWN_CHARS,
     Capabilities,
@@ -27,8 +28,11 @@ from models.remote.answers import (
     Request,
     draw_seed,
     error_text,
+    instead,
     parse_answer,
+    refused_field,
     retry_after,
+    wire_body,
 )
 from models.remote.loop import ClientLoop
 
@@ -52,11 +56,11 @@ _PROBE_PROMPT = " ".join(map(str, range(1, 65)))  # longer than a block of a pre
 
 
 class RemoteError(PolicyError):
-    """No usable answer. One line that names the mend. `status`: of HTTP, None where no whole answer came."""
+    """No usable answer, in one line that names the mend. `status`: of HTTP. `field`: of the request, that a server refuses."""
 
-    def __init__(self, message: str, status: int | None = None):
+    def __init__(self, message: str, status: int | None = None, field: str | None = None):
         super().__init__(message)
-        self.status = status
+        self.status, self.field = status, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ class RemoteClient:
         self._local = url.host in ("localhost", "127.0.0.1", "::1")
         self._key, self._key_name, self._extra, self._sleep = key, api_key_env, dict(extra or {}), sleep
         self._capabilities = capabilities
+        self._refused: list[str] = []  # fields that the server does not take, and that it was asked without
         self._loop = ClientLoop(self._open_client)
 
     def __repr__(self) -> str:
@@ -266,15 +271,21 @@ class RemoteClient:
             RemoteError: a status that no retry mends, no retries left, or the deadline of the call.
         """
         url = self.base_url + (COMPLETIONS if call.capabilities.completions else CHAT)
-        content = json.dumps(self._body(request, call.capabilities)).encode()
+        body = self._body(request, call.capabilities)
         attempt, last = 0, _Retry("no answer")
         try:
             async with asyncio.timeout_at(call.deadline):
                 while True:
                     try:
                         async with call.gate:
-                            body = await self._attempt(url, content, call.client)
-                        return parse_answer(json.loads(body), request, self.limits.text_chars)
+                            answer = await self._attempt(url, body, call.client)
+                        return parse_answer(json.loads(answer), request, self.limits.text_chars)
+                    except RemoteError as error:
+                        if error.field is None or error.field in self._extra or instead(error.field, body) is None:
+                            raise
+                        self._note_refusal(error.field)
+                        body = self._body(request, call.capabilities)
+                        continue
                     except _Retry as failed:
                         last = failed
                     except (ValueError, RecursionError) as error:
@@ -292,10 +303,19 @@ class RemoteClient:
         mend = self._mend(last.status, "check that the server runs and keeps up")
         raise RemoteError(f"{url}: {last} (attempt {attempt + 1}): {mend}", last.status)
 
+    def _body(self, request: Request, capabilities: Capabilities) -> dict[str, object]:
+        return {**wire_body(self.model, request, capabilities, self._refused), **self._extra}
+
+    def _note_refusal(self, field: str) -> None:
+        if field not in self._refused:
+            self._refused.append(field)
+            if field == "seed":
+                warnings.warn(f"{self.base_url}: the server takes no seed: no answer can be repeated", PolicyWarning, 2)
+
     def _mend(self, status: int | None, otherwise: str) -> str:
         return _MENDS.get(status or 0, otherwise).replace("KEY", self._key_name)
 
-    async def _attempt(self, url: str, content: bytes, client: httpx.AsyncClient) -> bytes:
+    async def _attempt(self, url: str, content: dict[str, object], client: httpx.AsyncClient) -> bytes:
         """The body of a good answer.
 
         Raises:
@@ -306,7 +326,7 @@ class RemoteClient:
         try:
             async with (
                 asyncio.timeout(self.limits.connect_seconds + self.limits.read_seconds),
-                client.stream("POST", url, content=content) as response,
+                client.stream("POST", url, content=json.dumps(content).encode()) as response,
             ):
                 if response.headers.get("content-encoding", "identity") != "identity":
                     raise _Retry("unreadable answer: compressed, although that was not asked for")
@@ -327,29 +347,11 @@ class RemoteClient:
         said = f"HTTP {status} {self._shown(error_text(body))}".rstrip()
         if status in _RETRIED:
             raise _Retry(said, status, retry_after(response.headers.get("retry-after", "")))
-        raise RemoteError(f"{url}: {said}: {self._mend(status, 'check the address and what the server logs')}", status)
-
-    def _body(self, request: Request, capabilities: Capabilities) -> dict[str, object]:
-        """A field that a server may not know is left out where it is not needed: strict ones refuse the request."""
-        body: dict[str, object] = {
-            "model": self.model,
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "seed": request.seed,
-            "stop": list(request.stop),
-        }
-        if capabilities.completions:
-            body["prompt"] = request.prompt
-        else:
-            body["messages"] = [{"role": "user", "content": request.prompt}]
-        if request.n > 1:
-            body["n"] = request.n
-        if capabilities.logprobs:
-            body["logprobs"] = 1 if capabilities.completions else True
-        if capabilities.token_ids:
-            body["return_token_ids"] = True
-        return {**body, **self._extra}
+        field = refused_field(body, content) if status in REFUSED else None
+        mend = self._mend(status, "check the address and what the server logs")
+        if field is not None:
+            mend = f"the server does not take {field}: leave it at its default, or out of `extra`"
+        raise RemoteError(f"{url}: {said}: {mend}", status, field)
 
     def _jitter(self, seed: int, attempt: int) -> float:
         """Full jitter (AWS Architecture Blog, Brooker 2015): seconds, uniform in 0..min(cap, base * 2^attempt)."""

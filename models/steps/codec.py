@@ -158,8 +158,9 @@ class TextCodec:
         return cast("str", self._tokenizer.decode(list(tokens)))
 
     def _start(self) -> list[int]:
-        """What the tokenizer itself puts before a text, e.g. a begin-of-text token."""
-        return self._tokenizer("").input_ids
+        """What the tokenizer itself puts before a text, e.g. a begin-of-text token; not what it puts behind one."""
+        whole, bare = self._tokenizer(QUESTION).input_ids, self._ids(QUESTION)
+        return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(bare)] == bare), [])
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer(text, **AS_TEXT).input_ids if text else []

@@ -167,7 +167,7 @@ class TokenTrie:
                 nodes, self.tokens[nodes], positions, slot_of[nodes], paths, prefixes, self.kv.kv, wanted, with_values
             )
         )
-        if np.isnan(rows.logprobs).any() or (rows.values is not None and not np.isfinite(rows.values).all()):
+        if np.isnan(rows.logprobs).any() or (with_values and rows.values is not None and np.isnan(rows.values).any()):
             raise NotFiniteError(
                 "the policy computed NaN in place of a probability or a value: its weights are damaged, or its numbers are too "
                 "large for float16 (take dtype=float32 or bfloat16)"

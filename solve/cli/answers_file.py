@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,6 +15,7 @@ from solve.types import SolveError
 
 MOST_LINE = 100_000  # characters
 OPENING = '{"id": "'  # of every record
+CHECK = "check"  # key of the digest of a record
 HOW = "how"  # key of the settings that an answer depends on
 
 
@@ -111,6 +113,10 @@ class Answers:
                 whole = False
             if not whole:
                 raise self._foreign(f"line {number}")
+            if record.get(CHECK, check := _check(record)) != check:
+                raise SolveError(
+                    f"out={self.path}: line {number} is not as it was written: remove that line, or name another file"
+                )
             records.append(record)
         if torn[: len(OPENING)] != OPENING[: len(torn)]:  # the last words of somebody else's file
             raise self._foreign(f"line {len(lines) + 1}")
@@ -133,12 +139,19 @@ class Answers:
 
     def write(self, record: dict[str, Any]) -> None:
         """One record; it is on disk when this returns."""
-        self._file.write(_line(record | {HOW: self._how} if self._how else record))
+        record = record | {HOW: self._how} if self._how else record
+        self._file.write(_line(record | {CHECK: _check(record)}))
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
+
+
+def _check(record: dict[str, Any]) -> str:
+    """A digest of all of a record but the digest itself."""
+    facts = {name: value for name, value in record.items() if name != CHECK}
+    return blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -1,26 +1,33 @@
-"""Is this answer that one? Pure, linear-time and total: exact numbers, words and choices; the rest is asked of a library.
+"""Is this answer that one? Pure and total: exact numbers with units, words and choices; the rest is asked of a library.
 
-What counts (each line is held by tests/tasks/test_answers.py):
+What counts is on one page, docs/judges.md, and held by tests/tasks/test_answers.py and test_judge_pairs.py. In short:
 
 * The final answer is what follows the one end-of-thinking tag, if there is one. Its last box alone counts; without a box
   the whole line must be the answer. Several different boxes, several tags, an open box: refused, nothing is guessed.
-* Numbers are ASCII and compare exactly as rationals: 0.5 = 1/2 = \\frac{2}{4}, and 0.333 is not 1/3. Sign, thousands groups,
-  decimals, fractions, scientific form, a mixed number in LaTeX, `x = 5`. Arithmetic left undone is not a number.
-* A percent sign must be in both or in neither. A unit or currency may be missing on either side, and must not differ.
+* Numbers are ASCII and compare exactly as rationals; units are the same or convert exactly, where one side has none by the
+  question. Arithmetic left undone is not a number.
 * Words compare as words, whole and in order, without regard to case. Choices compare as letters, with or without brackets.
-* Tuples and intervals compare entry by entry, with equal brackets; other mathematics goes to math-verify in a judge pool
-  (`grading.py`) after a look at its size: no towers of powers, no factorials, no prose, no rounded values.
+* Lists and intervals compare entry by entry, with equal brackets; other mathematics goes to math-verify in a judge pool
+  (`grading.py`) after a look at its size: no towers of powers, no factorials, no prose, no rounded values, and nothing
+  that the library would drop.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
-from tasks.judging.formulas import MATHEMATICS, TEXT, bare, prepared, tidy, unfit
-from tasks.judging.quantities import Quantity, quantity, split_unit
+from tasks.judging.asked import asked
+from tasks.judging.formulas import MATHEMATICS, TEXT, bare, prepared, split_unit, tidy, unfit
+from tasks.judging.quantities import Quantity, quantity, turn
+from tasks.judging.regions import both_signs, entries, interval, is_interval, numbers, union
+from tasks.judging.same import differ
+from tasks.judging.sentences import in_digits, said
+from tasks.judging.written import differ_in_form, form, unbased
 
 MOST_CHARACTERS = 1000  # of a final answer
 MOST_DEPTH = 40  # of brackets
@@ -28,8 +35,24 @@ MOST_DEPTH = 40  # of brackets
 END_OF_THINKING = re.compile(r"</think(?:ing)?>|<\|end_of_thought\|>", re.IGNORECASE)
 START_OF_THINKING = re.compile(r"<think(?:ing)?>|<\|begin_of_thought\|>", re.IGNORECASE)
 BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
-LEAD = re.compile(r"(?:the )?(?:final |correct )?answer(?: is)?(?::?\s+|:)", re.IGNORECASE)
-WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
+HENCE = r"(?:(?:so|thus|hence|therefore|then),?\s+)"
+LEAD = re.compile(
+    rf"####\s*|{HENCE}?(?:the |my |our )?(?:final |correct )?(?:answer|option|choice|ans\.?)(?: is)?(?::?\s+|:)(?:->|=|→)?\s*"
+    rf"|{HENCE}(?=[A-Za-z] ?=|[\d$\\(\[-])",
+    re.IGNORECASE,
+)
+LAST = re.compile(
+    r".*[.!;]\s+(?:so |thus |hence |therefore,? )?the (?:final |correct )?answer is:?\s+(\S.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+BOLD = re.compile(r"(?<![\w)}\]*])\*\*([^*]+)\*\*(?![\w({\[*])")
+FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
+POINTS = frozenset(("point", "coordinate", "pair", "vertex", "center", "centre", "midpoint", "vector"))  # no intervals
+FINAL_LINE = re.compile(r"(?:^|\n)\s*####\s*(?=\S[^\n]*$)")  # as GSM8K marks its answers
+WRAPPERS = tuple(
+    (sign, sign.translate(str.maketrans("([", ")]"))) for sign in ("$$", "$", r"\(", r"\[", "**", "*", "```", "`", '"')
+)
+WRAPS = frozenset(opens[0] for opens, _ in WRAPPERS)
 SYMBOLS = str.maketrans(
     {
         "−": "-",
@@ -42,6 +65,9 @@ SYMBOLS = str.maketrans(
         "·": r"\cdot ",
         "∞": r"\infty ",
         "°": r"^\circ",
+        "∈": r"\in ",
+        "∪": r"\cup ",
+        "±": r"\pm ",
     }
 )
 
@@ -52,7 +78,6 @@ GREEK = (
 NAME = re.compile(rf"(?:[A-Za-z]|\\(?:{GREEK}))(?:_(?:[A-Za-z0-9]|\{{[A-Za-z0-9]{{1,8}}\}}))?")
 ORDINAL = re.compile(r"\d+\s?(?:st|nd|rd|th|am|pm)")
 MONOMIAL = re.compile(r"-?\s?(?:[a-z]|\d+\s?[a-z]{1,3})")  # x, 6x, 2xy
-BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 Kind = Literal["right", "wrong", "ask"]
 
@@ -69,10 +94,16 @@ class Decision:
 RIGHT = Decision("right")
 
 
-def decide(gold: str, text: str) -> Decision:
-    """Does the final answer of `text` equal `gold`? Total: any two texts get a decision."""
+def decide(gold: str, text: str, question: str = "") -> Decision:
+    """Does the final answer of `text` equal `gold`, as an answer to `question`? Total: any texts get a decision."""
     answer, why = final_answer(text)
-    return Decision("wrong", why) if answer is None else compare(gold, answer)
+    if answer is None:
+        return Decision("wrong", why)
+    found = compare(gold, answer, question)
+    if found.kind != "wrong" or not question or quantity(answer) is not None:
+        return found
+    told = said(answer, question)
+    return found if told is None else compare(gold, told, question)
 
 
 def final_answer(text: str) -> tuple[str | None, str]:
@@ -103,7 +134,12 @@ def final_answer(text: str) -> tuple[str | None, str]:
         elif inner is None or inner:
             return None, "a box within a box"
         return answer, ""
-    text = text.replace("**", "").strip()
+    text = BOLD.sub(r"\1", text).strip().removeprefix("**").removesuffix("**").rstrip("✓✔✅ ")
+    text = fenced[1].strip() if (fenced := FENCE.fullmatch(text)) else text
+    if text.count("####") == 1 and (mark := FINAL_LINE.search(text)) is not None:
+        text = text[mark.end() :]
+    if text.lower().count("answer") == 1 and (last := LAST.fullmatch(text)) is not None:
+        text = last[1]
     lead = LEAD.match(text)
     text = text[lead.end() :].strip() if lead else text
     if "\n" in text:
@@ -111,27 +147,36 @@ def final_answer(text: str) -> tuple[str | None, str]:
     return (text, "") if text else (None, "no answer")
 
 
-def compare(gold: str, answer: str) -> Decision:
+def compare(gold: str, answer: str, question: str = "") -> Decision:
     """Does `answer`, taken as it stands, equal `gold`? Total."""
     gold, answer = _unwrapped(gold), _unwrapped(answer)
     if not answer or max(len(gold), len(answer)) > MOST_CHARACTERS or _depth(answer) > MOST_DEPTH:
         return Decision("wrong", "no answer of a length to be read")
-    if re.fullmatch("[A-J]", gold):
-        return _choice(gold, answer)
+    if letter := re.fullmatch(r"([A-J])|\(([A-J])\)", gold):
+        return _choice(letter[1] or letter[2], answer)
+    gold, answer = unbased(gold, question), unbased(answer, question)
+    if "=" in gold and "=" not in answer and quantity(_right_side(gold, ("=",))):
+        gold = _right_side(gold, ("=",))
     if (number := quantity(gold)) is not None:
-        return _number(number, answer)
+        return _number(number, answer, question)
+    if gold == answer:
+        return RIGHT
+    if numbers(gold):
+        return _expression(gold, answer, question)
+    if form(gold):
+        return _decided(differ_in_form(gold, answer, question))
     if _is_words(gold):
         same = (answer.isascii() or not gold.isascii()) and _words(gold) == _words(answer)
         return RIGHT if same else Decision("wrong", "other words")
-    if gold == answer:
-        return RIGHT
-    return _expression(gold, answer)
+    return _expression(gold, answer, question)
 
 
 def is_plain(gold: str) -> bool:
-    """Whether a gold answer is a choice, a number or words, so that no answer to it is ever asked of a library."""
+    """Whether a gold answer is a choice, words, or made of numbers, so that no answer to it is ever asked of a library."""
     gold = _unwrapped(gold)
-    return bool(re.fullmatch("[A-J]", gold)) or quantity(gold) is not None or _is_words(gold)
+    if numbers(gold):
+        return not gold.startswith(("{", r"\{"))
+    return bool(re.fullmatch("[A-J]", gold)) or quantity(gold) is not None or form(gold) or _is_words(gold)
 
 
 def _is_words(gold: str) -> bool:
@@ -144,15 +189,14 @@ def _is_words(gold: str) -> bool:
     return "\\" not in gold and len(re.findall(r"[^\W\d_]{3,}", gold)) > 1 and not set("=^_*<>") & set(gold)
 
 
-def _number(gold: Quantity, answer: str) -> Decision:
-    number = quantity(_right_side(answer, ("=",)))
-    if number is None:
-        return Decision("wrong", "not one finished number")
-    if number.percent != gold.percent:
-        return Decision("wrong", "a percent sign on one side only")
-    if gold.unit and number.unit and gold.unit != number.unit:
-        return Decision("wrong", "another unit")
-    return RIGHT if number.value == gold.value else Decision("wrong", "another number")
+def _decided(why: str) -> Decision:
+    return Decision("wrong", why) if why else RIGHT
+
+
+def _number(gold: Quantity, answer: str, question: str) -> Decision:
+    answer = in_digits(_right_side(answer, ("=",)), question)
+    number = quantity(answer, letters=bool(gold.unit.powers or asked(question).unit)) or turn(answer)
+    return _decided(differ(gold, number, question) if number else "not one finished number")
 
 
 def _choice(gold: str, answer: str) -> Decision:
@@ -160,81 +204,79 @@ def _choice(gold: str, answer: str) -> Decision:
     return RIGHT if found and (found[1] or found[2]).upper() == gold else Decision("wrong", "another choice")
 
 
-def _expression(gold: str, answer: str) -> Decision:
-    """Mathematics beyond a literal: entry by entry where it is a tuple, a question to the library elsewhere."""
+def _expression(gold: str, answer: str, question: str) -> Decision:
+    """Mathematics beyond a literal: part by part where it is a union or a tuple, a question to the library elsewhere."""
     if "=" not in gold:
-        answer = _right_side(answer, ("=", r"\in "))
+        answer = _right_side(answer, ("=", r"\in"))
     gold, answer = tidy(gold), tidy(answer)
     if gold == answer:
         return RIGHT
-    mine, its = _entries(gold), _entries(answer)
+    if (mine := interval(gold)) and (its := interval(answer)):
+        return compare(mine[1], its[1], question) if mine[0] == its[0] else Decision("wrong", "of another variable")
+    if (mine := interval(gold)) and is_interval(answer):
+        return compare(mine[1], answer, question)
+    if (its := interval(answer)) and is_interval(gold) and not asked(question).words & POINTS:
+        return compare(gold, its[1], question)
+    if r"\pm" in gold + answer and (mine := both_signs(gold)) and (its := both_signs(answer)):
+        return _all(compare(one, other, question) for one, other in zip(mine, its, strict=True))
+    mine, its = union(gold), union(answer)
+    if len(mine) != len(its):
+        return Decision("wrong", "another number of parts")
+    if len(mine) > 1:
+        return _all(compare(one, other, question) for one, other in zip(mine, its, strict=True))
+    return _tuple(gold, answer, question)
+
+
+def _tuple(gold: str, answer: str, question: str) -> Decision:
+    mine, its = entries(gold), entries(answer)
     if (mine is None) != (its is None) or (mine and its and (mine[0] != its[0] or len(mine[1]) != len(its[1]))):
         return Decision("wrong", "other brackets, or another number of entries")
     if mine is None or its is None:
-        return _question(gold, answer)
-    numbers = [[quantity(entry) for entry in side] for side in (mine[1], its[1])]
-    if mine[0] == "{}" and None not in numbers[0] and None not in numbers[1]:
-        one, other = ({(n.value, n.percent, n.unit) for n in side if n} for side in numbers)
-        return RIGHT if one == other else Decision("wrong", "another set")
+        return _question(gold, answer, question)
     if mine[0] == "{}":
-        return _question(gold, answer)
-    parts = [compare(one, other) for one, other in zip(mine[1], its[1], strict=True)]
+        one, other = ([number for entry in side if (number := quantity(entry))] for side in (mine[1], its[1]))
+        if (len(one), len(other)) != (len(mine[1]), len(its[1])):
+            return _question(gold, answer, question)
+        same = all(any(not differ(n, m, question) for m in b) for a, b in ((one, other), (other, one)) for n in a)
+        return RIGHT if same else Decision("wrong", "another set")
+    return _all(compare(one, other, question) for one, other in zip(mine[1], its[1], strict=True))
+
+
+def _all(parts: Iterable[Decision]) -> Decision:
+    """Right where every part is."""
+    parts = list(parts)
     if wrong := next((part for part in parts if part.kind == "wrong"), None):
         return wrong
     asks = tuple(ask for part in parts for ask in part.asks)
     return Decision("ask", asks=asks) if asks else RIGHT
 
 
-def _question(gold: str, answer: str) -> Decision:
+def _question(gold: str, answer: str, question: str) -> Decision:
     """To the library, where it may see the answer: units off, decimals as fractions, letters of two cases told apart."""
     (gold, unit), (answer, its_unit) = split_unit(gold), split_unit(answer)
-    if unit is None or its_unit is None or (unit and its_unit and unit != its_unit):
-        return Decision("wrong", "another unit")
-    if (number := quantity(gold)) is not None:
-        return _number(number, answer)
+    if unit.powers == its_unit.powers and not unit.zero and not its_unit.zero:
+        ratio = its_unit.size / unit.size
+    elif why := differ(Quantity(Fraction(1), unit), Quantity(Fraction(1), its_unit), question):
+        return Decision("wrong", why)
+    else:
+        ratio = Fraction(1)
     if why := unfit(gold, answer):
         return Decision("wrong", why)
-    return RIGHT if bare(gold) == bare(answer) else Decision("ask", asks=(prepared(gold, answer),))
+    if ratio == 1 and bare(gold) == bare(answer):
+        return RIGHT
+    gold, answer = prepared(gold, answer)
+    if ratio != 1:
+        answer = rf"\frac{{{ratio.numerator}}}{{{ratio.denominator}}}({answer})"
+    return Decision("ask", asks=((gold, answer),))
 
 
 def _right_side(answer: str, signs: tuple[str, ...]) -> str:
     """`5` of `x = 5`, `[0,1)` of `x \\in [0,1)`; anything else as it stands."""
     for sign in signs:
         left, found, right = answer.partition(sign)
-        if found and NAME.fullmatch(left.strip()) and "=" not in right:
+        if found and NAME.fullmatch(left.strip()) and "=" not in right and not (sign == r"\in" and right[:1].isalpha()):
             return right.strip()
     return answer
-
-
-def _entries(text: str) -> tuple[str, list[str]] | None:
-    """(brackets, entries) of a tuple, an interval or a set; None for anything else."""
-    text = text.replace(r"\{", "{").replace(r"\}", "}").strip()
-    bare = not (text[:1] in BRACKETS and text[-1:] in ")]}" and _closes_last(text))
-    entries = _split(text if bare else text[1:-1])
-    if len(entries) < 2 and (bare or text[0] != "{"):
-        return None
-    return ("" if bare else text[0] + text[-1]), entries
-
-
-def _closes_last(text: str) -> bool:
-    """Is the bracket that opens `text` closed by its last character?"""
-    depth = 0
-    for i, c in enumerate(text):
-        depth += (c in "([{") - (c in ")]}")
-        if depth == 0:
-            return i == len(text) - 1
-    return False
-
-
-def _split(text: str) -> list[str]:
-    """Parts between commas outside brackets; a comma in `1{,}000` is inside one."""
-    parts, depth, start = [], 0, 0
-    for i, c in enumerate(text):
-        depth += (c in "([{") - (c in ")]}")
-        if c == "," and depth == 0:
-            parts.append(text[start:i].strip())
-            start = i + 1
-    return [*parts, text[start:].strip()]
 
 
 def _unwrapped(text: str) -> str:
@@ -244,13 +286,14 @@ def _unwrapped(text: str) -> str:
         before = text
         text = text.removesuffix(".").strip() if not text.endswith("..") else text
         text = text.removeprefix(r"\displaystyle").strip()
-        for opens, closes in WRAPPERS:
+        for opens, closes in WRAPPERS if text[:1] in WRAPS else ():
             inner = text[len(opens) : -len(closes)]
             alone = opens not in inner.replace(r"\$", "")
             if text.startswith(opens) and text.endswith(closes) and inner.strip() and alone:
                 text = inner.strip()
         if (found := TEXT.fullmatch(text)) is not None:
             text = found[1].strip()
+        text = text[1:].strip() if re.match(r"=\s*[^=\s]", text) else text
         if text == before:
             break
     return text
@@ -260,7 +303,8 @@ def _words(text: str) -> str:
     text = text.strip()
     if len(text) > 2 and (text[0] + text[-1] in ('""', "''")):
         text = text[1:-1]
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    words = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    return re.sub(r"\s?([,;])\s?", r"\1 ", re.sub(r"^(?:an?|the) (?=\w)", "", words))
 
 
 def _boxes(text: str) -> list[str] | None:

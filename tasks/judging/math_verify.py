@@ -1,6 +1,6 @@
 """math-verify as a scorer of a judge pool. Imported by judge workers only; never in the process of a caller.
 
-Both sides are LaTeX without wrappers. The caller has looked at their size and kind (`answers.py`): words and plain numbers
+Both sides are LaTeX without wrappers. The caller has looked at their size and kind (`equal.py`): words and plain numbers
 do not come here, since this library calls anagrams equal and rounds. Two of its judgements are not taken: equations, which it
 calls equal when it finds no solution of either, are compared by their differences; and numbers that it takes for equal are
 looked at again, to fifty digits and in relation to their size.
@@ -11,11 +11,13 @@ from __future__ import annotations
 import logging
 
 import sympy
+from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 
 logging.disable(logging.CRITICAL)  # it warns at every call that a timeout of 0 is none: the pool has one
 
-AS_LATEX = (LatexExtractionConfig(boxed_match_priority=-1),)
+AS_WRITTEN = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+AS_LATEX = (LatexExtractionConfig(boxed_match_priority=-1, normalization_config=AS_WRITTEN),)  # no unit is dropped
 DIGITS = 50
 CLOSE = sympy.Float("1e-30")
 

@@ -47,7 +47,11 @@ class GoldScorer:
         """
         verdicts = [self._task.verdict(problem, steps) for problem, steps in zip(problems, chains, strict=True)]
         asked = [i for i, verdict in enumerate(verdicts) if not verdict.scored]
-        grades = grade([(self._key.answers[problems[i].id], answer_of(chains[i]) or "") for i in asked], self._pool)
+        cases = [
+            (self._key.answers[problems[i].id], answer_of(chains[i]) or "", self._task.prompt(problems[i]))
+            for i in asked
+        ]
+        grades = grade(cases, self._pool)
         for i, found in zip(asked, grades, strict=True):
             if found.right is None:
                 verdicts[i] = Verdict(0.0, True, True, found.reason, scored=False)

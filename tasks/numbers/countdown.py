@@ -148,7 +148,7 @@ class Countdown(FreePlay, Oracle):
             )
         for word in (*words, *goal):
             if word not in self._value_of_word:
-                mend = "write plain digits, with blanks between numbers, or raise cap"
+                mend = "write plain digits" + (", or raise cap" if word.isdecimal() else ", blanks between numbers")
                 raise TaskError(f"{_echo(word)} is not a number in 0..{self.cap}: {mend}")
         if len(words) != self.numbers:
             taken = f"{len(words)} numbers given, this task takes {self.numbers}"

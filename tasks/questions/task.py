@@ -106,9 +106,7 @@ class AnswerTask(Task):
         final, _ = final_answer(given)
         number = quantity(final) if final else None
         if number is not None:
-            return " ".join(
-                str(part) for part in (number.value, number.unit, "%" if number.percent else "") if part != ""
-            )
+            return str(number)
         return " ".join((final or given).casefold().split())
 
     def prompt(self, problem: Problem) -> str:

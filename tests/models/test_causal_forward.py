@@ -24,9 +24,10 @@ from transformers import (
 )
 
 from models.forward import fused_llama
-from models.forward.causal import CausalForward, UnservedError
+from models.forward.causal import CausalForward
 from models.forward.choose import forward_for
 from models.forward.prefix import PrefixForward
+from models.forward.trial import UnservedError
 from models.net.policy_value import PolicyValueLM
 from models.trie.sampling import StepSampler
 from models.trie.trie import TokenTrie, TrieError

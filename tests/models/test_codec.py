@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from models.steps.codec import QUESTION, TextCodec, WordCodec, few_shot_examples
@@ -54,6 +54,34 @@ def test_a_context_is_the_examples_and_the_question(codec, tokenizer, task):
     ids = codec.context("2 3 4 = 9\n")
     assert tokenizer.decode(ids) == codec.preamble + QUESTION + "2 3 4 = 9\n"
     assert codec.context("7 7 7 = 21\n")[: len(codec._opening)] == ids[: len(codec._opening)]
+
+
+@pytest.mark.parametrize(
+    ("template", "before"),
+    [
+        ("$A <end>", []),
+        ("<end> $A", ["<end>"]),  # one token begins and ends texts
+        ("<pad> $A <end>", ["<pad>"]),
+        ("<pad> <end> $A <end> <end>", ["<pad>", "<end>"]),
+        ("$A", []),
+    ],
+)
+def test_a_context_opens_with_what_a_tokenizer_puts_before_a_text_and_not_with_what_it_appends(
+    tokenizer, task, template, before
+):
+    bare = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<end>", "<pad>")}
+    bare.post_processor = processors.TemplateProcessing(single=template, special_tokens=list(ids.items()))
+    added = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<end>", pad_token="<pad>")
+    codec = TextCodec(added, task, len(added), few_shot=1)
+    opening = [ids[token] for token in before]
+    assert (
+        codec.context("2 3 4 = 9\n")
+        == opening
+        + added(codec.preamble, add_special_tokens=False).input_ids
+        + added(QUESTION + "2 3 4 = 9\n", add_special_tokens=False).input_ids
+    )
+    assert ids["<end>"] not in codec.context("2 3 4 = 9\n")[len(opening) :]
 
 
 @pytest.mark.parametrize("task", [Countdown(numbers=3, number_max=9), Sliding()], ids=["countdown", "sliding"])
