@@ -244,8 +244,6 @@ def _checkpoint(folder: Path, trainable: bool, calibration: bool) -> Opened:
         token_ids = tokenizer.get_vocab() if model.tokenizer is None else None
     else:
         model, token_ids, extra = read
-    if any(not bool(parameter.isfinite().all()) for parameter in model.parameters()):
-        raise CheckpointError(f"{folder}: has weights that are not finite; use the checkpoint before this one")
     options = (extra.get("task") or None) if isinstance(extra, dict) else []
     if options is not None and not (isinstance(options, dict) and isinstance(options.get("name"), str)):
         raise CheckpointError(f"{folder / EXTRA}: does not say a task as training writes it; use another checkpoint")

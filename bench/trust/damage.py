@@ -27,6 +27,7 @@ NOTICED = (CheckpointError, LedgerError, RunDirError, PolicyError, SolveError)
 BATCH = 40  # of one call
 DRAWN = ("summary.json", "learning_curve.png", "metrics.jsonl", "run.lock")  # for people; nothing is learned from them
 ANSWERS = "answers.jsonl"
+HOW = {"seed": 0}
 
 
 def trials(seed: int, folder: Path) -> Counter[str]:
@@ -75,7 +76,11 @@ def judged(run: Path, expected: tuple, what: str) -> str:
         return "noticed" if "\n" not in str(error) else f"fault: {what}: said in many lines"
     except Exception as error:  # noqa: BLE001 (a fault is what this looks for)
         return f"fault: {what}: {type(error).__name__} {str(error)[:80]}"
-    return "harmless" if found == expected else "noticed" if found[0] else f"fault: {what}: read as something else"
+    *read, done = found
+    *written, all_done = expected
+    if read == written and set(done) <= set(all_done):  # an answer that is lost is asked for again
+        return "harmless"
+    return "noticed" if found[0] else f"fault: {what}: read as something else"
 
 
 def opened(run: Path) -> tuple:
@@ -95,7 +100,7 @@ def opened(run: Path) -> tuple:
     ]
     model, optimizer, promoted, _ = restore(folders, last.state)
     calibration = open_policy(str(run)).calibration
-    with closing(Answers(run / ANSWERS)) as answers:
+    with closing(Answers(run / ANSWERS, HOW)) as answers:
         done = sorted(answers.done.items())
     return (
         told,
@@ -114,7 +119,7 @@ def original() -> tuple[Path, tuple]:
     """A finished tiny run with a file of answers beside it, and what it reads as."""
     run = Path(mkdtemp(prefix="reverse-o1-trust-")) / "run"
     assert start(run, resume=False).wait(HANGS) == 0
-    with closing(Answers(run / ANSWERS, {"seed": 0})) as answers:
+    with closing(Answers(run / ANSWERS, HOW)) as answers:
         for k in range(5):
             answers.write({"id": str(k), "asked": f"{k} 2 3 = 9", "answer": f"{k} + 2 = {k + 2}", "solved": k % 2 == 0})
     return run, opened(run)

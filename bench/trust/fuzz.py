@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from functools import cache
@@ -10,7 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.judges.fuzz import PIECES, mutated
+from models.files.manifest import CheckpointError
+from models.policy import SMOLLM2, located
 from tasks import Problem, Task, make_task
+from tasks.oracle import Oracle
 
 CHAINS = 2000  # of one call
 SLOW = 0.05  # seconds a chain
@@ -29,11 +33,14 @@ def trials(seed: int, folder: Path) -> Counter[str]:
     """Chains of random steps through one task."""
     rng, outcomes = np.random.default_rng(seed), Counter()
     name = [*TASKS][(seed // CHAINS) % len(TASKS)]
-    task, problems = known(name)
-    words = [*task.vocabulary, *PIECES]
+    task, problems, legal = known(name)
+    words = [*task.vocabulary, *PIECES, *pretrained()]
     for _ in range(CHAINS):
-        problem = problems[rng.integers(len(problems))]
-        steps = [step(rng, words) for _ in range(rng.integers(1, 6))]
+        at = rng.integers(len(problems))
+        problem, steps = problems[at], [step(rng, words) for _ in range(rng.integers(1, 6))]
+        if legal[at] and rng.random() < 0.5:
+            steps[0] = legal[at][rng.integers(len(legal[at]))]
+            steps = steps[: rng.integers(1, 3)]
         started = time.perf_counter()
         try:
             verdict = task.verdict(problem, steps)
@@ -59,7 +66,19 @@ def step(rng: np.random.Generator, words: list[str]) -> str:
 
 
 @cache
-def known(name: str) -> tuple[Task, list[Problem]]:
-    """A task and some of its problems."""
+def known(name: str) -> tuple[Task, list[Problem], list[list[str]]]:
+    """A task, some of its problems, and the legal first steps of each where the task knows them."""
     task = make_task(name, **TASKS[name])
-    return task, task.first_problems("train", 50)
+    problems = task.first_problems("train", 50)
+    legal = [task.legal_steps(p, task.initial_state(p)) if isinstance(task, Oracle) else [] for p in problems]
+    return task, problems, legal
+
+
+@cache
+def pretrained() -> list[str]:
+    """Some of the words of SmolLM2's vocabulary; none where it is not installed."""
+    try:
+        vocabulary = json.loads((located(SMOLLM2) / "tokenizer.json").read_text())["model"]["vocab"]
+    except CheckpointError:
+        return []
+    return [word.replace("\u0120", " ").replace("\u010a", "\n") for word in list(vocabulary)[::200]]

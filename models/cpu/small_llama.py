@@ -84,8 +84,8 @@ def forward(
 
 
 @jit
-def value_logits(final, gain, weights, bias, outer, outer_bias, out):
-    """out [N]: the logits of a `ValueHead` at final [N, D], each row's the same whatever rows are beside it, bit for bit.
+def value_of(final, gain, weights, bias, outer, outer_bias, out):
+    """out [N]: P(solved) by a `ValueHead` at final [N, D], each row's the same whatever rows are beside it, bit for bit.
 
     gain float32 [D], of the last norm; weights: the inner matrix, packed in float32; bias float32 [D, filled up to
     whole blocks]; outer float32 [D].
@@ -102,4 +102,4 @@ def value_logits(final, gain, weights, bias, outer, outer_bias, out):
             for d in range(width):
                 z = inner[r, d]
                 total += np.float32(0.5) * z * np.float32(1.0 + math.erf(z * SQRT_HALF)) * outer[d]
-            out[begin + r] = total + outer_bias
+            out[begin + r] = 1.0 / (1.0 + math.exp(-np.float64(total + outer_bias)))

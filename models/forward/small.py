@@ -93,7 +93,6 @@ class LlamaForward:
         )  # fmt: skip
         values = None
         if batch.with_values:
-            logits = np.empty(count, np.float32)
-            small_llama.value_logits(final, self._gain, *self._value_head, logits)
-            values = 1.0 / (1.0 + np.exp(-logits))
+            values = np.empty(count, np.float32)
+            small_llama.value_of(final, self._gain, *self._value_head, values)
         return NodeRows(slice(None), logprobs, None, values)

@@ -245,7 +245,8 @@ def how(config: SolveConfig, solver: Solver, options: dict[str, Any]) -> dict[st
     """What the answers of a batch depend on, beside their problems: the weights, every setting of the search, the task's."""
     named = one_policy(config.policy, config.checkpoint)
     nets = sorted(weights_digest(SHIPPED / name) for name in shipped()) if named is None else []
-    policy = solver.shelved.policy.version if named else f"shipped {sha256(''.join(nets).encode()).hexdigest()[:16]}"
+    version = solver.shelved.policy.version.rpartition("/v1@")[2]  # of a server the model: it may move to another port
+    policy = version if named else f"shipped {sha256(''.join(nets).encode()).hexdigest()[:16]}"
     task = {f"task.{name}": value for name, value in options.items()}
     judged = "task" if solver.shelved.task.self_verifying else "none"
     way = {"strategy": config.strategy or DEFAULT_STRATEGY, "verify": config.verify or judged}

@@ -1,0 +1,45 @@
+"""`bench trust` counts what comes out; a twentieth of what the promises name, with no fault."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from bench.trust import run as trust
+from bench.trust.fuzz import trials as fuzzed
+
+
+def test_hostile_chains_are_refused_and_some_legal_ones_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.trust.fuzz.CHAINS", 300)
+    monkeypatch.setattr("bench.trust.fuzz.SLOW", 1.0)  # the clock of a busy machine is no claim of this test
+    outcomes = fuzzed(0, tmp_path)
+    assert outcomes.keys() == {"legal", "refused"}
+    assert outcomes["refused"] > outcomes["legal"] > 10
+
+
+def test_counts_add_up_over_runs_and_a_fault_is_told(tmp_path, monkeypatch, capsys):
+    seeds = []
+
+    def trial(seed, folder):
+        seeds.append(seed)
+        return Counter({"fault: burnt" if len(seeds) == 2 else "held": 1})
+
+    monkeypatch.setattr(trust, "KINDS", {"toast": trust.Kind("bread", 3, trial)})
+    trust.main("toast", seconds=1e-9, run_dir=str(tmp_path))
+    counts = trust.main("toast", seconds=60.0, run_dir=str(tmp_path))["counts"]
+    assert counts == {"toast": {"held": 2, "fault: burnt": 1}}
+    assert json.loads((tmp_path / "trust.json").read_text())["counts"] == counts
+    assert len(set(seeds)) == 3, "a run goes on with trials that it has not had"
+    assert "2 held" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", trust.KINDS)
+def test_a_twentieth_of_each_promise(kind, tmp_path, monkeypatch):
+    few = trust.KINDS[kind].aim // 20
+    monkeypatch.setitem(trust.KINDS, kind, trust.Kind("", few, trust.KINDS[kind].trials))
+    counts = trust.main(kind, seconds=1e9, run_dir=str(tmp_path))["counts"][kind]
+    assert counts.total() >= few
+    assert not [outcome for outcome in counts if outcome.startswith(trust.FAULT)]
