@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,6 +25,7 @@ from kit.command import word
 from kit.files import ASIDE, write_whole
 
 CONFIG_NAME = "config.json"
+DIGEST = "sha256"  # its last key
 LOCK_NAME = "run.lock"
 SHOWN_DIFFERENCES = 8  # keys named in an error before "and N more"
 
@@ -81,7 +83,7 @@ def open_run_dir(
                 _refuse_non_empty(path)
                 lock = on_error.enter_context(_lock(path))
                 _refuse_non_empty(path)  # another process may have come between
-                write_whole(path / CONFIG_NAME, json.dumps(wanted, indent=2) + "\n")
+                write_whole(path / CONFIG_NAME, json.dumps(wanted | {DIGEST: _digest(wanted)}, indent=2) + "\n")
         except OSError as error:
             raise RunDirError(
                 f"{path} cannot be written ({error.strerror}); make it writable, or choose another run_dir"
@@ -107,7 +109,15 @@ def frozen_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         config = None
     if not isinstance(config, dict):
         raise RunDirError(f"{file} cannot be read; restore it from a copy, or start a new run")
+    if config.pop(DIGEST, digest := _digest(config)) != digest:
+        raise RunDirError(f"{file} is not as it was written; restore it from a copy, or start a new run")
     return config
+
+
+def _digest(config: dict[str, Any]) -> str:
+    """sha256 of all settings but the digest itself."""
+    settings = {name: value for name, value in config.items() if name != DIGEST}
+    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_non_empty(path: Path) -> None:

@@ -6,6 +6,7 @@ that nothing happened to.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import resource
@@ -144,8 +145,10 @@ def test_a_run_is_not_resumed_with_another_config(damaged, refusal):
 
 
 def test_a_config_of_another_release_is_named(damaged, refusal):
-    text = (damaged / "config.json").read_text()
-    (damaged / "config.json").write_text(text.replace('"seed"', '"sead"', 1))
+    config = json.loads((damaged / "config.json").read_text())
+    config["sead"] = config.pop("seed")
+    del config["sha256"]  # as a release wrote it that had none
+    (damaged / "config.json").write_text(json.dumps(config))
     said = refusal(f"resume={damaged}")
     assert f"{damaged / 'config.json'} does not fit this release (Key 'sead' not in" in said
 

@@ -174,4 +174,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_the_frozen_config_is_readable_json(tmp_path):
     open_run_dir(tmp_path, False, CONFIG).close()
-    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert {name: value for name, value in written.items() if name != "sha256"} == CONFIG
+    assert frozen_config(tmp_path) == CONFIG
+
+
+def test_a_frozen_config_that_was_changed_is_noticed(tmp_path):
+    open_run_dir(tmp_path, False, CONFIG).close()
+    written = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(written | {"seed": -1}))
+    with pytest.raises(RunDirError, match="is not as it was written; restore it from a copy"):
+        frozen_config(tmp_path)
