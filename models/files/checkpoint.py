@@ -44,6 +44,7 @@ from models.files.manifest import (
 )
 from models.net.policy_value import PolicyValueLM
 
+LOCAL = {"local_files_only": True, "trust_remote_code": False}  # unsaid, transformers would ask at the terminal
 DIVERGED = "nothing was written: resume from the last checkpoint, or start again with a lower learning rate"
 
 
@@ -91,15 +92,14 @@ def load_checkpoint(
     verify_checkpoint(folder, calibration=calibration)
     for name in ("config.json", "tokenizer_config.json"):
         refuse_unknown(folder / name)
-    local = {"local_files_only": True, "trust_remote_code": False}  # unsaid, transformers would ask at the terminal
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            config = AutoConfig.from_pretrained(folder, **local)
+            config = AutoConfig.from_pretrained(folder, **LOCAL)
             loaded = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, use_safetensors=True, output_loading_info=True, **local
+                folder, config=config, use_safetensors=True, output_loading_info=True, **LOCAL
             )
             trunk, report = cast("tuple[PreTrainedModel, dict]", loaded)  # a pair because of output_loading_info
-            tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, **local))
+            tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, **LOCAL))
             model = PolicyValueLM.from_trunk(trunk)
             model.value_head.to(trunk.dtype)
         model.value_head.load_state_dict(load_file(folder / VALUE_HEAD))

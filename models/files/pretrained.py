@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from models.files.checkpoint import quiet_transformers, refuse_unknown
+from models.files.checkpoint import LOCAL, quiet_transformers, refuse_unknown
 from models.files.digests import refuse_not_finite
 from models.files.manifest import MANIFEST, READ_ERRORS, VALUE_HEAD, CheckpointError, fingerprint, verify_checkpoint
 from models.net.policy_value import PolicyValueLM
@@ -46,20 +46,19 @@ def load_pretrained(
     """
     folder = checked(path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    local = {"local_files_only": True, "trust_remote_code": False}  # unsaid, transformers would ask at the terminal
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(folder, **local)
+            config = AutoConfig.from_pretrained(folder, **LOCAL)
             loaded = AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch_dtype(dtype, device),
                 use_safetensors=True,
                 output_loading_info=True,
-                **local,
+                **LOCAL,
             )
             trunk, report = cast("tuple[PreTrainedModel, dict]", loaded)
-            tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, **local))
+            tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, **LOCAL))
     except _ERRORS as error:
         raise CheckpointError(f"{folder}: cannot be loaded ({_line(error)}); is it a causal LM?") from error
     if report["missing_keys"]:
