@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -24,6 +24,9 @@ class PolicyWarning(UserWarning):
     """Requests failed, and what was asked goes on without them. One line."""
 
 
+Alone = Literal["bits", "usually", "no"]  # bit for bit, as far as float32 rounds alike, or nothing is promised
+
+
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """What a policy gives beside steps."""
@@ -32,6 +35,7 @@ class Abilities:
     token_ids: bool  # ids of the tokens that it sampled
     logprobs: bool  # log pi of every step; False: an estimate, from how often it was drawn
     without_replacement: bool  # draws a state's next unseen step at once; False: by drawing again and dropping repeats
+    alone: Alone = "no"  # whether what is computed of a state is the same beside other states
 
 
 @dataclass(frozen=True, slots=True)

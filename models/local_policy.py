@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from models.abilities import Abilities, Rollout
+from models.abilities import Abilities, Alone, Rollout
 from models.files.digests import weights_hash
 from models.files.manifest import CheckpointError
 from models.forward.choose import forward_for, is_plain_llama
@@ -24,8 +24,6 @@ class LocalPolicy:
 
     It holds no copy of the weights: evaluators and chains take them as they are when they begin.
     """
-
-    can = Abilities(values=True, token_ids=True, logprobs=True, without_replacement=True)
 
     def __init__(
         self,
@@ -49,6 +47,17 @@ class LocalPolicy:
         self.model, self.name, self.tokenizer = model, name, tokenizer
         self._version, self._token_ids, self._quick, self._given = version, token_ids, quick, forward
         self._forwards: dict[tuple, TrieForward] = {}
+
+    @cached_property
+    def can(self) -> Abilities:
+        """All there is. Block kernels of small nets sum a row in one order; torch rounds by the number of rows."""
+        trunk = getattr(self.model, "trunk", None)
+        if trunk is None or (self.in_words and is_plain_llama(trunk)):
+            alone: Alone = "bits"
+        else:
+            kept = getattr(self.model, "inference_dtype", None) or trunk.get_input_embeddings().weight.dtype
+            alone = "usually" if kept == torch.float32 else "no"
+        return Abilities(values=True, token_ids=True, logprobs=True, without_replacement=True, alone=alone)
 
     @property
     def in_words(self) -> bool:

@@ -62,7 +62,7 @@ def allocated(
         remaining = total - int(search.tokens.sum())
         if on_progress is not None:
             on_progress(int((~open_).sum()), int(search.tokens.sum()))
-        if not open_.any() or remaining <= 0:
+        if not open_.any() or (share != "none" and remaining <= 0):  # what others overspent is not this problem's
             return
         served = np.flatnonzero(open_)
         if share == "uncertain" and (search.tokens[served] > 0).all():

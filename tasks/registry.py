@@ -18,6 +18,7 @@ TASKS = {  # the names of `make_task` and of task=NAME, and where each is define
     "countdown": "tasks.numbers.countdown:Countdown",
     "jugs": "tasks.planning.jugs:Jugs",
     "sliding": "tasks.planning.sliding:Sliding",
+    "sums": "tasks.numbers.sums:Sums",
     "gym": "tasks.gym.corpus:read_gym",  # a function that reads a `Corpus`
     "jsonl": "tasks.questions.jsonl:read_jsonl",
 }

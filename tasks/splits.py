@@ -7,7 +7,7 @@ test problem into train.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -18,6 +18,7 @@ from tasks.base import SPLITS, Split, TaskError
 SPLIT_KEY = b"reverse-o1 split 1"
 ORDER_KEY = b"reverse-o1 order 1"
 NO_SPLIT = 0  # in a table of splits: not a problem at all; a split's own code is 1 + its position in SPLITS
+BARREN_BATCHES = 16  # so many without a new problem: there are too few
 SHUFFLE_LIMIT = 16_000_000  # problems: up to here a split is shuffled whole, beyond it drawn and deduplicated
 
 
@@ -88,6 +89,27 @@ def draw_distinct(total: int, n: int | None, split: Split, seed: int) -> np.ndar
     while len(drawn) < n:
         drawn.update(dict.fromkeys(rng.integers(total, size=1024).tolist()))
     return np.fromiter(drawn, np.int64, len(drawn))[:n]
+
+
+def drawn_distinct(
+    draw: Callable[[], Sequence[str]], n: int, split: Split, split_shares: tuple[float, float], mend: str
+) -> list[str]:
+    """The first `n` distinct texts of a split among those that `draw` makes, a batch a call.
+
+    Raises:
+        TaskError: so many batches held nothing new that there seem to be fewer; `mend`: what to do then.
+    """
+    found: dict[str, None] = {}  # keeps the order of first appearance
+    barren = 0
+    while len(found) < n:
+        texts = draw()
+        codes = split_codes(unit_hashes(map(str.encode, texts)), *split_shares)
+        before = len(found)
+        found.update((texts[i], None) for i in np.flatnonzero(codes == split_code(split)).tolist())
+        barren = barren + 1 if len(found) == before else 0
+        if barren == BARREN_BATCHES:
+            raise TaskError(f"the {split} split holds about {before} problems, not {n}: {mend}")
+    return list(found)[:n]
 
 
 def check_int(name: str, value: object, low: int, high: int) -> int:

@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         ("solved", pa.bool_()),
         *((name, pa.float64()) for name in ("tokens", "simulations", "prefilled", "seconds", "flops", "value_auc")),
         ("value_on", pa.bool_()),
+        ("alone", pa.string()),
     ]
 )
 

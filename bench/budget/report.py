@@ -23,11 +23,16 @@ from kit.statistics import bootstrap_difference, wilson
 
 MODES = {"task": "verifier in the loop", "none": "no verifier"}
 AXES = {"tokens": "generated tokens a problem", "simulations": "simulations", "seconds": "seconds", "flops": "FLOPs"}
+ALONE = {
+    "bits": "Searched in batches; a problem's own search is the same bits beside any others.",
+    "usually": "Searched in batches; in float32 a problem's own search is usually the same beside others.",
+    "no": "Searched in batches; beside others a problem's own search may round otherwise.",
+}
 CONTROLS = ("guess", "enumeration")
 RESAMPLES = 4000
 FIELDS = (
     "task", "model", "strategy", "mode", "budget_tokens", "n", "solved", "ci_low", "ci_high", "tokens", "simulations",
-    "seconds", "flops", "seed", "rung", "prefilled", "split", "value_on", "value_auc",
+    "seconds", "flops", "seed", "rung", "prefilled", "split", "value_on", "value_auc", "alone",
 )  # fmt: skip
 
 
@@ -45,6 +50,7 @@ class Line:
     split: str
     value_on: bool
     value_auc: float | None  # on dev; None: never measured
+    alone: str  # see `models.abilities.Abilities`
 
     @property
     def rate(self) -> np.ndarray:
@@ -95,7 +101,7 @@ def rows_of(cells: pa.Table) -> Iterator[dict]:
         row = key | means | {"n": len(solved), "solved": float(solved.mean()), "ci_low": low, "ci_high": high}
         row |= {
             "budget_tokens": int(part["budget_tokens"][0]),
-            **{name: part[name][0] for name in ("split", "value_on", "value_auc")},
+            **{name: part[name][0] for name in ("split", "value_on", "value_auc", "alone")},
         }
         yield {name: row[name] for name in FIELDS}
 
@@ -122,7 +128,7 @@ def _line(strategy: str, part: dict[str, np.ndarray]) -> Line:
     mean = {name: np.array([part[name][rows == k].mean() for k in range(len(rungs))]) for name in (*AXES, "prefilled")}
     budgets = np.array([part["budget_tokens"][rows == k][0] for k in range(len(rungs))])
     prefilled, auc = mean.pop("prefilled"), part["value_auc"][0]
-    told = part["split"][0], bool(part["value_on"][0]), None if auc is None else float(auc)
+    told = part["split"][0], bool(part["value_on"][0]), None if auc is None else float(auc), part["alone"][0]
     return Line(strategy, rungs, budgets, solved / seeds, seeds, mean, prefilled, *told)
 
 
@@ -153,7 +159,7 @@ def panel_table(panel: Panel, lines: list[Line], baselines: list[str]) -> str:
         f"## {task}, {model}: {MODES[mode]}",
         "",
         f"n = {first.solved.shape[1]} {first.split} problems, the same for all; "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}; {value}. "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}; {value}. {ALONE[first.alone]} "
         "Solved in %, 95 % interval; budgets in multiples of a greedy chain (generated tokens a problem).",
         "",
         *table(["strategy", *heads], ([_named(line.strategy), *map(line.cell, range(len(heads)))] for line in lines)),

@@ -260,6 +260,7 @@ def _cell(root: Path, config: BudgetBenchConfig, setting: Setting, strategy: str
     facts = {
         "task": setting.task.name, "model": setting.name, "strategy": strategy, "mode": mode, "seed": setting.seed,
         "split": config.split, "value_auc": setting.shelved.calibration.value_auc, "value_on": setting.trust_value,
+        "alone": setting.policy.can.alone,
     }  # fmt: skip
     columns |= {name: [fact] * (n * count) for name, fact in facts.items()}
     columns["problem"] = [problem.id for problem in setting.problems] * count

@@ -30,13 +30,12 @@ from tasks.free_play import FreePlay
 from tasks.guessing import CommonestEnds, Guesser
 from tasks.numbers import chain_play as play
 from tasks.oracle import Oracle
-from tasks.splits import check_fraction, check_int, draw_distinct, split_code, split_codes, unit_hashes
+from tasks.splits import check_fraction, check_int, draw_distinct, drawn_distinct, split_code
 
 LISTED = 4096  # problems of dev, and of test
 RANKED = 4096  # train problems behind the guessing control
 DRAWN = 1_000_000  # train problems that can be asked for at once
 BATCH = 1024  # random chains drawn at once; a part of what a seed means
-BARREN_BATCHES = 16  # so many without a new problem: there are too few
 LISTING_SEED = 20_240_311
 
 STEP_ON = Verdict(reward=0.0, terminal=False, legal=True, reason="")
@@ -295,19 +294,11 @@ def _distinct(
     rng: np.random.Generator, n: int, split: Split, law: tuple[int, ...], split_shares: tuple[float, float]
 ) -> list[str]:
     """The first `n` distinct chains of a split among random ones, as text."""
-    found: dict[str, None] = {}  # keeps the order of first appearance
-    barren = 0
-    while len(found) < n:
-        texts = [_text(chain) for chain in play.draw_chains(rng, BATCH, *law).tolist()]
-        codes = split_codes(unit_hashes(map(str.encode, texts)), *split_shares)
-        before = len(found)
-        found.update((texts[i], None) for i in np.flatnonzero(codes == split_code(split)).tolist())
-        barren = barren + 1 if len(found) == before else 0
-        if barren == BARREN_BATCHES:
-            raise TaskError(
-                f"the {split} split holds about {before} chains, not {n}: raise operand_max or operations_max"
-            )
-    return list(found)[:n]
+
+    def draw() -> list[str]:
+        return [_text(chain) for chain in play.draw_chains(rng, BATCH, *law).tolist()]
+
+    return drawn_distinct(draw, n, split, split_shares, "raise operand_max or operations_max")
 
 
 def _text(chain: list[int]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from models.cpu import products, small_llama
 from models.net.value_head import ValueHead
 from models.policy import SHIPPED
 from solve.solver import Solution, Solver
+from solve.strategies import ways
+from tasks import make_task
 
 
 @pytest.mark.parametrize("width", [32, 64, 96])
@@ -34,15 +38,23 @@ def test_a_value_is_the_heads_and_the_same_beside_any_rows(width):
         assert (alone == together).all(), size
 
 
-def differing(problems: int, beside: int) -> int:
+STRATEGIES = sorted(ways(make_task("countdown", numbers=4)))
+
+
+@cache
+def opened(net: str) -> Solver:
+    return Solver(str(SHIPPED / net))
+
+
+def outcome(solution: Solution) -> tuple:
+    return solution.answer, solution.steps, solution.cost.generated_tokens, solution.confidence, solution.stopped
+
+
+def differing(net: str, problems: int, beside: int, **settings) -> int:
     """Of so many problems, those whose search comes out otherwise beside others."""
-    solver = Solver(str(SHIPPED / "countdown5wide"))
+    solver = opened(net)
     asked = solver.shelved.task.problems("test", problems, seed=5)
-    settings = {"strategy": "puct", "verify": "none", "tokens": 400}
-
-    def outcome(solution: Solution) -> tuple:
-        return solution.answer, solution.steps, solution.cost.generated_tokens, solution.confidence, solution.stopped
-
+    settings |= {"verify": "none"}
     batches = [solver.solve(asked[k : k + beside], **settings) for k in range(0, problems, beside)]
     together = [outcome(solution) for batch in batches for solution in batch]
     return sum(
@@ -50,10 +62,17 @@ def differing(problems: int, beside: int) -> int:
     )
 
 
-def test_batch_mates_do_not_change_a_search():
-    assert differing(16, beside=16) == 0
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_batch_mates_do_not_change_a_search(strategy):
+    assert differing("countdown4", 12, beside=12, strategy=strategy, effort="low") == 0
 
 
 @pytest.mark.slow
-def test_batch_mates_change_none_of_two_hundred_searches():
-    assert differing(200, beside=32) == 0
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_batch_mates_change_none_of_two_hundred_searches(strategy):
+    assert differing("countdown4", 200, beside=32, strategy=strategy, effort="low") == 0
+
+
+@pytest.mark.slow
+def test_batch_mates_change_none_of_two_hundred_longer_searches():
+    assert differing("countdown5wide", 200, beside=32, strategy="puct", tokens=400) == 0

@@ -50,6 +50,24 @@ def test_no_way_to_share_spends_more_than_there_is_and_none_stops_early(problems
         assert search.tokens.sum() >= min(total, search.costs.sum())
 
 
+class Overspent(Paid):
+    """Pays more than it is given, each problem its own amount, as a search does that finishes what is under way."""
+
+    def advance(self, limits, seconds=None, simulations=None):
+        more = (40 * np.array(self.shares)).astype(int)
+        super().advance(limits + more * (np.asarray(limits) > self.tokens), seconds, simulations)
+
+
+@given(SEARCHES, st.integers(16, 200))
+def test_without_sharing_a_problem_gets_what_it_gets_alone(problems, tokens):
+    def paid(some: list[tuple[float, int]]) -> list[int]:
+        search = Overspent(*map(list, zip(*some, strict=True)))
+        allocated(search, "none", TokenBudget(tokens), len(some), "value")
+        return search.tokens.tolist()
+
+    assert paid(problems) == [paid([one])[0] for one in problems]
+
+
 def test_every_round_serves_the_quarter_whose_doubt_is_largest_for_what_was_spent():
     shares = [0.99, 0.2, 0.9, 0.5, 0.7, 0.1, 0.95, 0.6]
     search = Paid(shares, [10_000] * 8)

@@ -290,7 +290,7 @@ def test_impossible_options_name_the_mend_in_one_line(options, mend):
 
 
 def test_too_few_chains_for_a_split_are_an_error_and_no_endless_loop(monkeypatch):
-    monkeypatch.setattr("tasks.numbers.chain.BARREN_BATCHES", 1)
+    monkeypatch.setattr("tasks.splits.BARREN_BATCHES", 1)
     few = {"operations_min": 3, "operations_max": 3, "free_operations": 2, "operand_max": 9, "factor_max": 2, "cap": 99}
     task = make_task("chain", **few, train_fraction=0.01, dev_fraction=0.01)
     with pytest.raises(TaskError, match="raise operand_max"):

@@ -9,7 +9,7 @@ from bench.judges.fuzz import answers, mutated
 from tasks import Task, Verdict, make_task
 from tasks.guessing import RandomPlay
 
-NAMES = ("blocksworld", "chain", "countdown", "jugs", "sliding")
+NAMES = ("blocksworld", "chain", "countdown", "jugs", "sliding", "sums")
 QUICK, SLOW = 4_000, 400_000  # texts a task
 
 
