@@ -51,7 +51,7 @@ class Phase:
 
 @dataclass
 class ScheduleConfig:
-    mode: str = "search"  # search | star | hindsight: the teacher that the run is about; a label in every table
+    mode: str = "search"  # search | star | grpo | hindsight: the teacher that the run is about; a label in every table
     phases: list[Phase] = field(default_factory=list)  # in order; limits and rates: conf/selfplay/search.yaml
 
 
@@ -63,7 +63,12 @@ class ActorConfig:
     tokens: int = 400  # generated tokens a problem and search
     simulations: int | None = None  # a second limit on a search
     strategy: str = "selfplay"  # how trees are searched: a strategy of solve, settings behind a colon
-    temperature: float = 1.0  # of star's samples; that of a search is a setting of its strategy
+    go_on: bool = True  # search on after a problem's first solution; false where tokens are dear
+    group: int = 8  # grpo's samples of a problem
+    advantage: str = (
+        "group"  # grpo's: group (r - mean of the group) | steps (what each step changed, by the value head)
+    )
+    temperature: float = 1.0  # of star's and grpo's samples; that of a search is a setting of its strategy
     dtype: str = "auto"  # of the acting net's products; auto: bfloat16 where the CPU multiplies pairs of it | float32
     discount: float = 1.0  # value of a proven state: discount^distance; below 1 where steps can be undone
     full_share: float = 1.0  # playout-cap randomisation: share of problems searched with the full budget ...
@@ -132,6 +137,7 @@ class SelfplayConfig:
 
 
 CHOICES = {
+    "actor.advantage": ("group", "steps"),
     "actor.dtype": ("auto", "float32"),
     "actor.policy_target": ("shortest", "completed_q", "visits"),
     "learner.optimizer": ("muon", "adamw"),
@@ -158,6 +164,7 @@ RANGES = (
         "must be above 0",
     ),
     ("model.few_shot", lambda value: value >= 0, "must be 0 or more"),
+    ("actor.group", lambda value: value >= 2, "compares samples: use 2 or more"),
     ("workers", lambda value: value >= 0, "must be 0 (one a core) or more"),
     ("actor.discount", lambda value: 0 < value <= 1, "must lie in (0, 1]"),
     ("learner.value_smoothing", lambda value: 0 <= value < 0.5, "must lie in [0, 0.5)"),
@@ -173,7 +180,7 @@ def check_config(config: SelfplayConfig) -> None:
         ConfigError: one line that names the setting and the mend.
     """
     if not config.selfplay.phases:
-        raise ConfigError("selfplay.phases is empty: choose selfplay=search, star or hindsight")
+        raise ConfigError("selfplay.phases is empty: choose selfplay=search, star, grpo or hindsight")
     for i, phase in enumerate(config.selfplay.phases):
         where = f"selfplay.phases[{i}]"
         if phase.teacher not in TEACHERS:

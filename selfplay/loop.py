@@ -33,7 +33,7 @@ from selfplay.run.provenance import commit_of
 from selfplay.run.traces import read_rows, write_rows, write_shard
 from selfplay.schedule import Progress, learning_rate
 from selfplay.teach.actor import Experience, act
-from selfplay.teach.mixing import Mixture, batch, mixture
+from selfplay.teach.mixing import Mixture, batch, dealt, mixture
 from selfplay.teach.row_builder import RowBuilder
 from selfplay.teachers import TEACHERS
 from selfplay.team import CpuClock, Team
@@ -93,18 +93,23 @@ class Run:
             codec=codec,
         )
 
-    def learn(self, teacher: str, mix: Mixture, share: float) -> dict[str, float]:
-        """The updates of one iteration at `share` of the schedule's rate; mean losses over them."""
-        config, losses = self.config.learner, []
+    def learn(self, teacher: str, new: Rows, mix: Mixture, share: float) -> dict[str, float]:
+        """The updates of one iteration, `new` its rows, at `share` of the schedule's rate; mean losses over them."""
+        config, iteration, rank, losses = self.config.learner, self.progress.iteration, self.team.rank, []
         rows = max(1, config.rows // self.team.size)
         share_done = self.progress.position.share(self.config.selfplay.phases)
+        once = dealt(new, mix.steps, generator(self.config.seed, "deal", iteration, rank)) if mix.once else []
         for step in range(mix.steps):
-            rng = generator(self.config.seed, "batch", self.progress.iteration, step, self.team.rank)
-            rate = share * learning_rate(config, share_done, self.learner.steps)
-            drawn = batch(self.task, self.codec, teacher, rows, self.replay, config, rng, mix.replay_share, self.given)
-            losses.append(self.learner.step(drawn, rate))
+            rng = generator(self.config.seed, "batch", iteration, step, rank)
+            drawn = (
+                once[step]
+                if mix.once
+                else batch(self.task, self.codec, teacher, rows, self.replay, config, rng, mix.replay_share, self.given)
+            )
+            losses.append(self.learner.step(drawn, share * learning_rate(config, share_done, self.learner.steps)))
         finite = [loss for loss in losses if loss]
         means = {name: float(np.mean([loss[name] for loss in finite])) for name in (finite[0] if finite else {})}
+        rate = share * learning_rate(config, share_done, self.learner.steps)
         return means | {"learning_rate": rate, "steps": mix.steps, "replay_share": mix.replay_share}
 
     def measure(self) -> tuple[Evaluation, dict]:
@@ -163,9 +168,10 @@ class Run:
         started, clock = time.monotonic(), CpuClock(self.team)
         done.iteration += 1
         experience = self.act(teacher)
-        self.replay.add(experience.rows)
+        self.replay.add(replayed(teacher, experience.rows))
         new_rows = sum(self.team.gather(len(experience.rows)))
-        losses = self.learn(teacher, mixture(teacher, new_rows, phase.steps, config.learner), phase.rate)
+        mix = mixture(teacher, new_rows, phase.steps, config.learner)
+        losses = self.learn(teacher, experience.rows, mix, phase.rate)
         done.spend(
             phases,
             generated_tokens=sum(self.team.gather(experience.generated_tokens)),
@@ -219,6 +225,11 @@ def run(team: Team, config: SelfplayConfig, folder: str, resume: bool, display) 
     return state
 
 
+def replayed(teacher: str, rows: Rows) -> Rows:
+    """What of an iteration's rows may be learned again."""
+    return Experience.empty().rows if TEACHERS[teacher].on_policy else rows
+
+
 def dev_problems(task: Task, config: SelfplayConfig) -> list:
     """The dev problems of every iteration; all of the split where it holds fewer than asked."""
     return task.first_problems("dev", config.evaluation.dev)
@@ -267,9 +278,11 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
     )
     state.learner.load_state(optimizer_state)
     state.progress = Progress.from_dict(last.state)
+    teachers = {line["iteration"]: line["teacher"] for line in ledger.metrics()}
     for iteration in range(max(1, last.iteration - config.learner.replay_window + 1), last.iteration + 1):
         mine = [s for s in ledger.shards(iteration) if s.name.endswith(f"-rank{team.rank}.rows.parquet")]
-        state.replay.add(read_rows(folders.traces / mine[0].name, mine[0].sha256) if mine else Experience.empty().rows)
+        rows = read_rows(folders.traces / mine[0].name, mine[0].sha256) if mine else Experience.empty().rows
+        state.replay.add(replayed(teachers[iteration], rows))
     return state
 
 

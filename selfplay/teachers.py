@@ -18,6 +18,7 @@ class Teacher:
     act: str | None = None  # makes experience with the acting net
     rows: str | None = None  # makes free rows
     plays: bool = False  # needs a task with legal moves to play
+    on_policy: bool = False  # its rows are learned once, right after they were made, and never again
     rules_only: bool = False  # the net that it ends with is the "before" of the final table
 
 
@@ -26,6 +27,7 @@ TEACHERS = {
     "hindsight": Teacher("tab:blue", rows="selfplay.teach.free:hindsight", plays=True),
     "given": Teacher("tab:purple", rows="selfplay.teach.free:given_rows"),
     "star": Teacher("tab:orange", act="selfplay.teach.star:act"),
+    "grpo": Teacher("tab:red", act="selfplay.teach.grpo:act", on_policy=True),
     "search": Teacher("tab:green", act="selfplay.teach.search:act"),
 }
 FILLS = {  # what fills a batch up beside replay

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.steps.codec import Codec
 from selfplay.config import LearnerConfig
-from selfplay.learn.learner import stack
+from selfplay.learn.learner import select, stack
 from selfplay.learn.replay import Replay
 from selfplay.teachers import FILLS, TEACHERS
 from tasks.base import Rows, Task
@@ -21,6 +21,7 @@ class Mixture:
 
     steps: int  # learner steps
     replay_share: float  # of a step's rows; the others are free
+    once: bool = False  # each new row is learned once, now; nothing else is
 
 
 def mixture(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> Mixture:
@@ -28,14 +29,23 @@ def mixture(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> Mi
 
     Where hindsight fills batches up, all of `most` steps are taken and replay gets a share that suits what is new: free
     data costs nothing and never waits for a search. Random legal play teaches no choices and unlearns them when there is
-    too much of it, so beside it the share is fixed, at `replay_share`, and there are fewer steps.
+    too much of it, so beside it the share is fixed, at `replay_share`, and there are fewer steps. What is learned on policy is
+    seen once, in as many steps as that takes, `most` at most.
     """
     if TEACHERS[teacher].act is None:
         return Mixture(most, 0.0)
+    if TEACHERS[teacher].on_policy:
+        return Mixture(min(most, -(-new_rows // config.rows)), 0.0, once=True)
     wanted = new_rows * config.reuse / config.rows  # steps that replay alone would fill
     if config.fill == "hindsight":
         return Mixture(most, min(config.replay_share, wanted / most))
     return Mixture(int(np.clip(wanted / max(config.replay_share, 1 / config.rows), 1, most)), config.replay_share)
+
+
+def dealt(rows: Rows, steps: int, rng: np.random.Generator) -> list[Rows]:
+    """`rows` in random order, cut into `steps` batches of nearly one size."""
+    order = rng.permutation(len(rows))
+    return [select(rows, part) for part in np.array_split(order, steps)] if steps else []
 
 
 def batch(

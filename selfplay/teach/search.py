@@ -1,4 +1,4 @@
-"""The teacher `search`: trees over train problems that go on after their first solution; rows by graph backup.
+"""The teacher `search`: trees over train problems, which may go on after their first solution; rows by graph backup.
 
 How trees are searched is an entry of the one table of strategies (`actor.strategy`).
 """
@@ -66,7 +66,7 @@ def tree_of(config: ActorConfig, task: Task) -> Tree:
     tree = way(config.strategy, task).search
     if not isinstance(tree, Tree):
         raise SolveError(f"actor.strategy={config.strategy} grows no tree to learn from: use selfplay, puct or gumbel")
-    return replace(tree, rule=replace(cast("Any", tree.rule), discount=config.discount), go_on=True)
+    return replace(tree, rule=replace(cast("Any", tree.rule), discount=config.discount), go_on=config.go_on)
 
 
 def _trace(

@@ -39,7 +39,7 @@ def act(acting: Acting) -> Experience:
     traces = []
     for i, problem in enumerate(problems):
         _rows(acting, problem, good[i], bad[i])
-        traces.append(_trace(acting, problem, (good[i] or bad[i])[0], bool(good[i]), int(paid[i])))
+        traces.append(trace_of(acting, problem, (good[i] or bad[i])[0], bool(good[i]), int(paid[i]), rule="star"))
     return Experience(acting.builder.rows(), traces, int(paid.sum()), 0, len(problems), sum(map(bool, good)), 0)
 
 
@@ -63,7 +63,8 @@ def _rows(acting: Acting, problem: Problem, good: Sequence[Rollout], bad: Sequen
         teach(problem, steps, 0.0)
 
 
-def _trace(acting: Acting, problem: Problem, chain: Rollout, solved: bool, tokens: int) -> Trace:
+def trace_of(acting: Acting, problem: Problem, chain: Rollout, solved: bool, tokens: int, *, rule: str) -> Trace:
+    """The record of a problem by one of its chains; `tokens`: of all of them."""
     steps = tuple(chain.steps)
     discount = acting.config.discount
     return acting.trace(
@@ -74,6 +75,6 @@ def _trace(acting: Acting, problem: Problem, chain: Rollout, solved: bool, token
         values=tuple(discount ** (len(steps) - 1 - k) if solved else 0.0 for k in range(len(steps))),
         reward=chain.verdict.reward,
         solved=solved,
-        rule="star",
+        rule=rule,
         generated_tokens=tokens,
     )

@@ -62,7 +62,7 @@ def test_no_word_of_a_real_models_chains_is_lost_on_its_way_to_the_learner(smoll
     harvest = act(policy, task, "star", run.config.actor, run.team, seed=0, iteration=1, scorer=run.scorer)
     run.progress.iteration = 1
     run.replay.add(harvest.rows)
-    losses = run.learn("star", Mixture(1, 1.0), 1.0)
+    losses = run.learn("star", harvest.rows, Mixture(1, 1.0), 1.0)
     assert np.isfinite(losses["value_loss"])
     run.commit(harvest, run.totals() | {"teacher": "star", "phase": 0})
     shard = next(s for s in run.ledger.shards(1) if s.name.endswith(".rows.parquet"))

@@ -11,7 +11,7 @@ from models.steps.codec import WordCodec
 from selfplay.config import LearnerConfig
 from selfplay.learn.learner import MAX_BAD_STEPS, DivergedError, Learner, smoothed, stack, trim
 from selfplay.learn.replay import Replay, priorities
-from selfplay.teach.mixing import Mixture, batch, mixture
+from selfplay.teach.mixing import Mixture, batch, dealt, mixture
 from selfplay.team import Team
 from tasks import TaskError, make_task
 from tasks.base import BOS_ID, PAD_ID, Rows
@@ -130,6 +130,17 @@ def test_beside_hindsight_all_steps_are_taken_and_the_replay_share_follows_reuse
     assert mixture("search", 0, 40, config) == Mixture(40, 0.0)
     assert mixture("search", 80, 40, config) == Mixture(40, 0.1)
     assert mixture("star", 10_000, 40, config) == Mixture(40, 0.5)
+
+
+def test_what_is_learned_on_policy_is_seen_once_and_all_of_it():
+    config = LearnerConfig(rows=10)
+    assert mixture("grpo", 35, 40, config) == Mixture(4, 0.0, once=True)
+    assert mixture("grpo", 0, 40, config) == Mixture(0, 0.0, once=True)
+    new = rows(3, n=35)
+    parts = dealt(new, 4, np.random.default_rng(0))
+    assert [len(part) for part in parts] == [9, 9, 9, 8]
+    assert sorted(row.tobytes() for part in parts for row in part.tokens) == sorted(row.tobytes() for row in new.tokens)
+    assert dealt(new, 0, np.random.default_rng(0)) == []
 
 
 def test_a_batch_holds_its_share_of_replay():

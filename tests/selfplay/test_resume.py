@@ -9,18 +9,19 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 
 from selfplay.run.traces import read_shard
 from tests.selfplay.tiny import run_until_killed
 
-KILLS = 20
+GRPO = ("selfplay.phases=[{teacher: hindsight, iterations: 1, steps: 10}, {teacher: grpo, iterations: 3, steps: 4}]",)
 CLOCKS = ("seconds", "cpu_seconds")  # the only figures that may differ between two runs
 
 
-def attempt(context, root: Path, resume: bool, kill_at: int | None) -> bool:
+def attempt(context, root: Path, resume: bool, kill_at: int | None, overrides: tuple[str, ...]) -> bool:
     """Whether the run came to its end."""
-    process = context.Process(target=run_until_killed, args=(root, resume, kill_at))
+    process = context.Process(target=run_until_killed, args=(root, resume, kill_at, overrides))
     process.start()
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
@@ -50,18 +51,19 @@ def committed_traces(root: Path) -> list[tuple]:
     return [trace for name in names if "traces" in name for trace in read_shard(root / "traces" / name)]
 
 
-def test_twenty_kills_lose_nothing_double_nothing_and_change_no_bit(tmp_path):
+@pytest.mark.parametrize(("overrides", "wanted"), [((), 20), (GRPO, 4)], ids=["search", "grpo"])
+def test_kills_lose_nothing_double_nothing_and_change_no_bit(tmp_path, overrides, wanted):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["selfplay.report", "tests.selfplay.tiny"])
     whole = tmp_path / "whole"
-    assert attempt(context, whole, False, None)
+    assert attempt(context, whole, False, None, overrides)
     calls = int((tmp_path / "whole.calls.txt").read_text())
     rng, kills, run = random.Random(0), 0, 0
-    while kills < KILLS:
+    while kills < wanted:
         root, done, run = tmp_path / f"killed{run}", False, run + 1
         while not done:
-            kill_at = rng.randrange(1, calls) if kills < KILLS else None
-            done = attempt(context, root, root.joinpath("config.json").exists(), kill_at)
+            kill_at = rng.randrange(1, calls) if kills < wanted else None
+            done = attempt(context, root, root.joinpath("config.json").exists(), kill_at, overrides)
             kills += not done
         assert weights(root).keys() == weights(whole).keys()
         assert all((weights(root)[name] == tensor).all() for name, tensor in weights(whole).items())
