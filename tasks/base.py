@@ -72,7 +72,9 @@ class Rows:
     """Token rows to learn from; one row is one context with its steps. B rows, L tokens."""
 
     tokens: np.ndarray  # int32 [B, L], PAD_ID after the end
-    weight: np.ndarray  # float32 [B, L], policy weight of *predicting* this token; 0 on prompts and padding
+    weight: (
+        np.ndarray
+    )  # float32 [B, L], policy weight of *predicting* this token (< 0: unlearn); 0 on prompts and padding
     value: np.ndarray  # float32 [B, L], target of P(solved) after this token, the chain's last included; NaN: none
 
     def __len__(self) -> int:
@@ -83,7 +85,7 @@ class Rows:
         """bool [B, L]: True up to each row's last column that is read. A tokenizer's own token may have the id of padding ("!"
         in Qwen2, the end of text in SmolLM2): inside a row, and where something is taught, it is a token like any other.
         """
-        read = (self.tokens != PAD_ID) | (self.weight > 0) | ~np.isnan(self.value)
+        read = (self.tokens != PAD_ID) | (self.weight != 0) | ~np.isnan(self.value)
         return np.logical_or.accumulate(read[:, ::-1], axis=1)[:, ::-1]
 
 

@@ -44,7 +44,7 @@ class Replay:
 
 def priorities(rows: Rows, nearness: float) -> np.ndarray:
     """float64 [B]: (first value target) ** nearness of rows that teach a step; the mean of those for the other rows."""
-    teaches = (rows.weight > 0).any(1)
+    teaches = (rows.weight != 0).any(1)
     known = ~np.isnan(rows.value)
     first = rows.value[np.arange(len(rows)), known.argmax(1)]
     target = np.where(known.any(1), first, 1.0).astype(np.float64)

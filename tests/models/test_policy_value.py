@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, GPT2Config
 
+from models.net import losses
 from models.net.losses import accumulate_gradients, policy_value_loss
 from models.net.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
 
@@ -48,11 +49,11 @@ def loss_by_the_formula(model: PolicyValueLM, tokens, weight, value, coefficient
     policy = weights = bce = count = 0.0
     for b in range(tokens.shape[0]):
         for t in range(tokens.shape[1]):
-            if t and weight[b, t] > 0:
+            if t and weight[b, t] != 0:
                 row = logits[b][t - 1]
                 log_normaliser = math.log(sum(math.exp(x) for x in row))
                 policy -= float(weight[b, t]) * (row[int(tokens[b, t])] - log_normaliser)
-                weights += float(weight[b, t])
+                weights += abs(float(weight[b, t]))
             if not math.isnan(value[b, t]):
                 p, target = 1 / (1 + math.exp(-value_logits[b][t])), float(value[b, t])
                 bce -= target * math.log(p) + (1 - target) * math.log(1 - p)
@@ -72,9 +73,34 @@ def test_loss_matches_an_explicit_loop(name, request):
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_gradients_in_chunks_equal_gradients_at_once(name, request):
+def test_weights_below_zero_count_by_their_size(name, request):
+    model = request.getfixturevalue(name)
+    tokens, weight, value = rows(5, 11)
+    advantage = weight * torch.where(torch.arange(5) % 2 == 0, 1.0, -1.0)[:, None]
+    loss, parts = policy_value_loss(model, tokens, advantage, value, value_coefficient=0.7)
+    assert float(loss.detach()) == pytest.approx(loss_by_the_formula(model, tokens, advantage, value, 0.7), rel=1e-5)
+    assert float(parts["policy_weight"]) == pytest.approx(float(weight.sum()))
+
+
+def test_a_token_of_weight_below_zero_becomes_less_probable(llama):
+    tokens, value = rows(1, 6)[0], torch.full((1, 6), torch.nan)
+    weight = torch.zeros(1, 6)
+    weight[0, 4] = -1.0
+    before = llama(tokens)[0].log_softmax(-1)[0, 3, tokens[0, 4]]
+    accumulate_gradients(llama, tokens, weight, value, 0.5)
+    torch.optim.SGD(llama.parameters(), lr=0.1).step()
+    assert llama(tokens)[0].log_softmax(-1)[0, 3, tokens[0, 4]] < before - 0.01
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_gradients_in_chunks_equal_gradients_at_once(name, sign, request, monkeypatch):
+    monkeypatch.setattr(losses, "HEAD_TOKENS", 3)
     model = request.getfixturevalue(name)
     data = rows(7, 11)
+    data[1][::2] *= sign
+    data[1][2], data[2][2] = 0.0, torch.nan  # a row that teaches nothing
+    data[1][3, 5:], data[2][3, 5:] = 0.0, torch.nan  # a shorter one
     loss, parts = policy_value_loss(model, *data, value_coefficient=0.5)
     loss.backward()
     whole = [p.grad.clone() for p in model.parameters()]
@@ -141,7 +167,7 @@ def test_tiny_llama_learns_quickly_from_scratch():
     model = tiny_llama(12, hidden_size=32, layers=2, heads=2, intermediate=64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
-    losses = []
+    seen = []
     for _ in range(150):
         half = torch.randint(4, 12, (64, 4), generator=generator)
         tokens, weight = torch.cat((half, half), 1), torch.ones(64, 8)
@@ -149,9 +175,9 @@ def test_tiny_llama_learns_quickly_from_scratch():
         optimizer.zero_grad()
         parts = accumulate_gradients(model, tokens, weight, torch.full((64, 8), torch.nan), 0.5)
         optimizer.step()
-        losses.append(float(parts["policy_loss"]))
-    assert losses[0] > 2.0
-    assert losses[-1] < 0.5, losses[::15]
+        seen.append(float(parts["policy_loss"]))
+    assert seen[0] > 2.0
+    assert seen[-1] < 0.5, seen[::15]
 
 
 def test_the_whole_model_round_trips_through_save_pretrained(llama, gpt2, tmp_path):

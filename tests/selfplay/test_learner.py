@@ -200,3 +200,10 @@ def test_rows_that_teach_a_value_only_keep_their_share():
     teaching.value[:, -1] = [0.9, 0.1]
     share = priorities(stack([teaching, silent]), 2.0)
     assert share[2:].sum() / share.sum() == pytest.approx(3 / 5)
+
+
+def test_what_is_unlearned_counts_as_used_and_as_teaching():
+    some = rows(0, n=1)
+    some.tokens[0, -1], some.weight[0, -1], some.value[0, -1] = PAD_ID, -0.5, np.nan
+    assert some.used[0, -1]
+    assert priorities(some, 2.0).tolist() == [1.0]
