@@ -8,7 +8,8 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_LARGE = 32 << 20  # bytes; the most that glibc allows
 
 
 def core_count() -> int:
@@ -25,12 +26,12 @@ def end_with(parent: int) -> None:
 
 
 def keep_memory() -> None:
-    """Have freed memory stay with the process, where its C library is glibc.
+    """Have freed memory stay with the process, where its C library is glibc, but for single blocks of 32 MiB and more.
 
     A program that takes and frees the same few hundred MiB again and again would else have them zeroed and mapped anew, page
-    by page, every time.
+    by page, every time. Larger blocks go back: kept, they are split, and what is left between the parts is never whole again.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
-        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

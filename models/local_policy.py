@@ -16,6 +16,7 @@ from models.steps.codec import Codec, codec_of
 from models.steps.evaluator import ModelEvaluator
 from models.steps.rollout import rollouts
 from models.trie.batch import TrieForward
+from models.trie.pool import TriePool
 from tasks.base import Problem, Task
 
 
@@ -45,8 +46,9 @@ class LocalPolicy:
         `forward`: another way to compute trie nodes, e.g. an exact table; `model` may then be None.
         """
         self.model, self.name, self.tokenizer = model, name, tokenizer
-        self._version, self._token_ids, self._quick, self._given = version, token_ids, quick, forward
-        self._forwards: dict[tuple, TrieForward] = {}
+        self._version, self._token_ids, self._quick = version, token_ids, quick
+        self._given = TriePool(forward) if forward is not None else None
+        self._pools: dict[tuple, TriePool] = {}
 
     @cached_property
     def can(self) -> Abilities:
@@ -100,9 +102,11 @@ class LocalPolicy:
         self, task: Task, *, temperature: float = 1.0, seed: int = 0, kv_bytes: int | None = None
     ) -> ModelEvaluator:
         """Steps for a search. `temperature` shapes what is drawn; `kv_bytes`: bytes of keys and values."""
-        return ModelEvaluator(
-            self.model, task, temperature=temperature, seed=seed, forward=self._forward(task), kv_bytes=kv_bytes
-        )
+        pool = self._pool(task)
+        trie = pool.take(kv_bytes)
+        evaluator = ModelEvaluator(self.model, task, temperature=temperature, seed=seed, trie=trie)
+        pool.lend(trie, evaluator)
+        return evaluator
 
     def chains(
         self,
@@ -117,19 +121,20 @@ class LocalPolicy:
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[list[Rollout]]:
         """Whole chains, see `models.steps.rollout.rollouts`."""
-        return rollouts(
-            self.model, task, problems, n, temperature=temperature, seed=seed, no_reentry=no_reentry,
-            forward=self._forward(task), first=first, on_prefill=on_prefill,
-        )  # fmt: skip
+        with self._pool(task).lent() as trie:
+            return rollouts(
+                self.model, task, problems, n, temperature=temperature, seed=seed, no_reentry=no_reentry,
+                trie=trie, first=first, on_prefill=on_prefill,
+            )  # fmt: skip
 
-    def _forward(self, task: Task) -> TrieForward:
+    def _pool(self, task: Task) -> TriePool:
         if self._given is not None:
             return self._given
         codec = self.codec(task)
         key = codec.vocabulary_size, codec.masked
-        if key not in self._forwards:
+        if key not in self._pools:
             own = self._quick and self.in_words and is_plain_llama(self.model.trunk)
             settings = {"autocast": torch.bfloat16} if own else {}
             longest = codec.max_context_tokens + codec.max_step_tokens
-            self._forwards[key] = forward_for(self.model, *key, longest=longest, **settings)
-        return self._forwards[key]
+            self._pools[key] = TriePool(forward_for(self.model, *key, longest=longest, **settings))
+        return self._pools[key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +59,21 @@ class Run:
     replay: Replay = field(default_factory=lambda: Replay(1))
     progress: Progress = field(default_factory=Progress)
 
+    @cached_property
+    def measured(self) -> LocalPolicy:
+        """The net that learns, in float32. It stands for the whole run, so that what it works in is made once."""
+        return LocalPolicy(self.learner.model)
+
+    @cached_property
+    def actors(self) -> dict[bool, LocalPolicy]:
+        """Who acts, by whether the gate is open: the net that learns, or the promoted one."""
+        quick = self.config.actor.dtype == "auto"
+        return {True: LocalPolicy(self.learner.model, quick=quick), False: LocalPolicy(self.promoted, quick=quick)}
+
     @property
     def codec(self) -> Codec:
         """How the net that learns reads the task."""
-        return LocalPolicy(self.learner.model).codec(self.task)
+        return self.measured.codec(self.task)
 
     @property
     def trusts(self) -> bool:
@@ -78,8 +90,7 @@ class Run:
             policy, codec, measured = self.fixed.policy, self.codec, self.fixed.calibration
             trusted = policy.can.values and measured is not None and measured.trusted
         else:
-            net = self.learner.model if self.progress.gate_open else self.promoted
-            policy, codec, trusted = LocalPolicy(net, quick=self.config.actor.dtype == "auto"), None, self.trusts
+            policy, codec, trusted = self.actors[self.progress.gate_open], None, self.trusts
         return act(
             policy,
             self.task,
@@ -116,7 +127,7 @@ class Run:
         """Dev problems, then the gate: a net that is significantly worse than the promoted one is not promoted."""
         config, done = self.config.evaluation, self.progress
         found = evaluate(
-            LocalPolicy(self.learner.model),
+            self.measured,
             self.task,
             dev_problems(self.task, self.config),
             self.team,

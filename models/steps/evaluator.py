@@ -43,17 +43,19 @@ class ModelEvaluator:
         seed: int = 0,
         forward: TrieForward | None = None,
         kv_bytes: int | None = None,
+        trie: TokenTrie | None = None,
     ):
         """`model`: a `PolicyValueLM`; its weights are taken anew at each `begin`.
 
         `temperature` shapes what is sampled; log-probabilities stay those of the policy at temperature 1.
         `forward`: another way to compute trie nodes, e.g. an exact table; `model` is then asked for its codec only.
-        `kv_bytes`: budget of keys and values, see `models.trie.trie`.
+        `kv_bytes`: budget of keys and values, see `models.trie.trie`. `trie`: a cleared one to work in, in place of both.
         """
         self.task = task
         codec = codec_of(model, task)
-        forward = forward or forward_for(model, codec.vocabulary_size, codec.masked)
-        self.trie = TokenTrie(forward, kv_bytes=kv_bytes)
+        self.trie = trie or TokenTrie(
+            forward or forward_for(model, codec.vocabulary_size, codec.masked), kv_bytes=kv_bytes
+        )
         self._sampler = StepSampler(
             self.trie, max_step_tokens=codec.max_step_tokens, temperature=temperature, ends=codec.ends
         )

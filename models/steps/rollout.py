@@ -80,6 +80,7 @@ def rollouts(
     no_reentry: bool = False,
     forward: TrieForward | None = None,
     kv_bytes: int | None = None,
+    trie: TokenTrie | None = None,
     first: Sequence[int] | None = None,
     on_prefill: Callable[[int], None] | None = None,
 ) -> list[list[Rollout]]:
@@ -88,7 +89,7 @@ def rollouts(
     `no_reentry`: a step that leads back to a state of its own chain is rejected, and the next most probable one
     (temperature 0) or another sample without replacement is taken; the tokens of rejected steps are paid.
     `forward`: another way to compute trie nodes than the model's own. `kv_bytes`: budget of keys and values, see
-    `models.trie.trie`.
+    `models.trie.trie`. `trie`: a cleared one to work in, in place of both.
     `first`: number of each problem's first sample, 0 if None: samples k to k + n - 1 of one call are those of another.
     `on_prefill`: is told, at the end, how many prompt and context tokens were computed.
 
@@ -99,7 +100,8 @@ def rollouts(
     if temperature < 0 or n < 1:
         raise ValueError(f"temperature must be 0 or more and n at least 1, not {temperature} and {n}")
     codec = codec_of(model, task)
-    trie = TokenTrie(forward or forward_for(model, codec.vocabulary_size, codec.masked), kv_bytes=kv_bytes)
+    if trie is None:
+        trie = TokenTrie(forward or forward_for(model, codec.vocabulary_size, codec.masked), kv_bytes=kv_bytes)
     play = _play_without_reentry if no_reentry else _play
     longest = codec.max_context_tokens + task.max_steps * codec.max_step_tokens
     size = max(1, min(CHAINS_PER_CHUNK, NODES_PER_CHUNK // longest))

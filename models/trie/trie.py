@@ -49,8 +49,14 @@ class TokenTrie:
         self.n_nodes = 0
         self.kv = KVArena(forward.kv_shape, dtype=forward.kv_dtype, device=forward.device, budget=kv_bytes)
         bytes_per_node = self.kv.bytes_per_node + 8 * forward.row_width + 32
-        self._allocate(capacity or max(1, min(1 << 17, (1 << 28) // bytes_per_node)))
+        self._first_capacity = capacity or max(1, min(1 << 17, (1 << 28) // bytes_per_node))
+        self._allocate(self._first_capacity)
         self.kv.reserve(len(self.parents))
+
+    @property
+    def has_first_size(self) -> bool:
+        """Whether it holds the memory that it was made with, and no more."""
+        return len(self.parents) == self._first_capacity
 
     def clear(self) -> None:
         """Forget every node and take the model's weights as they now are. Counters go on."""
