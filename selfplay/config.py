@@ -5,6 +5,7 @@ Every limit is optional; the first one reached ends what it limits. Units stand 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from math import inf
 from operator import attrgetter
@@ -29,7 +30,10 @@ class ModelConfig:
     path: str | None = None  # hf: a folder of safetensors, or a GGUF file
     dtype: str = "float32"  # of a pretrained model's weights
     few_shot: int = 3  # solved problems shown to a pretrained model before each question
-    train: str = "all"  # all | value: the value head only, the trunk stays as it is
+    train: str = (
+        "all"  # all | value: the value head only | last:K: the last K layers, too | lora: adapters, merged when saved
+    )
+    lora_rank: int = 16  # of the adapters of train=lora
     hidden_size: int = 64  # of a net from scratch, as the three below
     layers: int = 3
     heads: int = 4
@@ -83,6 +87,14 @@ class ActorConfig:
 @dataclass
 class LearnerConfig:
     rows: int = 256  # rows a step, all workers together
+    tokens: int | None = (
+        None  # tokens a step at most, padding not counted, all workers together; null: as the rows have
+    )
+    chunk_tokens: int | None = None  # computed at once: what takes memory; null: 2048 on a CPU, 16384 on a GPU
+    dtype: str = (
+        "auto"  # of the products of a pretrained model; auto: bfloat16 on a GPU, else float32 | bfloat16 | float32
+    )
+    checkpointing: bool = False  # layers are computed again for the gradient: less memory, a third more time
     optimizer: str = "muon"  # muon: for the matrices inside the layers, AdamW for the rest | adamw: for everything
     learning_rate: float = 3e-3  # AdamW's peak
     muon_learning_rate: float = 0.02  # Muon's peak
@@ -127,7 +139,10 @@ class SelfplayConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0  # same seed, settings and workers: the same weights, unless a phase runs out of time
-    workers: int = 0  # processes, one thread each; 0: one a core
+    device: str = (
+        "auto"  # of a pretrained model; auto: a GPU where there is one, the CPU for nets from scratch | cpu | cuda
+    )
+    workers: int = 0  # processes, one thread each; 0: one a core, or one where a GPU computes
     run_dir: str | None = None  # null: runs/<task>-<mode>-seed<seed>, with -2, -3, ... where that is taken
     resume: str | None = None  # go on with this run_dir (same config)
     checkpoint: str | None = None  # start from these weights: a checkpoint or run folder, or the name of a shipped net
@@ -140,10 +155,11 @@ CHOICES = {
     "actor.advantage": ("group", "steps"),
     "actor.dtype": ("auto", "float32"),
     "actor.policy_target": ("shortest", "completed_q", "visits"),
+    "device": ("auto", "cpu", "cuda"),
+    "learner.dtype": ("auto", "bfloat16", "float32"),
     "learner.optimizer": ("muon", "adamw"),
     "learner.fill": tuple(FILLS),
     "model.kind": ("tiny", "smollm2", "hf"),
-    "model.train": ("all", "value"),
 }
 RANGES = (
     (
@@ -162,6 +178,13 @@ RANGES = (
         "evaluation.calibration_seconds",
         lambda value: 0 < value < inf,
         "must be above 0",
+    ),
+    ("model.lora_rank", lambda value: value >= 1, "must be at least 1"),
+    ("learner.tokens learner.chunk_tokens", lambda value: value is None or value >= 1, "must be at least 1, or null"),
+    (
+        "model.train",
+        lambda value: re.fullmatch("all|value|lora|last:[1-9][0-9]*", value) is not None,
+        "is unknown: use all, value, lora or last:K, as in last:10",
     ),
     ("model.few_shot", lambda value: value >= 0, "must be 0 or more"),
     ("actor.group", lambda value: value >= 2, "compares samples: use 2 or more"),

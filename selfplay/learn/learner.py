@@ -5,17 +5,25 @@ Data-parallel over the team: every rank takes its share of the rows, gradients a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import numpy as np
 import torch
 
-from models.net.losses import accumulate_gradients
+from models.net.adapters import Adapted, layers_of
+from models.net.fast_training import supports
+from models.net.losses import CHUNK_TOKENS, accumulate_gradients
 from models.net.policy_value import PolicyValueLM
 from selfplay.config import LearnerConfig
 from selfplay.learn.optimizer import Optimizer
 from selfplay.team import Team
 from tasks.base import PAD_ID, Rows
 
+if TYPE_CHECKING:
+    from models.forward.packed_rows import WholeRows
+
 MAX_BAD_STEPS = 20
+GPU_CHUNK_TOKENS = 16384
 
 
 class DivergedError(RuntimeError):
@@ -23,16 +31,38 @@ class DivergedError(RuntimeError):
 
 
 class Learner:
-    """Owns the optimiser and the step counter of one model."""
+    """Owns the optimiser and the step counter of one model: what of it requires gradients learns."""
 
-    def __init__(self, model: PolicyValueLM, config: LearnerConfig, team: Team):
+    def __init__(self, model: PolicyValueLM, config: LearnerConfig, team: Team, lora_rank: int | None = None):
+        """`lora_rank`: of adapters that learn in the place of the trunk's own weights; seed torch first, equally on all ranks.
+
+        Raises:
+            TrainError: a model that takes no adapters, or has no layers to compute anew.
+        """
         self.model, self.config, self.team = model, config, team
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = Optimizer(model, config)
+        self._adapted = None if lora_rank is None else Adapted(model, lora_rank)
+        learns = model if self._adapted is None else self._adapted
+        self.parameters = [p for p in learns.parameters() if p.requires_grad]
+        self.device = next(model.parameters()).device
+        self.optimizer = Optimizer(
+            learns, config, f"trunk.{layers_of(model.trunk)}." if config.optimizer == "muon" else ""
+        )
+        self._reader = self._opened()
         self.steps = 0
         self.trained_tokens = 0  # of all ranks, padding not counted
         self.skipped = 0  # steps left out because a gradient was not finite
         self._bad_in_a_row = 0
+
+    def _opened(self) -> PolicyValueLM | WholeRows:
+        """What reads rows: the small net itself, which has kernels of its own, or a reader of packed rows."""
+        if self._adapted is None and supports(self.model):
+            return self.model
+        from models.forward.packed_rows import rows_reader  # with transformers' attention
+
+        trunk = self.model.trunk if self._adapted is None else self._adapted.trunk
+        quick = self.config.dtype == "bfloat16" or (self.config.dtype == "auto" and self.device.type == "cuda")
+        autocast = torch.bfloat16 if quick and self.model.trunk.dtype == torch.float32 else None
+        return rows_reader(self.model, trunk, autocast, layers_of(trunk) if self.config.checkpointing else None)
 
     def step(self, rows: Rows, rate: float) -> dict[str, float]:
         """One update on this rank's `rows` at `rate` times the peak learning rates; returns this rank's mean losses.
@@ -42,31 +72,42 @@ class Learner:
         """
         rows = trim(rows)
         self.optimizer.zero_grad()
+        arrays = rows.tokens.astype(np.int64), rows.weight, smoothed(rows.value, self.config.value_smoothing)
         parts = accumulate_gradients(
-            self.model,
-            torch.from_numpy(rows.tokens.astype(np.int64)),
-            torch.from_numpy(rows.weight),
-            torch.from_numpy(smoothed(rows.value, self.config.value_smoothing)),
-            self.config.value_coefficient,
+            self._reader,
+            *(torch.from_numpy(array).to(self.device) for array in arrays),
+            value_coefficient=self.config.value_coefficient,
+            chunk_tokens=self.config.chunk_tokens or (CHUNK_TOKENS if self.device.type == "cpu" else GPU_CHUNK_TOKENS),
         )
-        used = torch.tensor([float(rows.used.sum())])  # rides along, so that ranks agree on the total
-        gradients = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
-        flat = self.team.sum_(torch.cat([*gradients, used]))
+        self._average(int(rows.used.sum()))
         self.steps += 1
-        self.trained_tokens += int(flat[-1])
-        flat = flat[:-1].div_(self.team.size)
-        norm = float(flat.norm())
-        if not np.isfinite([norm, *map(float, parts.values())]).all():
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if not np.isfinite([float(norm), *map(float, parts.values())]).all():
             self._note_bad_step()
             return {}
         self._bad_in_a_row = 0
-        flat.mul_(min(1.0, self.config.gradient_norm / (norm + 1e-6)))
-        offset = 0
-        for p in self.parameters:
-            p.grad = flat[offset : offset + p.numel()].view_as(p)
-            offset += p.numel()
+        torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.gradient_norm, norm)
         self.optimizer.step(rate)
-        return {name: float(value) for name, value in parts.items()} | {"gradient_norm": norm}
+        return {name: float(value) for name, value in parts.items()} | {"gradient_norm": float(norm)}
+
+    def merge(self) -> None:
+        """Bring what adapters have learned into the model; without adapters it is there."""
+        if self._adapted is not None:
+            self._adapted.merge()
+
+    def _average(self, tokens: int) -> None:
+        """Make gradients their mean over ranks, 0 for what no row reached; add up the tokens of all ranks."""
+        for p in self.parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        if self.team.size > 1:  # the tokens ride along, so that ranks agree on the total
+            gradients = [cast("torch.Tensor", p.grad) for p in self.parameters]
+            told = torch.tensor([float(tokens)], device=self.device)
+            flat = self.team.sum_(torch.cat([*(gradient.reshape(-1).float() for gradient in gradients), told]))
+            tokens = int(flat[-1])
+            means = flat[:-1].div_(self.team.size).split([gradient.numel() for gradient in gradients])
+            for gradient, mean in zip(gradients, means, strict=True):
+                gradient.copy_(mean.view_as(gradient))
+        self.trained_tokens += tokens
 
     def _note_bad_step(self) -> None:
         self.skipped += 1
@@ -78,13 +119,19 @@ class Learner:
             )
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Tensors that bring the optimiser back exactly."""
+        """Tensors that bring optimiser and adapters back exactly, on the CPU."""
         counters = torch.tensor([self.steps, self.trained_tokens, self.skipped], dtype=torch.int64)
-        return {"counters": counters, **self.optimizer.state()}
+        adapters = {} if self._adapted is None else self._adapted.state()
+        return {"counters": counters} | {
+            name: tensor.cpu() for name, tensor in (self.optimizer.state() | adapters).items()
+        }
 
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Inverse of `state`, for a learner of the model as it was then."""
         self.steps, self.trained_tokens, self.skipped = (int(x) for x in tensors["counters"])
         self.optimizer.load_state(tensors)
+        if self._adapted is not None:
+            self._adapted.load_state(tensors)
 
 
 def smoothed(value: np.ndarray, share: float) -> np.ndarray:
