@@ -138,7 +138,7 @@ class WholeRows:
         self._model, self._trunk, self._autocast = model, trunk, autocast
         self._recomputed: list[Any] = [] if recomputed is None else [*trunk.get_submodule(recomputed)]
         weight = trunk.get_input_embeddings().weight
-        self._device, self._dtype = weight.device.type, model.value_head.outer.weight.dtype
+        self._device, self._dtype = weight.device.type, next(model.value_head.parameters()).dtype
 
     @property
     def value_head(self) -> nn.Module:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,8 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import DynamicCache
 
+from models.forward.packed_rows import WholeRows, rows_reader
 from models.net.losses import accumulate_gradients
 from models.net.policy_value import PolicyValueLM
 from models.net.value_head import ValueHead
@@ -28,7 +27,6 @@ from tasks import Rows
 MODES = ("frozen", "lora")
 FORWARD_TOKENS = 8192  # of one forward without gradients; shared ones count once a row here, and are computed once
 TRAIN_TOKENS = 8192  # of one forward and backward
-ATTENTION = {"full_attention", "sliding_attention"}  # layers whose keys and values rows can share
 HEAD_ROWS, HEAD_EPOCHS, HEAD_PATIENCE, WEIGHT_DECAY = 256, 200, 10, 0.1  # of the head alone: states a step, epochs
 HEAD_SHARE = 0.1  # of the adapters' learning rate, for the head: it has learned, and AdamW's first steps are large
 POLICY_CHUNK = 16  # rows whose log-probabilities are compared at once
@@ -68,61 +66,22 @@ class Features:
     row: np.ndarray  # int [N]
 
 
-class SharedPrefix:
-    """A `models.net.losses.Reader` that computes the tokens that all rows start with (solved examples) once a batch.
-
-    Equal to the model's own forward up to rounding, gradients included. Where the model generates in bfloat16, so does this
-    read. The fast path for plain Llamas, which would read the weights beneath the adapters, is not taken for it.
-    """
-
-    def __init__(self, model: PolicyValueLM):
-        self._model, self.value_head = model, model.value_head
-        kinds = getattr(model.trunk.config.get_text_config(), "layer_types", None)
-        self._shares = set(kinds or ()) <= ATTENTION
-        self._device = next(model.parameters()).device
-
-    def hidden(self, tokens_BL: Tensor) -> Tensor:
-        """Final hidden states [B, L, D]."""
-        base = self._model.trunk.base_model
-        shared = int((tokens_BL == tokens_BL[0]).all(0).long().cumprod(0).sum()) if self._shares else 0
-        shared = min(shared, tokens_BL.shape[1] - 1)
-        with self._autocast():
-            if shared < 1 or len(tokens_BL) < 2:
-                return self._model.hidden(tokens_BL)
-            first = base(input_ids=tokens_BL[:1, :shared], use_cache=True)
-            cache = first.past_key_values
-            if type(cache) is not DynamicCache:  # recurrent state, or none
-                self._shares = False
-                return self._model.hidden(tokens_BL)
-            cache.batch_repeat_interleave(len(tokens_BL))
-            rest = base(input_ids=tokens_BL[:, shared:], past_key_values=cache, use_cache=False)
-        return torch.cat((first.last_hidden_state.expand(len(tokens_BL), -1, -1), rest.last_hidden_state), 1)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Policy logits, float32 [..., V]."""
-        with self._autocast():
-            return self._model.logits(hidden).float()
-
-    def _autocast(self):
-        dtype = self._model.inference_dtype
-        return torch.autocast(self._device.type, dtype) if dtype is not None else nullcontext()
-
-
 @torch.no_grad()
 def features(model: PolicyValueLM, rows: Rows) -> Features:
     """One reading of the rows, and what it leaves at every value target."""
-    reader, embed = SharedPrefix(model), cast("nn.Embedding", model.trunk.get_input_embeddings())
+    reader, embed = _reader(model), cast("nn.Embedding", model.trunk.get_input_embeddings())
     tokens_BL = torch.from_numpy(rows.tokens.astype(np.int64)).to(embed.weight.device)
     known = ~np.isnan(rows.value)
     used = int(np.flatnonzero(known.any(0)).max()) + 1
     row, column = known.nonzero()
+    length_B = torch.from_numpy((known * np.arange(1, known.shape[1] + 1)).max(1)).to(tokens_BL.device)
     hidden, bag = [], []
     size = max(2, FORWARD_TOKENS // used)
     for first in range(0, len(rows), size):
         part_BL = tokens_BL[first : first + size, :used]
         here = (row >= first) & (row < first + size)
         where = torch.from_numpy(row[here] - first), torch.from_numpy(column[here])
-        hidden.append(reader.hidden(part_BL)[where].float())
+        hidden.append(reader.hidden(part_BL, length_B[first : first + size])[where].float())
         bag.append(embed(part_BL).float().cumsum(1)[where])
     return Features(torch.cat(hidden), torch.cat(bag), torch.from_numpy(rows.value[known]).to(tokens_BL.device), row)
 
@@ -242,7 +201,7 @@ def adapt(model: PolicyValueLM, head: StandardisedHead, rows: Rows, held: Rows, 
     groups.append({"params": list(head.parameters()), "peak": HEAD_SHARE * settings.learning_rate})
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     parameters = [*inside, *head.parameters()]
-    before, reader = _value_bce(model, held), SharedPrefix(model)
+    before, reader = _value_bce(model, held), _reader(model)
     # `models.net.losses` puts a coefficient before the value, here one stands before the policy: the same up to a factor, which
     # AdamW does not see.
     scale = settings.policy_coefficient or 1.0
@@ -269,20 +228,29 @@ def merge(model: PolicyValueLM, head: StandardisedHead, adapters: Any) -> None:
 @torch.no_grad()
 def policy_change(model: PolicyValueLM, adapters: Any, rows: Rows) -> dict[str, float]:
     """Policy loss on weighted rows without and with the adapters, and KL(without || with), in nats a token."""
-    reader = SharedPrefix(model)
+    with adapters.disable_adapter():
+        readers = [_reader(model)]
+    readers.append(_reader(model))
     sums = np.zeros(4)  # of loss without, loss with, KL, weight
     for first in range(0, len(rows), POLICY_CHUNK):
         part = select(rows, np.arange(first, min(first + POLICY_CHUNK, len(rows))))
         tokens_BL, weight_BL, _ = _tensors(part, model)
         where = (weight_BL[:, 1:] > 0).nonzero(as_tuple=True)
         target_N, weight_N = tokens_BL[:, 1:][where], weight_BL[:, 1:][where]
-        with adapters.disable_adapter():
-            old_NV = F.log_softmax(reader.logits(reader.hidden(tokens_BL)[:, :-1][where]), -1)
-        new_NV = F.log_softmax(reader.logits(reader.hidden(tokens_BL)[:, :-1][where]), -1)
+        length_B = torch.full_like(tokens_BL[:, 0], tokens_BL.shape[1])
+        old_NV, new_NV = (
+            F.log_softmax(reader.logits(reader.hidden(tokens_BL, length_B)[:, :-1][where]).float(), -1)
+            for reader in readers
+        )
         losses = [F.nll_loss(logs_NV, target_N, reduction="none") for logs_NV in (old_NV, new_NV)]
         kl_N = (old_NV.exp() * (old_NV - new_NV)).sum(-1)
         sums += [float((x * weight_N).sum()) for x in (*losses, kl_N, torch.ones_like(kl_N))]
     return dict(zip(("policy_loss_before", "policy_loss", "policy_kl"), (sums[:3] / sums[3]).tolist(), strict=True))
+
+
+def _reader(model: PolicyValueLM) -> WholeRows:
+    """What reads rows, in bfloat16 where the model generates in it; adapters in the trunk are read as they are now."""
+    return rows_reader(model, model.trunk, model.inference_dtype)
 
 
 @torch.no_grad()

@@ -23,7 +23,6 @@ from selfplay.config import ConfigError
 from selfplay.value import __main__ as command
 from selfplay.value.training import (
     Settings,
-    SharedPrefix,
     StandardisedHead,
     add_adapters,
     features,
@@ -143,19 +142,6 @@ def test_folding_keeps_the_function(rng):
         formula = head.head((hidden - hidden.mean(0)) / hidden.std(0).clamp(min=0.01 * hidden.std(0).median()))
         torch.testing.assert_close(head(hidden), formula)
         torch.testing.assert_close(head.folded()(hidden), formula, rtol=1e-3, atol=2e-4)
-
-
-@pytest.mark.parametrize("kv_heads", [1, 2])
-def test_shared_tokens_change_neither_hidden_states_nor_gradients(rng, kv_heads):
-    model = PolicyValueLM.from_trunk(tiny_model(kv_heads)[0])
-    tokens = torch.from_numpy(random_rows(rng).tokens.astype(np.int64))
-    direction, found = torch.randn(*tokens.shape, 32), []
-    for hidden in (model.hidden(tokens), SharedPrefix(model).hidden(tokens)):
-        model.zero_grad()
-        (hidden * direction).sum().backward()
-        found.append([hidden.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-    for plain, shared in zip(*found, strict=True):
-        torch.testing.assert_close(plain, shared, rtol=1e-4, atol=1e-4)
 
 
 def test_features_are_read_where_the_targets_are(rng):
