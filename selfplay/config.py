@@ -124,7 +124,9 @@ class EvaluationConfig:
     samples: int = 4  # sampled chains a dev problem
     every: int = 4  # iterations between evaluations
     test: int = 1000  # test problems of the final table (all, where the split holds fewer)
-    search_tokens: list[int] = field(default_factory=lambda: [100, 400])  # a problem, of the final table
+    search_tokens: list[int] = field(
+        default_factory=lambda: [100, 400]
+    )  # a problem, of the final table; []: no search there
     gate_alpha: float = 0.05  # a net is held back when it is worse at this level (paired, one-sided)
     calibration: int = 300  # dev problems of the last act: how far value and confidence can be trusted
     calibration_seconds: float = 60.0  # most that it takes; a slow policy is measured on fewer problems
@@ -230,7 +232,7 @@ def check_config(config: SelfplayConfig) -> None:
     free = round(learner.value_share + learner.rules_share + learner.ended_share, 9)
     if free > 1:
         raise ConfigError(f"learner.value_share + rules_share + ended_share={free} is a share: use 0 to 1")
-    if not config.evaluation.search_tokens or min(config.evaluation.search_tokens) < 1:
+    if min(config.evaluation.search_tokens, default=1) < 1:
         raise ConfigError(
             f"evaluation.search_tokens={config.evaluation.search_tokens}: give budgets of at least 1 token"
         )

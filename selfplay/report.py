@@ -15,6 +15,7 @@ from rich.table import Table
 from kit.files import json_line, write_whole
 from kit.seeds import derived_seed
 from kit.statistics import wilson
+from models.abilities import Rollout
 from models.files.calibration import Calibration, write_calibration
 from models.local_policy import LocalPolicy
 from models.policy import Policy, open_policy
@@ -78,7 +79,7 @@ def final_report(finished: Run) -> dict:
     low, high = wilson(int(after.headline.sum()), len(problems))
     seed = derived_seed(config.seed, "test")
     budgets = sorted(config.evaluation.search_tokens)
-    most = budgets[-1]
+    most = max(budgets, default=0)
 
     def searched(strategy: str) -> np.ndarray:
         bench = Workbench(policy, task, "task", finished.trusts, seed)
@@ -92,7 +93,7 @@ def final_report(finished: Run) -> dict:
             **{strategy: searched(strategy) for strategy in MEASURED},
             "enumeration": shared(lambda mine: enumeration(task, mine, most, seed=seed)),
         }
-        if task.self_verifying
+        if task.self_verifying and budgets
         else {}
     )
     guesser = make_guesser(**config.task)
@@ -226,15 +227,26 @@ def _phase_ends(measured: list[dict]) -> list[tuple[dict, dict]]:
 
 
 def solved_chains(finished: Run) -> list[str]:
-    """A few test problems solved by the greedy policy, as their chains of steps."""
-    problems = test_problems(finished.task, finished.config)[:50]
+    """A few test problems that the greedy policy solves now, its chain before and after; those first that it failed before."""
+    task, problems = finished.task, test_problems(finished.task, finished.config)[:50]
+    known = open_policy(str(finished.folders.checkpoint(finished.progress.before))).policy
+    before, after = (
+        [chains[0] for chains in scored(finished.scorer, problems, policy.chains(task, problems, temperature=0.0))]
+        for policy in (known, LocalPolicy(finished.promoted))
+    )
+    solved = [k for k, chain in enumerate(after) if chain.verdict.reward >= 1]
+    solved.sort(key=lambda k: before[k].verdict.reward >= 1)
     shown = []
-    greedy = LocalPolicy(finished.promoted).chains(finished.task, problems, temperature=0.0)
-    for problem, chains in zip(problems, scored(finished.scorer, problems, greedy), strict=True):
-        if chains[0].verdict.reward >= 1 and len(shown) < SHOWN_CHAINS:
-            steps = "\n".join("  " + step.strip() for step in chains[0].steps)
-            shown.append(f"solved: {finished.task.prompt(problem).strip()}\n{steps}")
+    for k in solved[:SHOWN_CHAINS]:
+        told = "solved" if before[k].verdict.reward >= 1 else before[k].verdict.reason
+        shown.append(
+            f"{task.prompt(problems[k]).strip()}\n  before: {told}\n{_lines(before[k])}\n  after: solved\n{_lines(after[k])}"
+        )
     return shown
+
+
+def _lines(chain: Rollout) -> str:
+    return "\n".join("    " + step.strip() for step in chain.steps)
 
 
 def _title(config: SelfplayConfig) -> str:
