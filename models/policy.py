@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from models.abilities import Abilities, PolicyError, Rollout, StepEvaluator
+from models.device import device_of
 from models.files.bare_llama import load_plain
 from models.files.calibration import Calibration, read_calibration
 from models.files.manifest import EXTRA, MANIFEST, CheckpointError, weights_digest
@@ -123,7 +124,8 @@ def open_policy(
         spec: the name of a shipped net, a checkpoint or `save_pretrained` folder, a run folder (its promoted checkpoint),
             "smollm2", a GGUF file, or http(s)://HOST/v1@MODEL. "./NAME" is a folder whatever names there are.
         trainable: with the modules that a learner needs; else a small net is read without them, in a tenth of the time.
-        dtype, device: of a language model's weights in this process, see `models.files.pretrained.load_pretrained`.
+        dtype: of a language model's weights in this process, see `models.files.pretrained.load_pretrained`.
+        device: of a model in this process, see `models.device.device_of`; nets of a task's words are small.
         few_shot: solved examples that a language model sees before a question; a checkpoint keeps its own number.
         calibration: False leaves what was measured of a checkpoint unread, right or wrong: for who measures anew.
 
@@ -139,8 +141,8 @@ def open_policy(
         return _served(spec, few_shot)
     folder = located(spec)
     if _ours(folder):
-        return _checkpoint(folder, trainable, calibration)
-    return _pretrained(folder, Path(spec).name, dtype, device, few_shot)
+        return _checkpoint(folder, trainable, calibration, device)
+    return _pretrained(folder, Path(spec).name, dtype, device_of(device), few_shot)
 
 
 def located(spec: str) -> Path:
@@ -219,7 +221,7 @@ def _shown(address: str) -> str:
     return _LOGIN.sub("***@", address)
 
 
-def _pretrained(folder: Path, name: str, dtype: str, device: str | None, few_shot: int) -> Opened:
+def _pretrained(folder: Path, name: str, dtype: str, device: str, few_shot: int) -> Opened:
     from models.files.pretrained import load_pretrained  # with transformers
 
     model, tokenizer = load_pretrained(folder, dtype=dtype, device=device, few_shot=few_shot)
@@ -234,14 +236,17 @@ def _files(folder: Path) -> str:
     return " ".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in weights)
 
 
-def _checkpoint(folder: Path, trainable: bool, calibration: bool) -> Opened:
-    read = None if trainable else load_plain(folder, calibration=calibration)
+def _checkpoint(folder: Path, trainable: bool, calibration: bool, device: str | None) -> Opened:
+    read = None if trainable or device_of(device, small=True) != "cpu" else load_plain(folder, calibration=calibration)
     tokenizer = None
     if read is None:
         from models.files.checkpoint import load_checkpoint  # with transformers
 
         model, tokenizer, extra = load_checkpoint(folder, calibration=calibration)
         token_ids = tokenizer.get_vocab() if model.tokenizer is None else None
+        model.to(device_of(device, small=model.tokenizer is None))
+        if model.tokenizer is not None:
+            model.adopt(tokenizer, model.few_shot)  # for the device
     else:
         model, token_ids, extra = read
     options = (extra.get("task") or None) if isinstance(extra, dict) else []

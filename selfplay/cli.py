@@ -23,7 +23,8 @@ from selfplay.teachers import PLAYED
 from tasks.registry import task_pages
 
 GROUPS = ("task", "selfplay", "model", "experiment")  # an override of a whole group may touch anything
-ALLOWED_ON_RESUME = ("resume", "run_dir", "plain", "tensorboard")  # may differ from the run that is resumed
+MOVED = ("device", "learner.chunk_tokens", "learner.checkpointing")  # of a run that goes on where memory is another
+ALLOWED_ON_RESUME = ("resume", "run_dir", "plain", "tensorboard", *MOVED)  # may differ from the run that is resumed
 
 register()
 
@@ -50,6 +51,7 @@ def hydra_main() -> None:
 
 def play(config: SelfplayConfig, plain_config: dict) -> int:
     """One run, from scratch or resumed; returns the exit code."""
+    from models.device import device_of
     from models.policy import located
     from selfplay.loop import fixed_policy, start_of
     from selfplay.report import job
@@ -60,6 +62,7 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from solve.strategies import way
     from tasks import make_scorer, make_task, task_report
 
+    device = device_of(config.device, small=config.model.kind == "tiny")
     task = make_task(**config.task)
     task.count("train")  # an impossible task is refused before anything is written
     check_task(config, task)
@@ -74,7 +77,7 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     if (fixed := fixed_policy(config, task)) is not None:
         way(config.actor.strategy, task).check(config.actor.strategy, fixed.policy)
     if not config.workers:
-        config.workers = plain_config["workers"] = core_count()
+        config.workers = plain_config["workers"] = 1 if device == "cuda" else core_count()
     root = Path(config.resume or config.run_dir or unused(default_run_dir(config)))
     with open_run_dir(root, resume=bool(config.resume), config=plain_config, may_differ=ALLOWED_ON_RESUME):
         try:

@@ -17,14 +17,16 @@ import torch
 from kit.command import word
 from kit.seeds import derived_seed, generator
 from models.abilities import Step
+from models.device import device_of
 from models.files.calibration import trustworthy
 from models.local_policy import LocalPolicy
+from models.net.adapters import choose
 from models.net.policy_value import PolicyValueLM, tiny_llama
 from models.net.tokenizer import make_tokenizer
 from models.policy import Opened, open_policy
 from models.steps.codec import Codec
 from selfplay.config import SelfplayConfig
-from selfplay.learn.learner import Learner
+from selfplay.learn.learner import Learner, within
 from selfplay.learn.replay import Replay
 from selfplay.measure.evaluate import Evaluation, evaluate
 from selfplay.measure.gate import decide
@@ -117,7 +119,10 @@ class Run:
                 if mix.once
                 else batch(self.task, self.codec, teacher, rows, self.replay, config, rng, mix.replay_share, self.given)
             )
+            if config.tokens is not None:
+                drawn = within(drawn, max(1, config.tokens // self.team.size), rng)
             losses.append(self.learner.step(drawn, share * learning_rate(config, share_done, self.learner.steps)))
+        self.learner.merge()
         finite = [loss for loss in losses if loss]
         means = {name: float(np.mean([loss[name] for loss in finite])) for name in (finite[0] if finite else {})}
         rate = share * learning_rate(config, share_done, self.learner.steps)
@@ -282,10 +287,17 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
     if team.leads:
         commits.sweep(folders, ledger, last.iteration)
     team.gather(None)
-    model, optimizer_state, promoted, tokenizer = commits.restore(folders, last.state)
+    model, optimizer_state, promoted, tokenizer = commits.restore(folders, last.state, config.device)
     task = make_task(**config.task)
     state = made(
-        team, config, task, folders, ledger if team.leads else None, frozen(model, config), promoted, tokenizer
+        team,
+        config,
+        task,
+        folders,
+        ledger if team.leads else None,
+        choose(model, config.model.train),
+        promoted,
+        tokenizer,
     )
     state.learner.load_state(optimizer_state)
     state.progress = Progress.from_dict(last.state)
@@ -305,7 +317,7 @@ def made(team, config: SelfplayConfig, task, folders, ledger: Ledger | None, mod
         task,
         folders,
         ledger,
-        Learner(model, config.learner, team),
+        Learner(model, config.learner, team, config.model.lora_rank if config.model.train == "lora" else None),
         promoted,
         tokenizer,
         make_scorer(**config.task),
@@ -323,7 +335,7 @@ def fixed_policy(config: SelfplayConfig, task: Task) -> Opened | None:
     """
     if config.policy is None:
         return None
-    opened = open_policy(config.policy, device="cpu")
+    opened = open_policy(config.policy, device=config.device)
     opened.policy.check(task)
     return opened
 
@@ -345,22 +357,17 @@ def first_model(task: Task, config: SelfplayConfig) -> tuple[PolicyValueLM, obje
     """
     chosen = config.model
     if not config.checkpoint and chosen.kind == "tiny":
-        return frozen(new_model(task, config), config), make_tokenizer(task.vocabulary)
+        model = new_model(task, config).to(device_of(config.device, small=True))
+        return choose(model, chosen.train), make_tokenizer(task.vocabulary)
     policy = open_policy(
-        start_of(config), trainable=True, dtype=chosen.dtype, device="cpu", few_shot=chosen.few_shot
+        start_of(config), trainable=True, dtype=chosen.dtype, device=config.device, few_shot=chosen.few_shot
     ).policy
-    return frozen(policy.model, config), policy.tokenizer
+    return choose(policy.model, chosen.train), policy.tokenizer
 
 
 def start_of(config: SelfplayConfig) -> str:
     """What names the weights that a run starts from, where it does not make them."""
     return config.checkpoint or (config.model.path or "" if config.model.kind == "hf" else config.model.kind)
-
-
-def frozen(model: PolicyValueLM, config: SelfplayConfig) -> PolicyValueLM:
-    """The model, its trunk out of the learner's reach where only the value head is to learn."""
-    model.trunk.requires_grad_(config.model.train == "all")
-    return model
 
 
 def new_model(task: Task, config: SelfplayConfig) -> PolicyValueLM:

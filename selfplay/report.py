@@ -74,7 +74,7 @@ def final_report(finished: Run) -> dict:
     config, task, team = finished.config, finished.task, finished.team
     problems = test_problems(task, config)
     policy = LocalPolicy(finished.promoted)
-    before = open_policy(str(finished.folders.checkpoint(finished.progress.before))).policy
+    before = open_policy(str(finished.folders.checkpoint(finished.progress.before)), device=config.device).policy
     before, after = measure(finished, before, problems), measure(finished, policy, problems)
     low, high = wilson(int(after.headline.sum()), len(problems))
     seed = derived_seed(config.seed, "test")

@@ -27,10 +27,14 @@ import torch.multiprocessing as mp
 
 from kit.command import OURS
 from kit.process import end_with, keep_memory
+from models.device import within_memory
 
 LOOPBACK = "127.0.0.1"
 GRACE = 10.0  # seconds in which a leader should have noticed by itself that a worker was killed
 PATIENCE = timedelta(minutes=30)  # of a rank that waits for the others
+SMALLER = (
+    "lower learner.chunk_tokens, learner.tokens or workers, set model.dtype=bfloat16 or learner.checkpointing=true"
+)
 
 
 class TeamError(RuntimeError):
@@ -51,7 +55,9 @@ class Team:
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum over ranks, in place; the same bits everywhere."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            here = tensor.cpu()  # gloo's ranks meet on the CPU
+            dist.all_reduce(here)
+            tensor.copy_(here)
         return tensor
 
     def gather(self, item: Any) -> list[Any]:
@@ -90,7 +96,8 @@ def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
     """
     prepare_process()
     if size == 1:
-        return body(Team(), *args)
+        with within_memory(SMALLER):
+            return body(Team(), *args)
     store = dist.TCPStore(
         LOOPBACK, 0, size, is_master=True, wait_for_workers=False, timeout=PATIENCE
     )  # no file is left
@@ -109,7 +116,8 @@ def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
     Thread(target=_watch, args=(peers, over), daemon=True).start()
     try:
         _join(0, size, store)
-        result = body(Team(0, size), *args)
+        with within_memory(SMALLER):
+            result = body(Team(0, size), *args)
         for peer in peers:
             peer.join()
         return result
@@ -137,7 +145,8 @@ def _peer(rank: int, size: int, port: int, parent: int, body: Callable[..., Any]
     store = dist.TCPStore(LOOPBACK, port, size, is_master=False, timeout=PATIENCE)
     _join(rank, size, store)
     try:
-        body(Team(rank, size), *args)
+        with within_memory(SMALLER):
+            body(Team(rank, size), *args)
     except Exception as error:  # noqa: BLE001 (whatever it is, the leader tells it)
         if not _of_the_meeting(error):
             if not isinstance(error, OSError) and not type(error).__module__.startswith(OURS):

@@ -38,6 +38,7 @@ def take(
     options: Mapping[str, Any] | None = None,
     problem: str | None = None,
     calibration: bool = True,
+    device: str | None = None,
 ) -> Shelved:
     """The policy to answer with, and the task that it reads.
 
@@ -45,7 +46,7 @@ def take(
         policy: see `models.policy.open_policy`; None for one of the shipped ones.
         task, options: of the task; what is not given comes from the checkpoint.
         problem: a text that the task has to be able to read, where one is to be found among the shipped ones.
-        calibration: see `models.policy.open_policy`.
+        calibration, device: see `models.policy.open_policy`.
 
     Raises:
         SolveError: no policy fits. One line that names the mend.
@@ -57,11 +58,11 @@ def take(
     if task is not None and task not in TASKS:
         raise SolveError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
     if policy is None:
-        return _shipped(task, given, problem)
-    return _with_task(open_policy(policy, calibration=calibration), task, given)
+        return _shipped(task, given, problem, device)
+    return _with_task(open_policy(policy, calibration=calibration, device=device), task, given)
 
 
-def _shipped(task: str | None, given: dict[str, Any], problem: str | None) -> Shelved:
+def _shipped(task: str | None, given: dict[str, Any], problem: str | None, device: str | None) -> Shelved:
     """The first shipped net that reads the problem."""
     refused: dict[str, list[str]] = {}  # names by reason
     for name, options in shipped().items():
@@ -73,7 +74,7 @@ def _shipped(task: str | None, given: dict[str, Any], problem: str | None) -> Sh
         except TaskError as error:
             refused.setdefault(str(error), []).append(name)
             continue
-        return _with_task(open_policy(name), task, given)
+        return _with_task(open_policy(name, device=device), task, given)
     if task is not None and given:
         make_task(name=task, **given)  # says which options there are, where one of these is none
     wanted = f"task={task}" + "".join(f" task.{key}={value}" for key, value in given.items()) if task else "this"

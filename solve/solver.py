@@ -74,10 +74,11 @@ class Solver:
         task: str | None = None,
         problem: str | None = None,
         trust_value: bool | None = None,
+        device: str | None = None,
         **options: Any,
     ):
-        """`policy`, `task`, `problem`, `options`: see `policies.take`. `trust_value`: None: as measured."""
-        self.shelved: Shelved = take(policy, task=task, options=options, problem=problem)
+        """`policy`, `task`, `problem`, `device`, `options`: see `policies.take`. `trust_value`: None: as measured."""
+        self.shelved: Shelved = take(policy, task=task, options=options, problem=problem, device=device)
         if not isinstance(trust_value, bool | None):
             raise SolveError(f"trust_value={trust_value!r}: use true, false, or null for as measured")
         if trust_value and not self.shelved.policy.can.values:
@@ -237,7 +238,7 @@ def solve(
         SolveError, CheckpointError, TaskError: see `Solver`.
     """
     own = {name: settings.pop(name) for name in tuple(settings) if name in SETTINGS}
-    options = [name for name in settings if name != "trust_value"]
+    options = [name for name in settings if name not in ("trust_value", "device")]
     policy = one_policy(policy, checkpoint)
     if options and task is None and policy is None:
         raise SolveError(

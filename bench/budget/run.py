@@ -72,6 +72,7 @@ class BudgetBenchConfig:
     axes: list[str]
     problems: int
     split: str
+    device: str
     workers: int
     trust_value: bool | None
     seed: int
@@ -215,7 +216,7 @@ def _has(task: Task, mode: str) -> bool:
 
 def _taken(config: BudgetBenchConfig, name: str) -> Shelved:
     options = {key: value for key, value in config.task.items() if key != "name"}
-    return take(name, task=config.task.get("name"), options=options)
+    return take(name, task=config.task.get("name"), options=options, device=config.device)
 
 
 def prepared(config: BudgetBenchConfig, name: str) -> Setting:

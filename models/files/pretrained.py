@@ -76,8 +76,8 @@ def load_pretrained(
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()  # loaded storage is 8-byte aligned, see `models.files.checkpoint`
     refuse_not_finite(folder, model.state_dict(), "get the whole model, or load it with dtype=float32")
-    model.adopt(tokenizer, few_shot)
-    return model.to(device).eval(), tokenizer
+    model.to(device).adopt(tokenizer, few_shot)
+    return model.eval(), tokenizer
 
 
 def checked(path: Path | str) -> Path:

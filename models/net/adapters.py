@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from models.net.policy_value import PolicyValueLM
 
@@ -74,23 +75,21 @@ class Adapted(nn.Module):
             TrainError: peft is not installed, or the trunk has no linear layer.
         """
         super().__init__()
-        peft = _peft()
-        self._plain = [model]  # in a list: no submodule
-        self.value_head = model.value_head
-        linear = {id(module.weight) for module in _linear(model.trunk)}
-        kept = {id(p): p for p in model.trunk.parameters() if id(p) not in linear}
-        self.trunk: Any = copy.deepcopy(model.trunk, memo=kept)
-        config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # peft asks by a name that is to go, and turns GPT-2's matrices by itself
-                peft.inject_adapter_in_model(config, self.trunk, adapter_name=ADAPTER)
-        except ValueError as error:
+        peft, linear = _peft(), _linear(model.trunk)
+        if not linear:
             raise TrainError(
                 f"{type(model.trunk).__name__} has no linear layers that adapters fit: use model.train=all or value"
-            ) from error
+            )
+        self._plain = [model]  # in a list: no submodule
+        self.value_head = model.value_head
+        theirs = {id(p) for module in linear.values() for p in module.parameters()}
+        self.trunk: Any = copy.deepcopy(
+            model.trunk, memo={id(p): p for p in model.trunk.parameters() if id(p) not in theirs}
+        )
+        config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(linear))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft asks by a name that is to go, and turns GPT-2's matrices by itself
+            peft.inject_adapter_in_model(config, self.trunk, adapter_name=ADAPTER)
         self.value_head.requires_grad_(True)
 
     @torch.no_grad()
@@ -122,11 +121,14 @@ class Adapted(nn.Module):
         }
 
 
-def _linear(trunk: Any) -> list[Any]:
-    """What may get adapters: every module of one matrix but embeddings and the output."""
+def _linear(trunk: Any) -> dict[str, nn.Module]:
+    """What gets adapters, by name: linear layers, in GPT-2's form too, but the output."""
     output = trunk.get_output_embeddings()
-    found = [m for m in trunk.modules() if getattr(getattr(m, "weight", None), "ndim", 0) == 2]
-    return [m for m in found if not isinstance(m, nn.Embedding) and m is not output]
+    return {
+        name: module
+        for name, module in trunk.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output
+    }
 
 
 def _peft() -> Any:

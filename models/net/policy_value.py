@@ -82,11 +82,11 @@ class PolicyValueLM(PreTrainedModel):
     def adopt(self, tokenizer: PreTrainedTokenizerBase, few_shot: int) -> None:
         """Speak through the tokenizer of a pretrained model, with so many solved examples before a question.
 
-        Where a CPU multiplies in bfloat16, float32 weights are generated with in bfloat16, as under autocast.
+        Where its device multiplies in bfloat16, float32 weights are generated with in bfloat16, as under autocast.
         """
         self.tokenizer, self.few_shot = tokenizer, few_shot
         weight = self.trunk.get_input_embeddings().weight
-        fast = weight.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        fast = weight.device.type == "cuda" or (weight.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
         self.inference_dtype = torch.bfloat16 if fast and weight.dtype == torch.float32 else None
 
     @property

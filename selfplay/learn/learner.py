@@ -152,6 +152,13 @@ def trim(rows: Rows) -> Rows:
     return Rows(*(np.ascontiguousarray(array[:, :length]) for array in (rows.tokens, rows.weight, rows.value)))
 
 
+def within(rows: Rows, tokens: int, rng: np.random.Generator) -> Rows:
+    """As many of the rows, drawn at random, as have `tokens` tokens together; one row at least."""
+    order = rng.permutation(len(rows))
+    kept = int((rows.used.sum(1)[order].cumsum() <= tokens).sum())
+    return rows if kept == len(rows) else select(rows, order[: max(1, kept)])
+
+
 NO_ROWS = Rows(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
 
 

@@ -165,10 +165,10 @@ def _check_files(folders: Folders, ledger: Ledger, commit: Commit) -> None:
     ledger.verify_shards(folders.traces, 0, commit.iteration)
 
 
-def restore(folders: Folders, state: dict):
+def restore(folders: Folders, state: dict, device: str):
     """(learner model, its optimiser tensors, promoted model, tokenizer) as the last commit left them."""
     last, promoted = (
-        open_policy(str(folders.checkpoint(state[which])), trainable=True, device="cpu").policy
+        open_policy(str(folders.checkpoint(state[which])), trainable=True, device=device).policy
         for which in ("iteration", "promoted")
     )
     return last.model, load_tensors(folders.optimizer(state["iteration"])), promoted.model, last.tokenizer

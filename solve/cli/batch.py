@@ -47,7 +47,12 @@ class Solvers:
             except SolveError:
                 if self._policy is not None:
                     raise
-        choices = {"task": config.task.get("name"), "problem": text, "trust_value": config.trust_value}
+        choices = {
+            "task": config.task.get("name"),
+            "problem": text,
+            "trust_value": config.trust_value,
+            "device": config.device,
+        }
         self._known.append(new := Solver(self._policy, **choices, **self._options))
         return new, new.read(text)
 

@@ -26,6 +26,7 @@ class SolveConfig:
     out: str | None
     policy: str | None
     checkpoint: str | None
+    device: str
     strategy: str | None
     effort: str
     budget: BudgetConfig

@@ -75,9 +75,10 @@ def play(config: SolveConfig, options: dict[str, Any]) -> int:
     if config.tree:
         check_writable(Path(config.tree))
     asked = _lines(config) if batch else []
+    from models.device import within_memory
     from solve.cli.batch import Solvers, play_batch, search  # with torch, which takes seconds to import
 
-    with interruptible() as interrupted:
+    with interruptible() as interrupted, within_memory("lower batch or budget.tokens"):
         if batch:
             code = play_batch(config, asked, options, interrupted)
         else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from models.net.policy_value import tiny_llama
+from models.net.adapters import choose
+from models.net.policy_value import PolicyValueLM, tiny_llama
 from models.steps.codec import WordCodec
 from selfplay.config import LearnerConfig
-from selfplay.learn.learner import MAX_BAD_STEPS, DivergedError, Learner, smoothed, stack, trim
+from selfplay.learn.learner import MAX_BAD_STEPS, DivergedError, Learner, smoothed, stack, trim, within
 from selfplay.learn.replay import Replay, priorities
 from selfplay.teach.mixing import Mixture, batch, dealt, mixture
 from selfplay.team import Team
@@ -49,6 +51,79 @@ def test_smoothed_value_targets_stop_short_of_certainty_and_keep_what_is_unknown
     value = np.array([[0.0, 1.0, 0.5, np.nan]], np.float32)
     np.testing.assert_allclose(smoothed(value, 0.02), [[0.02, 0.98, 0.5, np.nan]], rtol=1e-6)
     assert np.array_equal(smoothed(value, 0.0), value, equal_nan=True)
+
+
+LLAMA = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "max_position_embeddings": 32,
+}  # fmt: skip
+
+
+def language_learner(seed: int, train: str, **settings) -> Learner:
+    """Of a model that runs through transformers."""
+    torch.manual_seed(seed)
+    dtype = settings.pop("weights", torch.float32)
+    model = PolicyValueLM.from_trunk(LlamaForCausalLM(LlamaConfig(**LLAMA))).to(dtype).eval()
+    config = LearnerConfig(**settings)
+    return Learner(choose(model, train), config, Team(), lora_rank=4 if train == "lora" else None)
+
+
+KINDS = [
+    {"train": "all"}, {"train": "value"}, {"train": "last:1"}, {"train": "lora"},
+    {"train": "all", "weights": torch.bfloat16}, {"train": "lora", "weights": torch.bfloat16},
+    {"train": "all", "dtype": "bfloat16"}, {"train": "all", "checkpointing": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_language_model_learns_the_same_bits_again_and_after_a_stop(kind, optimizer):
+    settings = {"optimizer": optimizer, "chunk_tokens": 30} | kind
+    one, same, other = (language_learner(seed, **settings) for seed in (0, 0, 1))
+    start = {name: tensor.clone() for name, tensor in one.model.state_dict().items()}
+    for k in range(2):
+        one.step(rows(k), 0.3)
+        same.step(rows(k), 0.3)
+    one.merge()
+    other.model.load_state_dict(one.model.state_dict())
+    other.load_state({name: tensor.clone() for name, tensor in one.state().items()})
+    for each in (one, same, other):
+        each.step(rows(2), 0.3)
+        each.merge()
+    assert any(not torch.equal(start[name], tensor) for name, tensor in one.model.state_dict().items())
+    for each in (same, other):
+        assert all(
+            torch.equal(tensor, each.model.state_dict()[name]) for name, tensor in one.model.state_dict().items()
+        )
+        assert one.trained_tokens == each.trained_tokens
+
+
+@pytest.mark.parametrize("train", ["all", "last:1", "lora"])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_each_way_to_train_lowers_the_loss(train, optimizer):
+    it = language_learner(0, train, optimizer=optimizer)
+    losses = [it.step(rows(0), 1.0)["policy_loss"] for _ in range(30)]
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_weights_of_16_bits_move_by_less_than_their_rounding():
+    it = language_learner(0, "all", weights=torch.bfloat16, optimizer="adamw", weight_decay=0.0)
+    weight = it.model.trunk.model.layers[0].mlp.up_proj.weight
+    weight.data.fill_(1.0)
+    it = Learner(it.model, it.config, Team())
+    for _ in range(8):
+        it.step(rows(0), 2e-4)  # at most 6e-7 a step, where bfloat16 has 4e-3 at 1
+    masters = it.state()["trunk.model.layers.0.mlp.up_proj.weight:master"]
+    assert (weight == 1.0).all()
+    assert 1e-7 < (masters - 1).abs().max() < 1e-4
+
+
+def test_a_step_takes_as_many_rows_as_have_its_tokens():
+    many = rows(0, n=40)
+    kept = within(many, 100, np.random.default_rng(0))
+    assert len(kept) == 11  # of 9 tokens each
+    assert len(within(many, 1, np.random.default_rng(0))) == 1
+    assert within(many, 360, np.random.default_rng(0)) is many
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

@@ -26,7 +26,7 @@ def weights(checkpoint) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(checkpoint).state_dict()
 
 
-@pytest.mark.parametrize("train", ["all", "value"])
+@pytest.mark.parametrize("train", ["all", "value", "last:1", pytest.param("lora", marks=pytest.mark.slow)])
 def test_a_folder_of_any_causal_lm_searches_and_learns(folder, tmp_path, train):
     root = tmp_path / "run"
     run("model=hf", f"model.path={folder}", f"model.train={train}", f"run_dir={root}", *SHORT)
@@ -46,6 +46,8 @@ def test_a_folder_of_any_causal_lm_searches_and_learns(folder, tmp_path, train):
 def test_a_model_that_is_not_there_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
     for settings, said in (
         (["model=hf"], "set model.path=FOLDER"),
+        (["device=cuda"], "use device=cpu"),
+        (["model.train=last"], "use all, value, lora or last:K"),
         (["model=hf", f"model.path={tmp_path / 'nowhere'}"], "no such checkpoint folder"),
     ):
         monkeypatch.setattr(
