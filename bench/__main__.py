@@ -8,6 +8,7 @@
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/loop/compare.py
     python -m bench trust run_dir=DIR             promises measured: kills, damage, repeats, fuzz, see bench/trust/run.py
     python -m bench curves runs=... against=...   their learning curves in one picture
+    python -m bench learner [train=last:10]       a language model learns, beside Trainer, see bench/loop/learner.py
 
 With run_dir, each bench also writes its figures to DIR/NAME.json; bench/command.py says what holds for these.
 Exit code 2: refused, with one line that says why.
@@ -22,7 +23,7 @@ from bench import command, paired
 from bench.budget import anatomy, calibration, merging, sharing
 from bench.budget import run as budget
 from bench.judges import run as judges
-from bench.loop import acting, compare, curves, train
+from bench.loop import acting, compare, curves, learner, train
 from bench.speed import expand, first_answer, generate, store
 from bench.trust import run as trust
 
@@ -42,6 +43,7 @@ BENCHES: dict[str, command.Bench] = {
 ON_DEMAND: dict[str, command.Bench] = {
     "compare": compare.main,
     "curves": curves.main,
+    "learner": learner.main,
     "paired": paired.main,
     "trust": trust.main,
 }  # these need to be told what to measure

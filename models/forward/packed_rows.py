@@ -113,17 +113,16 @@ def attend(
     )  # [B, heads, L, E]
     if groups > 1:
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    seen = (
-        torch.ones(shape[1], shape[1], dtype=torch.bool, device=q.device).tril() if softcap or sliding_window else None
-    )
-    if seen is not None and sliding_window:
+    seen = torch.ones(shape[1], shape[1], dtype=torch.bool, device=q.device).tril()
+    if sliding_window:
         seen = seen.triu(1 - sliding_window)
     if softcap:
         scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
         scores = (softcap * torch.tanh(scores / softcap)).float().masked_fill(~seen, -torch.inf)
         mixed = scores.softmax(-1).to(v.dtype) @ v
     else:
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None, scale=scaling)
+        mask = seen if sliding_window else None
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling)
     return mixed.transpose(1, 2).flatten(0, 1).index_select(0, nodes.first)[None], None
 
 
@@ -226,7 +225,8 @@ def rows_reader(
             al. 2016): less memory for a third more time.
     """
     config = trunk.config.get_text_config()
-    whole, packed = (kind(model, _twin(trunk), autocast, recomputed) for kind in (WholeRows, PackedRows))
+    whole = WholeRows(model, _twin(trunk), autocast, recomputed)
+    packed = PackedRows(model, _twin(trunk), autocast, recomputed)
     steady = own_state(trunk) is None and turning_point(config) == max_positions(config)
     return packed if attends_outside(trunk) and steady and _same(whole, packed, config) else whole
 

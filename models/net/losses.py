@@ -128,7 +128,7 @@ def _lengths(rows: tuple[Tensor, ...]) -> Tensor:
     return (taught_BL * torch.arange(1, taught_BL.shape[1] + 1, device=taught_BL.device)).amax(1)
 
 
-def _read(model: PolicyValueLM | Reader, rows: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _read(model: PolicyValueLM | Reader, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """(hidden states [M, D], next tokens, their weights, values [M]) at the positions that are read, row by row."""
     tokens_BL, *others = rows
     taught_BL = _taught(rows)

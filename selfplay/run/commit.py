@@ -165,7 +165,7 @@ def _check_files(folders: Folders, ledger: Ledger, commit: Commit) -> None:
     ledger.verify_shards(folders.traces, 0, commit.iteration)
 
 
-def restore(folders: Folders, state: dict, device: str):
+def restore(folders: Folders, state: dict, device: str = "cpu"):
     """(learner model, its optimiser tensors, promoted model, tokenizer) as the last commit left them."""
     last, promoted = (
         open_policy(str(folders.checkpoint(state[which])), trainable=True, device=device).policy
