@@ -96,6 +96,11 @@ def accumulate_gradients(
     return _report(total_nll, total_bce, weight_BL, value_BL)
 
 
+def has_kernels(model: PolicyValueLM) -> bool:
+    """Whether kernels of its own read rows for a model: for a small net from scratch, without adapters."""
+    return supports(model)
+
+
 def by_length(tokens_BL: Tensor, length_B: Tensor, tokens: int) -> list[Tensor]:
     """Chunks of rows of nearly one length, the longest first: indices, with at most `tokens` tokens a chunk, padding included.
 

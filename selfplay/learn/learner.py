@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from models.net.adapters import Adapted, layers_of
-from models.net.fast_training import supports
-from models.net.losses import CHUNK_TOKENS, accumulate_gradients
+from models.net.losses import CHUNK_TOKENS, accumulate_gradients, has_kernels
 from models.net.policy_value import PolicyValueLM
 from selfplay.config import LearnerConfig
 from selfplay.learn.optimizer import Optimizer
@@ -55,7 +54,7 @@ class Learner:
 
     def _opened(self) -> PolicyValueLM | WholeRows:
         """What reads rows: the small net itself, which has kernels of its own, or a reader of packed rows."""
-        if self._adapted is None and supports(self.model):
+        if self._adapted is None and has_kernels(self.model):
             return self.model
         from models.forward.packed_rows import rows_reader  # with transformers' attention
 

@@ -64,7 +64,6 @@ def test_a_model_of_1_5_billion_weights_learns_and_searches_within_24_gib():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    print(told)
     assert 5 < told["loss"] < 30
     assert told["found"] > 0
     assert told["gib"] < LIMIT
