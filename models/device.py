@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -28,6 +29,13 @@ def device_of(name: str | None, *, small: bool = False) -> str:
     if name in ("cpu", "cuda"):
         return name
     return "cuda" if torch.cuda.is_available() and not small else "cpu"
+
+
+def repeatable(device: str) -> None:
+    """From now on a GPU computes the same bits from the same numbers, wherever torch knows how."""
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 @contextmanager

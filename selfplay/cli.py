@@ -52,6 +52,7 @@ def hydra_main() -> None:
 def play(config: SelfplayConfig, plain_config: dict) -> int:
     """One run, from scratch or resumed; returns the exit code."""
     from models.device import device_of
+    from models.net.adapters import peft_library
     from models.policy import located
     from selfplay.loop import fixed_policy, start_of
     from selfplay.report import job
@@ -63,6 +64,8 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from tasks import make_scorer, make_task, task_report
 
     device = device_of(config.device, small=config.model.kind == "tiny")
+    if config.model.train == "lora":
+        peft_library()
     task = make_task(**config.task)
     task.count("train")  # an impossible task is refused before anything is written
     check_task(config, task)

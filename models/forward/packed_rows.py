@@ -200,7 +200,7 @@ class PackedRows(WholeRows):
         """Rows in alphabetical order, so that those that begin alike stand together: at most `tokens` nodes a chunk."""
         order, new_BL = _new(tokens_BL, length_B)
         lengths, chunks = length_B.cpu().numpy()[order], []
-        nodes = longest = tokens + 1
+        nodes = longest = tokens + 1  # full: the first row opens a chunk
         for row, new, length in zip(order.tolist(), new_BL.sum(1).tolist(), lengths.tolist(), strict=True):
             if not length:
                 continue

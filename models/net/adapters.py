@@ -75,7 +75,7 @@ class Adapted(nn.Module):
             TrainError: peft is not installed, or the trunk has no linear layer.
         """
         super().__init__()
-        peft, linear = _peft(), _linear(model.trunk)
+        peft, linear = peft_library(), _linear(model.trunk)
         if not linear:
             raise TrainError(
                 f"{type(model.trunk).__name__} has no linear layers that adapters fit: use model.train=all or value"
@@ -131,7 +131,7 @@ def _linear(trunk: Any) -> dict[str, nn.Module]:
     }
 
 
-def _peft() -> Any:
+def peft_library() -> Any:
     """peft, an extra.
 
     Raises:

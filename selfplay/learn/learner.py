@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from models.device import repeatable
 from models.net.adapters import Adapted, layers_of
 from models.net.losses import CHUNK_TOKENS, accumulate_gradients, has_kernels
 from models.net.policy_value import PolicyValueLM
@@ -43,6 +44,7 @@ class Learner:
         learns = model if self._adapted is None else self._adapted
         self.parameters = [p for p in learns.parameters() if p.requires_grad]
         self.device = next(model.parameters()).device
+        repeatable(self.device.type)
         self.optimizer = Optimizer(
             learns, config, f"trunk.{layers_of(model.trunk)}." if config.optimizer == "muon" else ""
         )
