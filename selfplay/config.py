@@ -31,7 +31,7 @@ class ModelConfig:
     dtype: str = "float32"  # of a pretrained model's weights
     few_shot: int = 3  # solved problems shown to a pretrained model before each question
     train: str = (
-        "all"  # all | value: the value head only | last:K: the last K layers, too | lora: adapters, merged when saved
+        "all"  # all | value: its head alone | last:K: the last K layers, too | lora: adapters, merged when saved
     )
     lora_rank: int = 16  # of the adapters of train=lora
     hidden_size: int = 64  # of a net from scratch, as the three below
@@ -87,13 +87,9 @@ class ActorConfig:
 @dataclass
 class LearnerConfig:
     rows: int = 256  # rows a step, all workers together
-    tokens: int | None = (
-        None  # tokens a step at most, padding not counted, all workers together; null: as the rows have
-    )
+    tokens: int | None = None  # of a step at most, where rows are drawn: as many of `rows` as have them
     chunk_tokens: int | None = None  # computed at once: what takes memory; null: 2048 on a CPU, 16384 on a GPU
-    dtype: str = (
-        "auto"  # of the products of a pretrained model; auto: bfloat16 on a GPU, else float32 | bfloat16 | float32
-    )
+    dtype: str = "auto"  # of a pretrained model's products; auto: bfloat16 on a GPU, else float32 | bfloat16 | float32
     checkpointing: bool = False  # layers are computed again for the gradient: less memory, a third more time
     optimizer: str = "muon"  # muon: for the matrices inside the layers, AdamW for the rest | adamw: for everything
     learning_rate: float = 3e-3  # AdamW's peak
@@ -141,9 +137,7 @@ class SelfplayConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0  # same seed, settings and workers: the same weights, unless a phase runs out of time
-    device: str = (
-        "auto"  # of a pretrained model; auto: a GPU where there is one, the CPU for nets from scratch | cpu | cuda
-    )
+    device: str = "auto"  # auto: a GPU where there is one, the CPU for a net from scratch | cpu | cuda
     workers: int = 0  # processes, one thread each; 0: one a core, or one where a GPU computes
     run_dir: str | None = None  # null: runs/<task>-<mode>-seed<seed>, with -2, -3, ... where that is taken
     resume: str | None = None  # go on with this run_dir (same config)

@@ -119,7 +119,7 @@ class Run:
                 if mix.once
                 else batch(self.task, self.codec, teacher, rows, self.replay, config, rng, mix.replay_share, self.given)
             )
-            if config.tokens is not None:
+            if config.tokens is not None and not mix.once:
                 drawn = within(drawn, max(1, config.tokens // self.team.size), rng)
             losses.append(self.learner.step(drawn, share * learning_rate(config, share_done, self.learner.steps)))
         self.learner.merge()
