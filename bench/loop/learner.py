@@ -102,6 +102,7 @@ def in_turns(
             disable_tqdm=True, train_sampling_strategy="sequential", max_grad_norm=1.0,
         )  # fmt: skip
         data = [example for rows in batches for example in examples(rows)]
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
         trainer = Trainer(theirs, settings, data_collator=collator, train_dataset=data, callbacks=[Turns()])
         trainer.remove_callback(PrinterCallback)
