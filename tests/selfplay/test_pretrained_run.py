@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from kit.command import main as console
 from models.files.checkpoint import load_checkpoint
 from selfplay.run.ledger import Ledger
 from tests.models.test_pretrained import write_folder
+from tests.selfplay.test_resume import attempt
+from tests.selfplay.test_resume import weights as kept
 from tests.selfplay.tiny import run
 
 SHORT = ("selfplay.phases=[{teacher: search, iterations: 2, steps: 2}]", "actor.mine=false", "evaluation.every=1")
@@ -60,3 +63,18 @@ def test_a_model_that_is_not_there_is_refused_in_one_line(tmp_path, capsys, monk
         assert error.count("\n") == 1
         assert said in error
         assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_adapters_go_on_after_a_kill_bit_for_bit(folder, tmp_path):
+    settings = ("model=hf", f"model.path={folder}", "model.train=lora", *SHORT)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["selfplay.report", "tests.selfplay.tiny"])
+    assert attempt(context, whole, False, None, settings)
+    calls = int((tmp_path / "whole.calls.txt").read_text())
+    assert not attempt(context, killed, False, int(0.8 * calls), settings)
+    assert len((killed / "metrics.jsonl").read_text().splitlines()) in (2, 3)  # the first iteration was committed
+    assert attempt(context, killed, True, None, settings)
+    assert kept(killed).keys() == kept(whole).keys()
+    assert all(torch.equal(kept(killed)[name], tensor) for name, tensor in kept(whole).items())
