@@ -15,6 +15,8 @@ from models.policy import Opened, Policy, open_policy, shipped
 from solve.types import SolveError
 from tasks import TASKS, Problem, Task, TaskError, make_task
 
+PLAIN = "text"  # the task of a language model in this process that was given none
+
 
 @dataclass(frozen=True)
 class Shelved:
@@ -91,7 +93,9 @@ def _with_task(opened: Opened, task: str | None, given: dict[str, Any]) -> Shelv
     if saved is None and task is None:
         if opened.policy.in_words:
             raise SolveError(f"{name} does not say which task it is for: give task=NAME and its options")
-        raise SolveError("a language model reads many tasks: give task=NAME")
+        if opened.policy.model is None:
+            raise SolveError("a language model on a server reads many tasks: give task=NAME")
+        task = PLAIN
     if saved is not None and task is not None and saved["name"] != task:
         raise SolveError(f"{name} is a checkpoint of task {saved['name']}, not {task}: give one of task {task}")
     options = {**(saved or {"name": task}), **given}

@@ -28,7 +28,7 @@ from solve.search.samples import Samples
 from solve.search.wall import wall
 from solve.strategies import Way, way
 from solve.types import Interrupted, Search, SolveError, Verify, Workbench
-from tasks.base import Problem
+from tasks.base import END_OF_TEXT, Problem, Task
 
 DEFAULT_STRATEGY, WITHOUT_SEARCH = "best_first", "greedy"
 UNANSWERED = "unanswered"  # why a search stopped that has paid nothing for what it asked
@@ -95,9 +95,18 @@ class Solver:
         """The problem that a text asks.
 
         Raises:
-            SolveError: it is none of the task.
+            SolveError: it is none of the task, or too long for the model.
         """
-        return read_problem(self.shelved.task, text)
+        problem, policy, task = read_problem(self.shelved.task, text), self.shelved.policy, self.shelved.task
+        codec = None if policy.in_words else policy.codec(task)
+        if codec is not None:
+            tokens = len(codec.context(task.prompt(problem)))
+            if tokens + codec.max_step_tokens > codec.positions:
+                raise SolveError(
+                    f"the question takes {tokens} tokens with what is shown before it and a step up to "
+                    f"{codec.max_step_tokens}, more than the model's {codec.positions} positions: ask it shorter"
+                )
+        return problem
 
     def solve(
         self,
@@ -208,12 +217,12 @@ class Solver:
         each = bench.policy.flops_per_token
         flops = None if each is None else each * (generated + prefilled)
         return Solution(
-            problem=bench.task.prompt(problem).strip(),
-            answer=pick.answer,
+            problem=_asked(bench.task, problem),
+            answer=None if pick.chain is None else bench.task.told(problem, pick.chain.steps),
             solved=pick.judged if bench.verify == "task" else None,
             confidence=confidence,
             calibrated=calibrated,
-            steps=pick.chain.steps if pick.chain is not None else (),
+            steps=_shown(pick.chain.steps) if pick.chain is not None else (),
             agreeing=pick.agreeing,
             chains=len(chains),
             strategy=strategy,
@@ -261,6 +270,16 @@ def _started(
         return strategy.start(bench, problems), TokenBudget(UNLIMITED)
     search = PrimedSearch(strategy, bench, problems, chains or 1)
     return search, TokenBudget(search.limits)
+
+
+def _asked(task: Task, problem: Problem) -> str:
+    prompt = task.prompt(problem)
+    return (task.form.parts(prompt)[0] if task.form.free else prompt).strip()
+
+
+def _shown(steps: Sequence[str]) -> tuple[str, ...]:
+    """Steps without the mark of the end of a text, and without one that is nothing else."""
+    return tuple(text for step in steps if (text := step.removesuffix(END_OF_TEXT)))
 
 
 def _confidence(pick: Chosen, bench: Workbench, fit: ConfidenceFit | None) -> tuple[float, bool]:

@@ -56,6 +56,7 @@ def ways(task: Task) -> dict[str, Way]:
         led: mcts.Rule = mcts.PHS(lam=1.0, cost="depth", discount=discount)
     else:
         led = mcts.BestFirst(value_weight=1.0, lam=1.0, cost="none", rollout=True, park=0.5)
+    wave = FREE_WAVE if task.form.free else 1
     together: Choose = "product" if task.one_answer else "value"  # where many answers are right, agreeing proves little
     lead = frozenset({"logprobs"})  # an order by estimates of a few draws would be another strategy
     found = {
@@ -96,14 +97,14 @@ def ways(task: Task) -> dict[str, Way]:
             frozenset({"values"}) | lead,
         ),
         "best_first": Way(
-            Tree(led, blind=order),
+            Tree(led, blind=order, wave=wave),
             together,
             "the most probable untried step first, by policy and value",
             lead,
         ),
     }
     found["best_first_blind"] = Way(
-        Tree(order), "votes", "the same by the policy alone, whatever is known of the value", lead
+        Tree(order, wave=wave), "votes", "the same by the policy alone, whatever is known of the value", lead
     )
     found[SELFPLAY] = Way(
         Tree(
@@ -126,6 +127,7 @@ def ways(task: Task) -> dict[str, Way]:
 
 
 SELFPLAY = "selfplay"
+FREE_WAVE = 8  # leaves of a question in free text at once: a language model computes them in little more time than one
 LACKS = {  # what a policy without an ability does
     "logprobs": "reports no log-probabilities",
     "values": "gives no values",

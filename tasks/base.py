@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 PAD, BOS, UNK, NEWLINE = "<pad>", "<bos>", "<unk>", "\n"
 SPECIAL_TOKENS = (PAD, BOS, UNK, NEWLINE)  # ids 0, 1, 2, 3 in every task's vocabulary
 PAD_ID, BOS_ID, UNK_ID, NEWLINE_ID = range(4)
+END_OF_TEXT = "\x03"  # ends the last step of a free text, which its writer has closed
 
 
 class TaskError(ValueError):
@@ -49,6 +50,48 @@ class Verdict:
     scored: bool = True  # False: terminal with an answer that only a `Scorer` can judge; the reward is 0 until then
 
 
+Chat = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a language model is shown a task, and what a step of its text is. As it is here: lines of words after a question."""
+
+    step: str = "line"  # line | paragraph | sentence | tokens:N
+    free: bool = False  # any text is a step, kept as it was written; False: words with one blank between them, in lines
+    max_tokens: int = 0  # of a free chain, in the model's own tokens; 0: no limit but that of its steps
+    chat: Chat = "off"  # on: through the tokenizer's chat template | off: as text | auto: on where there is a template
+    system: str = ""  # text of the system turn; "": none of ours
+    chat_arguments: tuple[tuple[str, Any], ...] = ()  # of the chat template, e.g. enable_thinking
+    template: str = (
+        ""  # text around a question, which stands for {question}; "": the question, after "Question: " as text
+    )
+    hint: str = ""  # said behind a question in a chat, which then shows no examples: they are for the form as text
+
+    def parts(self, context: str) -> tuple[str, str]:
+        """(question, steps) of a context. A question ends with its line; of a free task, which has several lines, with an empty
+        one, and empty lines within it are written with a blank, see `question`.
+        """
+        if not self.free:
+            question, end, steps = context.partition(NEWLINE)
+            return question + end, steps
+        question, _, steps = context.partition(2 * NEWLINE)
+        return NEWLINE.join("" if line == _EMPTY else line for line in question.split(NEWLINE)), steps
+
+    @staticmethod
+    def question(text: str) -> str:
+        """The question of a free task as its contexts open."""
+        lines = (line.rstrip() for line in text.strip().splitlines())
+        return NEWLINE.join(line or _EMPTY for line in lines) + 2 * NEWLINE
+
+    def asked(self, question: str, before: str = "") -> str:
+        """A question in its template, or behind `before` where it has none. Nothing but {question} is replaced."""
+        return self.template.replace(HOLE, question.strip()) if self.template else before + question
+
+
+LINES = Form()
+HOLE = "{question}"  # in a template
+_EMPTY = " "  # an empty line within the question of a free task
 NO_STEP = Verdict(reward=0.0, terminal=False, legal=True, reason="no step yet")
 
 
@@ -131,6 +174,7 @@ class Task(ABC):
     reversible: bool  # True: every state can still be solved, so values must be discounted by distance
     discount: float = 1.0  # value of a state is discount ** distance; 1: whether it can be solved
     one_answer: bool = True  # of a problem is right; False: chains with other answers can be right beside each other
+    form: Form = LINES  # how a language model is shown it
     end: str = "the answer"  # of a chain, and what is missing where it has none, for reasons that people read
     never: str = "no answer"
     max_steps: int  # a chain of this many steps without an answer is over, reward 0
@@ -169,6 +213,10 @@ class Task(ABC):
     def answer(self, problem: Problem, steps: Sequence[str]) -> str | None:
         """What a finished chain answers: equal for chains that agree, for votes. Here the last step's text."""
         return steps[-1].strip() if steps else None
+
+    def told(self, problem: Problem, steps: Sequence[str]) -> str | None:
+        """The answer of a finished chain as a person reads it. Here as votes do."""
+        return self.answer(problem, steps)
 
     def reads_as_answer(self, problem: Problem, state: tuple, step: str) -> bool:
         """Whether a step that ends its chain has the form of an answer, right or wrong. Total; here: it is legal."""

@@ -21,6 +21,7 @@ TASKS = {  # the names of `make_task` and of task=NAME, and where each is define
     "sums": "tasks.numbers.sums:Sums",
     "gym": "tasks.gym.corpus:read_gym",  # a function that reads a `Corpus`
     "jsonl": "tasks.questions.jsonl:read_jsonl",
+    "text": "tasks.questions.text:TextTask",
 }
 
 

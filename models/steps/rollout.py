@@ -22,6 +22,7 @@ from models.steps.states import State, next_state, place, root_states
 from models.trie import sampling_kernels as kernels
 from models.trie.batch import TrieForward
 from models.trie.sampling import StepSampler
+from models.trie.step_ends import ENDS
 from models.trie.trie import TokenTrie
 from tasks.base import Problem, Task, Verdict
 
@@ -134,6 +135,7 @@ def _play(trie: TokenTrie, task: Task, codec: Codec, chains: list[_Chain], tempe
     nodes = np.array([chain.state.start for chain in chains], np.int32)
     seeds = np.array([chain.seed for chain in chains], np.uint64)
     position = np.zeros(count, np.int64)  # tokens sampled by the chain so far
+    modes = np.zeros(count, np.int8)  # of `StepEnds`
     steps, lengths = np.zeros((count, longest), np.int32), np.zeros(count, np.int64)
     logprobs = np.zeros(count)
     active = np.arange(count)
@@ -146,14 +148,15 @@ def _play(trie: TokenTrie, task: Task, codec: Codec, chains: list[_Chain], tempe
         lengths[active] += 1
         position[active] += 1
         logprobs[active] += gained
-        ended = codec.ends[tokens] | (lengths[active] == longest)
+        modes[active] = codec.ends.after[modes[active], codec.ends.kinds[tokens]]
+        ended = (modes[active] == ENDS) | (lengths[active] == longest)
         going, ending = active[~ended], active[ended]
         nodes[going] = trie.extend(nodes[going], tokens[~ended], with_values=False)
         on, valued, parents = [], [], []  # chains that have another step to take; those whose state has a value
         for c, row, length in zip(ending.tolist(), steps[ending].tolist(), lengths[ending].tolist(), strict=True):
             chain = chains[c]
             parent = chain.state
-            finished = bool(codec.ends[row[length - 1]])
+            finished = bool(modes[c] == ENDS) or codec.ends.cut
             chain.state = next_state(task, parent, codec.step(row[:length], finished), finished)
             chain.step_tokens.append(tuple(row[:length]))
             chain.last_logprob = float(logprobs[c]) - chain.logprob
@@ -165,8 +168,9 @@ def _play(trie: TokenTrie, task: Task, codec: Codec, chains: list[_Chain], tempe
                 on.append(c)
         ends = steps[valued, lengths[valued] - 1]
         _go_on(trie, task, codec, parents, [chains[c] for c in valued], nodes[valued], ends)
+        on = [c for c in on if chains[c].state.inner is not None]  # else its context is full
         nodes[on] = [chains[c].state.start for c in on]
-        lengths[ending] = 0
+        lengths[ending] = modes[ending] = 0
         active = np.sort(np.concatenate((going, np.array(on, np.int64))))
 
 

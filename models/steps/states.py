@@ -12,6 +12,8 @@ from models.trie.kernels import NO_NODE
 from models.trie.trie import TokenTrie
 from tasks.base import NO_STEP, Problem, Task, Verdict
 
+FULL = "no room for another step"
+
 
 @dataclass(slots=True)
 class State:
@@ -24,6 +26,7 @@ class State:
     depth: int  # steps that the task's `max_steps` counts
     context: str = ""  # what the policy sees before the next step
     start: int = NO_NODE  # trie node of the context's last token
+    room: int = 0  # depth in the trie from which on no other step has room
 
     @property
     def valued(self) -> bool:
@@ -38,7 +41,8 @@ def root_states(trie: TokenTrie, task: Task, codec: Codec, problems: Sequence[Pr
         state.context = task.context(state.problem, ())
     starts = trie.prefill([codec.context(state.context) for state in states])
     for state, start in zip(states, starts.tolist(), strict=True):
-        state.start = start
+        longest = min(codec.positions, int(trie.depths[start]) + 1 + codec.max_chain_tokens)
+        state.start, state.room = start, longest - codec.max_step_tokens
     return states
 
 
@@ -76,7 +80,8 @@ def place(
 
     `parent_nodes` [B]: trie nodes before the token that ended each step, `delimiters` int32 [B]: that token. Where the context
     is the parent's plus the step, the start is the delimiter's own node; a task that shows only the present state has its
-    context prefilled, and equal contexts are one path in the trie, so that each is computed once.
+    context prefilled, and equal contexts are one path in the trie, so that each is computed once. A state without room for
+    another step, in the model's positions or in the longest chain, is over.
     """
     on, anew = [], []
     for i, (parent, state) in enumerate(zip(parents, states, strict=True)):
@@ -90,5 +95,7 @@ def place(
         nodes = trie.prefill([codec.context(text) for text in texts])
         node_of = dict(zip(texts, nodes.tolist(), strict=True))
         starts[anew] = [node_of[states[i].context] for i in anew]
-    for state, start in zip(states, starts.tolist(), strict=True):
-        state.start = start
+    for parent, state, start in zip(parents, states, starts.tolist(), strict=True):
+        state.start, state.room = start, parent.room
+        if state.inner is not None and trie.depths[start] >= state.room:
+            state.inner, state.verdict = None, Verdict(0.0, True, True, FULL, scored=not task.form.free)

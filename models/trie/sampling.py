@@ -27,6 +27,7 @@ import numpy as np
 from mcts.types import Draw
 from models.trie import sampling_kernels as kernels
 from models.trie.sampling_kernels import ENDED, NO_ENTRY, PENDING, STALE
+from models.trie.step_ends import StepEnds
 from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID
 
@@ -48,6 +49,7 @@ ENTRY: np.dtype = np.dtype(
         ("token", np.int32),
         ("depth", np.int32),  # tokens since the start
         ("birth", np.int32),  # the draw that sampled it, 0 once it is accounted for
+        ("mode", np.int8),  # of `StepEnds`, ENDS after the token that ends a step
     ],
     align=True,
 )
@@ -72,7 +74,7 @@ class DrawnSteps:
     tokens: np.ndarray  # int32 [C, S], zeros after the end
     lengths: np.ndarray  # int32 [C], tokens of the step, delimiter included
     logprobs: np.ndarray  # float64 [C], log pi(step | start), exact, at temperature 1
-    finished: np.ndarray  # bool [C], False: no delimiter within max_step_tokens
+    finished: np.ndarray  # bool [C], False: no delimiter within max_step_tokens, which `StepEnds.cut` would allow
     parent_nodes: np.ndarray  # int32 [C], trie node before the step's last token, which itself is not computed
     new_tokens: np.ndarray  # int32 [C], tokens that this step was the first to need
     leaf_tokens: np.ndarray  # int32 [L], tokens newly sampled for the start, prefixes that led nowhere included
@@ -90,9 +92,9 @@ class StepSampler:
         max_step_tokens: int,
         temperature: float = 1.0,
         prune_logprob: float = -12.0,
-        ends: np.ndarray | None = None,
+        ends: StepEnds | np.ndarray | None = None,
     ):
-        """`ends`: bool [V], the tokens that end a step; None: the newline of a task's vocabulary.
+        """`ends`: where a step ends, or bool [V], the tokens that end one; None: the newline of a task's vocabulary.
 
         Raises ValueError for a temperature that is not positive or a step limit below 1."""
         if not temperature > 0:
@@ -103,8 +105,10 @@ class StepSampler:
         self.max_step_tokens = max_step_tokens
         if ends is None:
             ends = np.arange(trie.forward.vocabulary_size) == NEWLINE_ID
-        self._limits = (temperature, np.float32(prune_logprob), ends, max_step_tokens)
-        self._ends = ends
+        if isinstance(ends, np.ndarray):
+            ends = StepEnds.at(ends)
+        self._limits = (temperature, np.float32(prune_logprob), ends.kinds, ends.after, max_step_tokens)
+        self._cut = ends.cut
         self._draw_number = 0
         self._entries, self._slots = np.zeros(1 << 12, ENTRY), np.zeros(1 << 8, SLOT)
         self._n_entries = self._n_slots = 0
@@ -232,7 +236,8 @@ class StepSampler:
             "parent_nodes": np.empty(count, np.int32),
         }
         logprobs = self._entries["logprob"][last]
-        kernels.hand_out(self._entries, self._slots, last, self._ends, self._draw_number, *steps.values())
+        kernels.hand_out(self._entries, self._slots, last, self._draw_number, *steps.values())
+        steps["finished"] |= self._cut
         return steps | {"logprobs": logprobs, "leaves": leaves}
 
     def _collect(self, slots: np.ndarray, parts: list[dict[str, np.ndarray]]) -> DrawnSteps:

@@ -2,9 +2,9 @@
 
 Legend: V vocabulary, W next tokens that a row of the trie keeps, L starts of a wave, K beams a start, C steps drawn, S tokens
 of a step, cap trie nodes. `logprobs` [cap, W] and `choices` are the rows of the trie; the *place* of a token is its
-position in the row of the node before it; `ends` bool [V] tells the tokens that end a step. `entries` and `slots` are the
-packed records `ENTRY` and `SLOT` of `models.trie.sampling`: a slot is one start, an entry one token prefix that was drawn
-there. All kernels change these two in place.
+position in the row of the node before it; `kinds` uint8 [V] and `after` int8 [M, K] tell where a step ends (`StepEnds`).
+`entries` and `slots` are the packed records `ENTRY` and `SLOT` of `models.trie.sampling`: a slot is one start, an entry one
+token prefix that was drawn there. All kernels change these two in place.
 
 The helpers of `models.trie.kernels` are compiled in here: after a change there, remove the cached code (`__pycache__`).
 """
@@ -17,6 +17,7 @@ import numpy as np
 
 from kit.arithmetic import fast_exp, largest, splitmix64
 from kit.jit import FAST, jit
+from models.trie.step_ends import ENDS
 
 NO_ENTRY = -1
 # What stands in an entry's `node` while it has no trie node.
@@ -73,7 +74,7 @@ def _find_child(entries, entry, place):
 
 
 @jit
-def _add_child(entries, slots, n_entries, entry, place, token, share, logprob, ends, max_tokens, stamp):
+def _add_child(entries, slots, n_entries, entry, place, token, share, logprob, kinds, after, max_tokens, stamp):
     """Record that `token` was sampled after `entry`. Returns the new entry, which is number `n_entries`."""
     child = n_entries
     parent, new = entries[entry], entries[child]
@@ -86,7 +87,9 @@ def _add_child(entries, slots, n_entries, entry, place, token, share, logprob, e
     new.first_child, new.next_sibling = NO_ENTRY, parent.first_child
     new.slot, new.next_in_slot = parent.slot, slot.newest
     new.birth = stamp
-    ended = ends[token] or new.depth == max_tokens
+    mode = after[parent.mode, kinds[token]]
+    new.mode = mode
+    ended = mode == ENDS or new.depth == max_tokens
     new.node = ENDED if ended else PENDING
     new.best_place = SELF if ended else STALE
     new.best_logprob = new.logprob
@@ -155,7 +158,20 @@ def _refresh_best(entries, entry, logprobs, prune, unseen):
 
 @jit
 def sample_level(
-    entries, slots, n_entries, beams, times, counts, logprobs, choices, temperature, prune, ends, max_tokens, stamp
+    entries,
+    slots,
+    n_entries,
+    beams,
+    times,
+    counts,
+    logprobs,
+    choices,
+    temperature,
+    prune,
+    kinds,
+    after,
+    max_tokens,
+    stamp,
 ):
     """One level of stochastic beam search: every beam is extended, the K earliest of each start are kept.
 
@@ -237,7 +253,18 @@ def sample_level(
                     share = kept_shares[i] / entries[e].weight
                     token = _token(choices, logprobs, entries[e].node, place)
                     child = _add_child(
-                        entries, slots, n_entries, e, place, token, share, kept_logprobs[i], ends, max_tokens, stamp
+                        entries,
+                        slots,
+                        n_entries,
+                        e,
+                        place,
+                        token,
+                        share,
+                        kept_logprobs[i],
+                        kinds,
+                        after,
+                        max_tokens,
+                        stamp,
                     )
                     n_entries += 1
                 e = child
@@ -276,7 +303,9 @@ def best_frontier(entries, slots, wave, logprobs, prune, best):
 
 
 @jit
-def best_level(entries, slots, n_entries, current, logprobs, choices, temperature, prune, ends, max_tokens, stamp):
+def best_level(
+    entries, slots, n_entries, current, logprobs, choices, temperature, prune, kinds, after, max_tokens, stamp
+):
     """Extend each unfinished entry of `current` [A] by its most probable unseen token. Returns the number of entries."""
     width = logprobs.shape[1]
     unseen, places, weights = np.empty(width, np.float32), np.empty(width + 1, np.int32), np.empty(width + 1)
@@ -291,13 +320,15 @@ def best_level(entries, slots, n_entries, current, logprobs, choices, temperatur
         row = logprobs[entry.node]
         share = weights[_find_place(places, _shares(row, temperature, prune, places, weights), place)]
         token = _token(choices, logprobs, entry.node, place)
-        current[i] = _add_child(entries, slots, n_entries, e, place, token, share, row[place], ends, max_tokens, stamp)
+        current[i] = _add_child(
+            entries, slots, n_entries, e, place, token, share, row[place], kinds, after, max_tokens, stamp
+        )
         n_entries += 1
     return n_entries
 
 
 @jit
-def hand_out(entries, slots, last, ends, stamp, tokens, lengths, finished, new_tokens, parent_nodes):
+def hand_out(entries, slots, last, stamp, tokens, lengths, finished, new_tokens, parent_nodes):
     """Mark the steps that end in entries `last` [C] as seen, give their mass back and write them out.
 
     Results: tokens int32 [C, S], lengths int32 [C], finished bool [C], new_tokens int32 [C] (entries of this draw, `stamp`,
@@ -309,7 +340,7 @@ def hand_out(entries, slots, last, ends, stamp, tokens, lengths, finished, new_t
         entry.node = HANDED_OUT
         entry.best_place = NONE
         slots[entry.slot].seen_mass += math.exp(entry.logprob)
-        finished[c] = ends[entry.token]
+        finished[c] = entry.mode == ENDS
         lengths[c] = entry.depth
         parent_nodes[c] = entries[entry.parent].node
         new_tokens[c] = 0

@@ -29,7 +29,8 @@ class Asked:
 
 
 def read_lines(lines: Iterable[str], *, plain: bool) -> Iterator[Asked]:
-    """What each line asks; empty lines are passed over. `plain`: a line is the problem itself, else JSON with a "problem".
+    """What each line asks; empty lines are passed over. `plain`: a line is the problem itself, else JSON with a "problem"
+    or "question".
 
     Ids are the lines' own, or their numbers from 1; of two lines with one id the second is refused. Bytes that are no UTF-8
     come as lone surrogates (errors="surrogateescape").
@@ -60,12 +61,13 @@ def _parsed(line: str, number: int) -> Asked:
         return Asked(name, line.strip(), f'line {number}: not JSON; write {{"problem": "..."}}')
     if isinstance(data, str):
         return Asked(name, data)
-    if not isinstance(data, dict) or not isinstance(data.get("problem"), str):
+    text = data.get("problem", data.get("question")) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(text, str):
         return Asked(name, line.strip(), f'line {number}: no text under "problem"; write {{"problem": "..."}}')
     given = data.get("id", name)
     if not isinstance(given, str | int) or isinstance(given, bool):
-        return Asked(name, data["problem"], f"line {number}: an id is a text or a number")
-    return Asked(str(given), data["problem"])
+        return Asked(name, text, f"line {number}: an id is a text or a number")
+    return Asked(str(given), text)
 
 
 class Answers:

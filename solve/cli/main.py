@@ -7,6 +7,7 @@ its tree not be saved; the others are answered. 2: refused, or the tree of one p
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from io import TextIOWrapper
@@ -26,6 +27,7 @@ from solve.types import SolveError
 from tasks.registry import task_pages
 
 STDIN = "-"
+FEW_THREADS = 2
 
 register()
 
@@ -78,6 +80,8 @@ def play(config: SolveConfig, options: dict[str, Any]) -> int:
     from models.device import within_memory
     from solve.cli.batch import Solvers, play_batch, search  # with torch, which takes seconds to import
 
+    use_threads()
+
     with interruptible() as interrupted, within_memory("lower batch or budget.tokens"):
         if batch:
             code = play_batch(config, asked, options, interrupted)
@@ -91,6 +95,15 @@ def play(config: SolveConfig, options: dict[str, Any]) -> int:
         if interrupted() and in_sweep():
             raise KeyboardInterrupt
         return code
+
+
+def use_threads() -> None:
+    """One thread where there are two cores, unless OMP_NUM_THREADS says otherwise: our own kernels compute in one, and threads
+    of a product wait for each other where other programs run too (SmolLM2: 16 ms a token, 240 or more with two)."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() <= FEW_THREADS:
+        torch.set_num_threads(1)
 
 
 def _lines(config: SolveConfig) -> list[Asked]:

@@ -18,7 +18,7 @@ def page(solution: Solution) -> str:
     return "\n".join(
         [
             solution.problem,
-            *(f"  {step.rstrip()}" for step in solution.steps),
+            *(f"  {line.rstrip()}" for step in solution.steps for line in step.splitlines() if line.strip()),
             f"answer  {solution.answer if solution.answer is not None else 'none found'}  ({verdict}{sure})",
             f"search  {solution.strategy}, verify={solution.verify}, value {'on' if solution.value_trusted else 'off'}; "
             f"{solution.chains} chains, stopped: {solution.stopped}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tasks.base import NEWLINE, SPLITS, AnswerKey, Problem, Scorer, Split, TaskError, room, split_words
+from tasks.base import LINES, NEWLINE, SPLITS, AnswerKey, Form, Problem, Scorer, Split, TaskError, room, split_words
 from tasks.guessing import CommonestAnswers, Guesser
 from tasks.judging.answer_line import answer_line, letter
 from tasks.judging.scorers import GoldScorer
@@ -64,6 +64,7 @@ class Corpus:
     shown: int = 3  # examples for pretrained models
     max_steps: int | None = None  # of a chain; None: a little more than the longest given one has
     max_step_words: int | None = None
+    form: Form = field(default=LINES, kw_only=True)
 
     def task(self) -> AnswerTask:
         """The task without any gold. The first `shown` train items, those with steps first, become examples instead.
@@ -92,6 +93,7 @@ class Corpus:
             examples=examples,
             max_steps=self.max_steps or longest + SPARE_STEPS,
             max_step_words=self.max_step_words or widest + SPARE_WORDS,
+            form=self.form,
         )
 
     def given(self) -> list[tuple[Problem, tuple[str, ...]]]:

@@ -15,10 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from tasks.base import NEWLINE, SPECIAL_TOKENS, Problem, Split, Task, TaskError, Verdict, room
-from tasks.judging.answer_line import ANSWER, answer_of, letter
-from tasks.judging.equal import final_answer
-from tasks.judging.quantities import quantity
+from tasks.base import LINES, NEWLINE, SPECIAL_TOKENS, Form, Problem, Split, Task, TaskError, Verdict, room
+from tasks.judging.answer_line import ANSWER, agreed, answer_of, letter
 from tasks.splits import draw_distinct, split_code
 
 MOST_LINE = 2000  # characters of a step
@@ -48,6 +46,7 @@ class AnswerTask(Task):
 
     `questions`: of each split. `examples`: solved items that pretrained models are shown before a question. `words`: of the
     vocabulary, which a model trained from scratch speaks. `max_step_words`, `max_steps`: limits of a chain.
+    `form`: how a language model is asked.
 
     Raises:
         TaskError: no questions at all.
@@ -66,10 +65,11 @@ class AnswerTask(Task):
         examples: Sequence[Example] = (),
         max_steps: int = 16,
         max_step_words: int = 64,
+        form: Form = LINES,
     ):
         if not any(questions.values()):
             raise TaskError(f"task {name} has no questions")
-        self.name, self._questions, self.shown = name, questions, tuple(examples)
+        self.name, self._questions, self.shown, self.form = name, questions, tuple(examples), form
         self.max_steps, self.max_step_tokens = max_steps, max_step_words
         self.vocabulary = (*SPECIAL_TOKENS, *dict.fromkeys((ANSWER, *words)))
         longest = max(room(_prompt(q)) for part in questions.values() for q in part)
@@ -101,13 +101,7 @@ class AnswerTask(Task):
     def answer(self, problem: Problem, steps: Sequence[str]) -> str | None:
         """The answer line without its lead: a number in lowest terms, words without regard to case and blanks."""
         given = answer_of(steps)
-        if not given:
-            return None
-        final, _ = final_answer(given)
-        number = quantity(final) if final else None
-        if number is not None:
-            return str(number)
-        return " ".join((final or given).casefold().split())
+        return agreed(given) if given else None
 
     def prompt(self, problem: Problem) -> str:
         return _prompt(Question(problem.id, *problem.data))

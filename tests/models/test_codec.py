@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from models.steps.codec import QUESTION, TextCodec, WordCodec, few_shot_examples
-from tasks.base import BOS_ID, PAD_ID, Problem
+from tasks.base import BOS_ID, PAD_ID, Form, Problem
 from tasks.numbers.countdown import Countdown
 from tasks.planning.sliding import Sliding
 
@@ -47,7 +49,7 @@ def test_words_are_the_tasks_own(task):
     tokens = task.encode("2 + 3 = 5 | 5\n")
     assert codec.step(tokens, True) == "2 + 3 = 5 | 5\n"
     assert codec.step(tokens[:-1], False) == "2 + 3 = 5 | 5"
-    assert np.flatnonzero(codec.ends).tolist() == task.encode("\n")
+    assert np.flatnonzero(codec.ends[np.arange(codec.vocabulary_size)]).tolist() == task.encode("\n")
 
 
 def test_a_context_is_the_examples_and_the_question(codec, tokenizer, task):
@@ -155,3 +157,24 @@ def test_rows_keep_every_weight_and_value_at_the_same_place_in_the_text(codec, t
             tokenizer.decode(made.tokens[i, n:first].tolist())
             == QUESTION + task.decode(words).partition("\n")[0] + "\n"
         )
+
+
+def test_rows_of_a_task_that_is_asked_as_a_chat_teach_its_steps_alone(tokenizer, task):
+    chatting = Countdown(numbers=3, number_max=9, target_min=5, target_max=30)
+    chatting.form = Form(chat="on", system="Play.")
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
+    codec = TextCodec(tokenizer, chatting, len(tokenizer), few_shot=1)
+    rows = task.hindsight("train", 4, np.random.default_rng(3))
+    made = codec.rows(rows)
+    for i in range(len(rows)):
+        text = task.decode([t for t in rows.tokens[i].tolist() if t not in (PAD_ID, BOS_ID)])
+        question, steps = text.split("\n", 1)
+        opening = codec.context(f"{question}\n")
+        ids = made.tokens[i][made.used[i]].tolist()
+        assert ids[: len(opening)] == opening
+        assert tokenizer.decode(ids[len(opening) :]) == steps
+        assert not made.weight[i, : len(opening)].any()
+        assert made.weight[i].any()
+        assert np.isfinite(made.value[i]).sum() == np.isfinite(rows.value[i]).sum()
+        assert np.nansum(made.value[i]) == pytest.approx(np.nansum(rows.value[i]))

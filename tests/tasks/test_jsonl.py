@@ -359,3 +359,34 @@ def test_the_same_choices_with_another_answer_are_told(write):
     line = {"question": "Which is even?", "choices": ["3", "4", "5"], "answer": "B"}
     with pytest.raises(TaskError, match="line 2: the question came before with another answer"):
         read_jsonl(write([line, line | {"choices": ["5", "3", "4"]}]))  # B is 3 there
+
+
+def test_lines_of_math_are_read_as_they_are(write):
+    solution = "We add.\nThen $x = \\boxed{1}$, no, $x = \\boxed{\\frac12 %d}$."
+    lines = [
+        {"problem": f"Find x, number {i}.", "level": "Level 3", "type": "Algebra", "solution": solution % i}
+        for i in range(60)
+    ]
+    corpus = read_jsonl(write(lines))
+    assert {item.answer for item in corpus.items} == {f"\\frac12 {i}" for i in range(60)}
+    assert corpus.items[0].steps == ("We add.\n", f"Then $x = \\boxed{{1}}$, no, $x = \\boxed{{\\frac12 {0}}}$.\n")
+    given = read_jsonl(
+        write([{**line, "answer": str(i)} for i, line in enumerate(lines)])
+    )  # as MATH-500 gives it beside
+    assert [item.answer for item in given.items[:2]] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ({"problem": "x?", "solution": "It is \\boxed{1"}, "has no \\boxed{} that closes"),
+        ({"problem": "x?", "solution": None}, "solution is missing"),
+        ({"problem": "x?", "answer": None}, "answer is missing"),
+        ({"question": "x?", "answer": ["1", "2"]}, "answer is list, not a text or number"),
+        ({"question": "x?", "answer": True}, "answer is bool, not a text or number"),
+    ],
+)
+def test_answers_that_are_none_are_told(line, why, write):
+    with pytest.raises(TaskError) as refused:
+        read_jsonl(write([line]))
+    assert why in str(refused.value)
