@@ -153,9 +153,7 @@ class StateBook(Lineage[_Record]):
         rewards[unscored] = np.minimum(values[unscored], MOST_UNSCORED)
         return Entered(
             handles=np.arange(first, len(self._records)),
-            keys=np.array([record.key for record in records], np.uint64)
-            if alive.all()
-            else np.array([record.key if record.state.inner is not None else NO_KEY for record in records], np.uint64),
+            keys=np.where(alive, np.array([record.key for record in records], np.uint64), NO_KEY),
             values=values,
             rewards=rewards,
             terminal=~alive,

@@ -54,7 +54,8 @@ def configured(composed: DictConfig, overrides: Iterable[str]) -> int:
 def given_options(task: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Options of the task that the command line itself names; the others are the checkpoint's."""
     keys = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
-    return {key.removeprefix("task."): task[key.removeprefix("task.")] for key in keys if key.startswith("task.")}
+    names = [key.split(".")[1] for key in keys if key.startswith("task.")]
+    return {name: task[name] for name in names}
 
 
 def play(config: SolveConfig, options: dict[str, Any]) -> int:
