@@ -112,7 +112,12 @@ BENCH_COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("line", SOLVE_COMMANDS)
+def with_marks(line: str):
+    """A language model is not there in every installation, and takes its seconds."""
+    return pytest.param(line, marks=pytest.mark.slow if "smollm2" in line else ())
+
+
+@pytest.mark.parametrize("line", map(with_marks, SOLVE_COMMANDS))
 def test_every_solve_command_answers(line, tmp_path, monkeypatch, capsys):
     (tmp_path / "problems.jsonl").write_text('{"problem": "3 7 8 8 = 24"}\n{"problem": "1 1 1 8 = 11", "id": "mine"}\n')
     monkeypatch.chdir(tmp_path)
