@@ -69,8 +69,9 @@ class Run:
     @cached_property
     def actors(self) -> dict[bool, LocalPolicy]:
         """Who acts, by whether the gate is open: the net that learns, or the promoted one."""
-        quick = self.config.actor.dtype == "auto"
-        return {True: LocalPolicy(self.learner.model, quick=quick), False: LocalPolicy(self.promoted, quick=quick)}
+        quick = self.config.actor.dtype == "auto" and self.measured.in_words
+        learning = LocalPolicy(self.learner.model, quick=True) if quick else self.measured
+        return {True: learning, False: LocalPolicy(self.promoted, quick=quick)}
 
     @property
     def codec(self) -> Codec:
