@@ -128,7 +128,7 @@ def test_the_page_of_settings_and_the_schema_give_the_same_defaults():
         (lambda c: setattr(c.evaluation, "dev", 0), "evaluation.dev"),
         (lambda c: setattr(c.model, "heads", 5), "model.heads"),
         (lambda c: setattr(c.model, "heads", 0), "model.heads"),
-        (lambda c: setattr(c.evaluation, "search_tokens", []), "evaluation.search_tokens"),
+        (lambda c: setattr(c.evaluation, "search_tokens", [100, 0]), "evaluation.search_tokens"),
         (lambda c: setattr(c.evaluation, "gate_alpha", 1.0), "evaluation.gate_alpha"),
         (lambda c: setattr(c.actor, "temperature", 0.0), "actor.temperature"),
         (lambda c: setattr(c.learner, "learning_rate", float("nan")), "learner.learning_rate"),

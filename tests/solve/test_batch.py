@@ -26,7 +26,7 @@ BAD_LINES = {
     "[" * 50_000: "not JSON",
     "[1, 2]": 'no text under "problem"',
     "null": 'no text under "problem"',
-    '{"question": "3 7 12 = 24"}': 'no text under "problem"',
+    '{"asked": "3 7 12 = 24"}': 'no text under "problem"',
     '{"problem": 3}': 'no text under "problem"',
     '{"problem": "x", "id": [1]}': "an id is a text or a number",
     '{"problem": "x", "id": true}': "an id is a text or a number",
