@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kit.command import CONF, guarded, help_page, in_sweep, run, word
 from kit.pages import page
 from kit.process import core_count
-from selfplay.config import ConfigError, SelfplayConfig, check_config, register
+from selfplay.config import ConfigError, SelfplayConfig, check_config, learns, register
 from selfplay.teachers import PLAYED
 from tasks.registry import task_pages
 
@@ -54,7 +54,7 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from models.device import device_of
     from models.net.adapters import peft_library
     from models.policy import located
-    from selfplay.loop import fixed_policy, start_of
+    from selfplay.parts import fixed_policy, start_of
     from selfplay.report import job
     from selfplay.run.commit import Folders, check_start, rewind_damage
     from selfplay.run.folder import open_run_dir
@@ -64,7 +64,7 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from tasks import make_scorer, make_task, task_report
 
     device = device_of(config.device, small=config.model.kind == "tiny")
-    if config.model.train == "lora":
+    if "lora" in [learns(config, phase) for phase in range(len(config.selfplay.phases))]:
         peft_library()
     task = make_task(**config.task)
     task.count("train")  # an impossible task is refused before anything is written

@@ -51,6 +51,7 @@ class Phase:
     seconds: float | None = None  # wall clock
     steps: int = 100  # learner steps an iteration (at most, where a teacher generates)
     rate: float = 1.0  # share of the peak learning rates; low where targets are noise, which a fast learner walks after
+    train: str | None = None  # what learns in it, in the words of model.train; null: as there
 
 
 @dataclass
@@ -177,11 +178,6 @@ RANGES = (
     ),
     ("model.lora_rank", lambda value: value >= 1, "must be at least 1"),
     ("learner.tokens learner.chunk_tokens", lambda value: value is None or value >= 1, "must be at least 1, or null"),
-    (
-        "model.train",
-        lambda value: re.fullmatch("all|value|lora|last:[1-9][0-9]*", value) is not None,
-        "is unknown: use all, value, lora or last:K, as in last:10",
-    ),
     ("model.few_shot", lambda value: value >= 0, "must be 0 or more"),
     ("actor.group", lambda value: value >= 2, "compares samples: use 2 or more"),
     ("workers", lambda value: value >= 0, "must be 0 (one a core) or more"),
@@ -213,6 +209,8 @@ def check_config(config: SelfplayConfig) -> None:
             )
         if phase.steps < 1:
             raise ConfigError(f"{where}.steps={phase.steps} teaches nothing: use at least 1")
+        check_train(f"{where}.train", learns(config, i))
+    check_train("model.train", config.model.train)
     for name, allowed in CHOICES.items():
         if (value := attrgetter(name)(config)) not in allowed:
             raise ConfigError(f"{name}={value!r} is unknown: use one of {', '.join(allowed)}")
@@ -234,6 +232,21 @@ def check_config(config: SelfplayConfig) -> None:
         raise ConfigError(
             f"model.hidden_size={config.model.hidden_size} must be an even multiple of model.heads={config.model.heads}"
         )
+
+
+def check_train(name: str, value: str) -> None:
+    """Refuse what names no part of a model.
+
+    Raises:
+        ConfigError: one line.
+    """
+    if not re.fullmatch("all|value|lora|last:[1-9][0-9]*", value):
+        raise ConfigError(f"{name}={value} is unknown: use all, value, lora or last:K, as in last:10")
+
+
+def learns(config: SelfplayConfig, phase: int) -> str:
+    """What of the model learns in a phase, in the words of `model.train`."""
+    return config.selfplay.phases[phase].train or config.model.train
 
 
 def phase_limits(phase: Phase) -> tuple[float | None, ...]:

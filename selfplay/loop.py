@@ -16,20 +16,17 @@ import torch
 
 from kit.command import word
 from kit.seeds import derived_seed, generator
-from models.abilities import Step
-from models.device import device_of
 from models.files.calibration import trustworthy
 from models.local_policy import LocalPolicy
 from models.net.adapters import choose
-from models.net.policy_value import PolicyValueLM, tiny_llama
-from models.net.tokenizer import make_tokenizer
-from models.policy import Opened, open_policy
+from models.policy import Opened
 from models.steps.codec import Codec
-from selfplay.config import SelfplayConfig
+from selfplay.config import SelfplayConfig, learns
 from selfplay.learn.learner import Learner, within
 from selfplay.learn.replay import Replay
 from selfplay.measure.evaluate import Evaluation, evaluate
 from selfplay.measure.gate import decide
+from selfplay.parts import first_model, fixed_policy, given_rows, learner_of
 from selfplay.run import commit as commits
 from selfplay.run.ledger import Ledger
 from selfplay.run.provenance import commit_of
@@ -37,10 +34,9 @@ from selfplay.run.traces import read_rows, write_rows, write_shard
 from selfplay.schedule import Progress, learning_rate
 from selfplay.teach.actor import Experience, act
 from selfplay.teach.mixing import Mixture, batch, dealt, mixture
-from selfplay.teach.row_builder import RowBuilder
 from selfplay.teachers import TEACHERS
 from selfplay.team import CpuClock, Team
-from tasks import Rows, Scorer, Task, given_chains, make_scorer, make_task
+from tasks import Rows, Scorer, Task, make_scorer, make_task
 
 
 @dataclass
@@ -57,6 +53,7 @@ class Run:
     tokenizer: object
     scorer: Scorer  # judges when a search has ended; alone holds gold answers
     given: Rows | None  # solved chains that came with the task's data
+    learning: int = 0  # phase that the learner was made for
     fixed: Opened | None = None  # acts in place of the net that learns
     replay: Replay = field(default_factory=lambda: Replay(1))
     progress: Progress = field(default_factory=Progress)
@@ -183,6 +180,9 @@ class Run:
         phase = phases[phase_index]
         teacher = phase.teacher
         started, clock = time.monotonic(), CpuClock(self.team)
+        if learns(config, phase_index) != learns(config, self.learning):
+            self.learner = learner_of(self.learner.model, config, self.team, phase_index).goes_on(self.learner)
+        self.learning = phase_index
         done.iteration += 1
         experience = self.act(teacher)
         self.replay.add(replayed(teacher, experience.rows))
@@ -296,9 +296,10 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
         task,
         folders,
         ledger if team.leads else None,
-        choose(model, config.model.train),
+        model,
         promoted,
         tokenizer,
+        max(0, ledger.metrics()[-1]["phase"]),
     )
     state.learner.load_state(optimizer_state)
     state.progress = Progress.from_dict(last.state)
@@ -310,74 +311,28 @@ def resumed(team: Team, config: SelfplayConfig, root: Path) -> Run:
     return state
 
 
-def made(team, config: SelfplayConfig, task, folders, ledger: Ledger | None, model, promoted, tokenizer) -> Run:
-    """A run that has done nothing yet, of parts that are made or read."""
+def made(
+    team, config: SelfplayConfig, task, folders, ledger: Ledger | None, model, promoted, tokenizer, phase: int = 0
+) -> Run:
+    """A run that has done nothing yet, of parts that are made or read; `phase`: whose learner it begins with.
+
+    Raises:
+        TrainError: what is to learn in a phase is not in the model.
+    """
+    for k in range(len(config.selfplay.phases)):
+        choose(model, learns(config, k))
     return Run(
         config,
         team,
         task,
         folders,
         ledger,
-        Learner(model, config.learner, team, config.model.lora_rank if config.model.train == "lora" else None),
+        learner_of(model, config, team, phase),
         promoted,
         tokenizer,
         make_scorer(**config.task),
         given_rows(task, config, LocalPolicy(model).codec(task)),
+        learning=phase,
         fixed=fixed_policy(config, task),
         replay=Replay(config.learner.replay_window, config.learner.nearness),
-    )
-
-
-def fixed_policy(config: SelfplayConfig, task: Task) -> Opened | None:
-    """The policy that acts in place of the net that learns; None: that net does.
-
-    Raises:
-        PolicyError, CheckpointError, RemoteError: it cannot be opened, or does not read the task.
-    """
-    if config.policy is None:
-        return None
-    opened = open_policy(config.policy, device=config.device)
-    opened.policy.check(task)
-    return opened
-
-
-def given_rows(task: Task, config: SelfplayConfig, codec: Codec) -> Rows | None:
-    """Solved chains that came with the task's data as rows without values, None where there are none."""
-    builder = RowBuilder(task, codec)
-    for problem, steps in given_chains(**config.task):
-        if len(steps) <= task.max_steps and all(len(codec.tokens(step)) <= codec.max_step_tokens for step in steps):
-            builder.chain(problem, [Step(step) for step in steps], [1.0] * len(steps), [np.nan] * len(steps))
-    return builder.rows() if len(builder) else None
-
-
-def first_model(task: Task, config: SelfplayConfig) -> tuple[PolicyValueLM, object]:
-    """What a run starts from, with its tokenizer: a checkpoint, a pretrained model, or fresh small weights.
-
-    Raises:
-        CheckpointError: there is none where one was named.
-    """
-    chosen = config.model
-    if not config.checkpoint and chosen.kind == "tiny":
-        model = new_model(task, config).to(device_of(config.device, small=True))
-        return choose(model, chosen.train), make_tokenizer(task.vocabulary)
-    policy = open_policy(
-        start_of(config), trainable=True, dtype=chosen.dtype, device=config.device, few_shot=chosen.few_shot
-    ).policy
-    return choose(policy.model, chosen.train), policy.tokenizer
-
-
-def start_of(config: SelfplayConfig) -> str:
-    """What names the weights that a run starts from, where it does not make them."""
-    return config.checkpoint or (config.model.path or "" if config.model.kind == "hf" else config.model.kind)
-
-
-def new_model(task: Task, config: SelfplayConfig) -> PolicyValueLM:
-    """A small policy-and-value LM with fresh weights."""
-    return tiny_llama(
-        len(task.vocabulary),
-        hidden_size=config.model.hidden_size,
-        layers=config.model.layers,
-        heads=config.model.heads,
-        intermediate=config.model.intermediate,
-        max_positions=task.max_context_tokens + task.max_step_tokens,
     )

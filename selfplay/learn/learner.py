@@ -91,6 +91,11 @@ class Learner:
         self.optimizer.step(rate)
         return {name: float(value) for name, value in parts.items()} | {"gradient_norm": float(norm)}
 
+    def goes_on(self, before: Learner) -> Learner:
+        """This learner, its counts those of the one before it; steps begin anew, since the optimiser warms up."""
+        self.trained_tokens, self.skipped = before.trained_tokens, before.skipped
+        return self
+
     def merge(self) -> None:
         """Bring what adapters have learned into the model; without adapters it is there."""
         if self._adapted is not None:

@@ -17,6 +17,10 @@ from tests.selfplay.tiny import run_until_killed
 
 GRPO = ("selfplay.phases=[{teacher: hindsight, iterations: 1, steps: 10}, {teacher: grpo, iterations: 3, steps: 4}]",)
 CLOCKS = ("seconds", "cpu_seconds")  # the only figures that may differ between two runs
+VALUE_LAST = (
+    "selfplay.phases=[{teacher: hindsight, iterations: 2, steps: 4}, "
+    "{teacher: hindsight, iterations: 2, steps: 4, train: value}]",
+)
 
 
 def attempt(context, root: Path, resume: bool, kill_at: int | None, overrides: tuple[str, ...]) -> bool:
@@ -51,7 +55,9 @@ def committed_traces(root: Path) -> list[tuple]:
     return [trace for name in names if "traces" in name for trace in read_shard(root / "traces" / name)]
 
 
-@pytest.mark.parametrize(("overrides", "wanted"), [((), 20), (GRPO, 4)], ids=["search", "grpo"])
+@pytest.mark.parametrize(
+    ("overrides", "wanted"), [((), 20), (GRPO, 4), (VALUE_LAST, 4)], ids=["search", "grpo", "learns"]
+)
 def test_kills_lose_nothing_double_nothing_and_change_no_bit(tmp_path, overrides, wanted):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["selfplay.report", "tests.selfplay.tiny"])

@@ -12,6 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.files.checkpoint import load_checkpoint
@@ -93,6 +94,16 @@ def test_the_controls_are_modes_of_the_same_loop(tmp_path, mode):
     run(f"run_dir={root}", f"selfplay={mode}", phases)
     generated = lines_of(root)[-1]["generated_tokens"]
     assert (generated > 0) == (mode != "hindsight")
+
+
+@pytest.mark.parametrize(("last", "moved"), [("value", False), ("all", True)])
+def test_a_phase_says_what_learns_in_it(tmp_path, last, moved):
+    phases = ", ".join(f"{{teacher: hindsight, iterations: 1, steps: 2, train: {part}}}" for part in ("value", last))
+    run(f"run_dir={tmp_path / 'run'}", f"selfplay.phases=[{phases}]", "evaluation.every=1")
+    first, end = (load_file(tmp_path / f"run/checkpoints/step-{k:06d}/model.safetensors") for k in (0, 2))
+    assert any((first[name] != end[name]).any() for name in first) is moved
+    tokens = [line["trained_tokens"] for line in lines_of(tmp_path / "run")]
+    assert 0 == tokens[0] < tokens[1] < tokens[2]
 
 
 STRATEGIES = {"puct": "puct", "gumbel": "gumbel", "proportional": "unique_merged"}  # by the rule that each is about

@@ -1,0 +1,82 @@
+"""What a run is made of: its model, its learner, who acts in its place, and the chains that came with its data."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from kit.seeds import derived_seed
+from models.abilities import Step
+from models.device import device_of
+from models.net.adapters import choose
+from models.net.policy_value import PolicyValueLM, tiny_llama
+from models.net.tokenizer import make_tokenizer
+from models.policy import Opened, open_policy
+from models.steps.codec import Codec
+from selfplay.config import SelfplayConfig, learns
+from selfplay.learn.learner import Learner
+from selfplay.teach.row_builder import RowBuilder
+from selfplay.team import Team
+from tasks import Rows, Task, given_chains
+
+
+def learner_of(model: PolicyValueLM, config: SelfplayConfig, team: Team, phase: int) -> Learner:
+    """Who trains a model in a phase; of its weights those that learn there require gradients."""
+    train = learns(config, phase)
+    torch.manual_seed(derived_seed(config.seed, "adapters", phase) % 2**31)
+    return Learner(choose(model, train), config.learner, team, config.model.lora_rank if train == "lora" else None)
+
+
+def fixed_policy(config: SelfplayConfig, task: Task) -> Opened | None:
+    """The policy that acts in place of the net that learns; None: that net does.
+
+    Raises:
+        PolicyError, CheckpointError, RemoteError: it cannot be opened, or does not read the task.
+    """
+    if config.policy is None:
+        return None
+    opened = open_policy(config.policy, device=config.device)
+    opened.policy.check(task)
+    return opened
+
+
+def given_rows(task: Task, config: SelfplayConfig, codec: Codec) -> Rows | None:
+    """Solved chains that came with the task's data as rows without values, None where there are none."""
+    builder = RowBuilder(task, codec)
+    for problem, steps in given_chains(**config.task):
+        if len(steps) <= task.max_steps and all(len(codec.tokens(step)) <= codec.max_step_tokens for step in steps):
+            builder.chain(problem, [Step(step) for step in steps], [1.0] * len(steps), [np.nan] * len(steps))
+    return builder.rows() if len(builder) else None
+
+
+def first_model(task: Task, config: SelfplayConfig) -> tuple[PolicyValueLM, object]:
+    """What a run starts from, with its tokenizer: a checkpoint, a pretrained model, or fresh small weights.
+
+    Raises:
+        CheckpointError: there is none where one was named.
+    """
+    chosen = config.model
+    if not config.checkpoint and chosen.kind == "tiny":
+        model = new_model(task, config).to(device_of(config.device, small=True))
+        return model, make_tokenizer(task.vocabulary)
+    policy = open_policy(
+        start_of(config), trainable=True, dtype=chosen.dtype, device=config.device, few_shot=chosen.few_shot
+    ).policy
+    return policy.model, policy.tokenizer
+
+
+def start_of(config: SelfplayConfig) -> str:
+    """What names the weights that a run starts from, where it does not make them."""
+    return config.checkpoint or (config.model.path or "" if config.model.kind == "hf" else config.model.kind)
+
+
+def new_model(task: Task, config: SelfplayConfig) -> PolicyValueLM:
+    """A small policy-and-value LM with fresh weights."""
+    return tiny_llama(
+        len(task.vocabulary),
+        hidden_size=config.model.hidden_size,
+        layers=config.model.layers,
+        heads=config.model.heads,
+        intermediate=config.model.intermediate,
+        max_positions=task.max_context_tokens + task.max_step_tokens,
+    )
