@@ -66,6 +66,7 @@ def test_the_example_of_the_tree_runs_as_it_stands():
 
 
 @pytest.mark.llm
+@pytest.mark.slow
 def test_the_example_of_a_language_model_runs_as_it_stands(smollm2):
     block = next(block for block in README.split("```")[1::2] if "open_policy" in block).removeprefix("python\n")
     ran = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True, cwd=ROOT)

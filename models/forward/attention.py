@@ -16,7 +16,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -105,6 +105,17 @@ def attending(wave: Wave):
         _WAVE.reset(token)
 
 
+def refuse_bias(attention_mask: Tensor | None, given: dict[str, Any]) -> None:
+    """Refuse a layer that adds to its scores; `given`: keywords that an implementation is called with beyond those it knows.
+
+    Raises:
+        ValueError: a mask or bias of the model's own.
+    """
+    biases = [name for name, part in given.items() if isinstance(part, Tensor) and name not in _HARMLESS]
+    if attention_mask is not None or biases:
+        raise ValueError(f"its attention adds {' and '.join(biases) or 'a mask'} of its own")
+
+
 def attend(
     module: torch.nn.Module,
     query: Tensor,
@@ -126,13 +137,11 @@ def attend(
     """
     wave, layer = _WAVE.get(), cast("int", module.layer_idx)
     (_, n_heads, n, size), n_kv_heads = query.shape, key.shape[1]
-    biases = [name for name, given in ignored.items() if isinstance(given, Tensor) and name not in _HARMLESS]
     room = (len(wave.kv), n, wave.kv.shape[-1])  # compiled code does not look at bounds
     fits = value.shape == key.shape and layer < room[0] and (key.shape[2], n_kv_heads * key.shape[3]) == room[1:]
     if s_aux is not None or not fits or layer in wave.windows:
         raise ValueError("this attention does not fit the key-value arena")
-    if attention_mask is not None or biases:
-        raise ValueError(f"its attention adds {' and '.join(biases) or 'a mask'} of its own")
+    refuse_bias(attention_mask, ignored)
     wave.windows[layer] = sliding_window or 0
     kv = wave.kv[layer]
     scale = size**-0.5 if scaling is None else scaling

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
+from models.forward.attention import refuse_bias
 from models.forward.trial import attends_outside, max_positions, own_state, short_of, turning_point
 from models.net.losses import by_length
 from models.net.policy_value import PolicyValueLM
@@ -33,7 +34,6 @@ NAME = "rows"
 TOKENS = 16  # of a row on trial
 RECTANGLE = 4  # times the tokens of a chunk: most positions that its attention is computed at
 MISFITS = (AttributeError, TypeError, KeyError, IndexError, RuntimeError, ValueError)  # of layers that want whole rows
-_HARMLESS = ("position_ids", "cache_position")  # tensors beside query, key and value that change nothing here
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-4}  # relative differences that are none, and those in 16 bits:
 _ROUNDING_16 = 3e-2
 
@@ -101,9 +101,9 @@ def attend(
     Raises:
         ValueError: attention sinks, or a mask or bias of the model's own.
     """
-    biases = [name for name, given in ignored.items() if isinstance(given, Tensor) and name not in _HARMLESS]
-    if s_aux is not None or attention_mask is not None or biases:
-        raise ValueError(f"its attention adds {' and '.join(biases) or 'a mask or sinks'} of its own")
+    if s_aux is not None:
+        raise ValueError("its attention has sinks")
+    refuse_bias(attention_mask, ignored)
     nodes = _NODES.get()
     nodes.windows[cast("int", module.layer_idx)] = sliding_window or 0
     shape, groups = nodes.path.shape, query.shape[1] // key.shape[1]

@@ -131,8 +131,8 @@ def _linear(trunk: Any) -> dict[str, nn.Module]:
     }
 
 
-def peft_library() -> Any:
-    """peft, an extra.
+def peft_library(setting: str = "model.train=lora") -> Any:
+    """peft, an extra, which `setting` asks for.
 
     Raises:
         TrainError: it is not installed.
@@ -140,5 +140,5 @@ def peft_library() -> Any:
     try:
         import peft
     except ImportError:
-        raise TrainError("model.train=lora needs peft: pip install 'reverse-o1[peft]'") from None
+        raise TrainError(f"{setting} needs peft: pip install 'reverse-o1[peft]'") from None
     return peft

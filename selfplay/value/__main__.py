@@ -34,6 +34,7 @@ from models.files.calibration import write_calibration
 from models.files.checkpoint import save_checkpoint
 from models.files.manifest import MANIFEST, CheckpointError
 from models.local_policy import LocalPolicy
+from models.net.adapters import TrainError, peft_library
 from models.net.policy_value import PolicyValueLM
 from models.policy import open_policy
 from models.steps.codec import codec_of
@@ -51,7 +52,6 @@ from selfplay.value.training import (
     fit_head,
     install,
     merge,
-    peft_library,
     policy_change,
     probabilities,
 )
@@ -107,7 +107,7 @@ def _check(settings: Settings) -> None:
     if settings.policy_coefficient and not settings.own_share:
         raise ConfigError("policy_coefficient needs chains of the model to hold it to: set own_share, e.g. 0.5")
     if settings.mode == "lora":
-        peft_library()
+        peft_library("mode=lora")
 
 
 def train_value_head(settings: Settings, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
@@ -267,7 +267,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         train_value_head(parse(arguments), Console(soft_wrap=True, markup=False, highlight=False).print)
-    except (command.UsageError, ConfigError, TaskError, PolicyError, CheckpointError, OSError) as error:
+    except (command.UsageError, ConfigError, TrainError, TaskError, PolicyError, CheckpointError, OSError) as error:
         return command.refused(error, "selfplay.value")
     return 0
 

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.forward.packed_rows import WholeRows, rows_reader
+from models.net.adapters import peft_library
 from models.net.losses import accumulate_gradients
 from models.net.policy_value import PolicyValueLM
 from models.net.value_head import ValueHead
-from selfplay.config import ConfigError
 from selfplay.learn.learner import select, trim
 from tasks import Rows
 
@@ -166,22 +166,9 @@ def probabilities(head: nn.Module, hidden_ND: Tensor) -> np.ndarray:
 # ---- adapters
 
 
-def peft_library() -> Any:
-    """peft, an extra.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        import peft
-    except ImportError:
-        raise ConfigError("mode=lora needs peft: pip install 'reverse-o1[peft]'") from None
-    return peft
-
-
 def add_adapters(model: PolicyValueLM, rank: int) -> Any:
     """Adapters in every linear layer of the trunk but the output, trainable; peft's wrapper, which can merge them."""
-    peft = peft_library()
+    peft = peft_library("mode=lora")
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is to go

@@ -56,7 +56,14 @@ def committed_traces(root: Path) -> list[tuple]:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "wanted"), [((), 20), (GRPO, 4), (VALUE_LAST, 4)], ids=["search", "grpo", "learns"]
+    ("overrides", "wanted"),
+    [
+        ((), 8),
+        pytest.param((), 20, marks=pytest.mark.slow),
+        pytest.param(GRPO, 4, marks=pytest.mark.slow),
+        pytest.param(VALUE_LAST, 4, marks=pytest.mark.slow),
+    ],
+    ids=["search", "search, more", "grpo", "what learns"],
 )
 def test_kills_lose_nothing_double_nothing_and_change_no_bit(tmp_path, overrides, wanted):
     context = multiprocessing.get_context("forkserver")
