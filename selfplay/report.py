@@ -177,7 +177,7 @@ def test_table(summary: dict) -> Table:
     """Before and after on test, search and its controls at equal generated tokens."""
     test = summary["test"]
     table = Table(title=f"test split, n={test['n']} (solved, %)", title_justify="left")
-    if test["judge"] == IN_THE_LOOP:
+    if test["judge"] == IN_THE_LOOP and MEASURED[0] in test:
         table.caption, table.caption_justify = f"with a budget in generated tokens: {IN_THE_LOOP}", "left"
     for name in ("", "before", "after", "95 % CI"):
         table.add_column(name, justify="left" if not name else "right")
