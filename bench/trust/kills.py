@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from contextlib import suppress
 from functools import cache
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -23,16 +25,25 @@ from selfplay.run.ledger import Ledger
 WORKERS = 2
 KILLS = 8  # of one run, at most
 LONGEST = 9.0  # seconds from a start to a kill
+FORKED = 4  # of five runs, so many are forked from a process that has imported all it needs, so that kills meet work
+SOONER = 3.0  # seconds from such a start to a kill
+PRELOADED = ["selfplay.cli", "selfplay.report", "solve.strategies", "models.device", "torch.distributed"]
+PRELOADED += ["transformers.models.llama.modeling_llama", "matplotlib.pyplot", "pyarrow.parquet"]
 HANGS = 240.0  # seconds after which a run that was not killed is said to hang
 MARK = "REVERSE_O1_TRUST"  # in the environment of all that a driver starts
 LINGER = 5.0  # seconds after which nothing may be left
 
 
-def start(folder: Path, *, resume: bool, mark: str = "") -> subprocess.Popen:
-    """A tiny run in a session of its own."""
+def arguments(folder: Path, resume: bool, workers: int) -> list[str]:
+    """The command line of a tiny run."""
     where = [f"resume={folder}"] if resume else ["experiment=tiny", f"run_dir={folder}"]
+    return [*where, "plain=true", f"workers={workers}"]
+
+
+def start(folder: Path, *, resume: bool, mark: str = "", workers: int = WORKERS) -> subprocess.Popen:
+    """A tiny run in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "selfplay", *where, "plain=true", f"workers={WORKERS}"],
+        [sys.executable, "-m", "selfplay", *arguments(folder, resume, workers)],
         cwd=CHECKOUT,
         env=os.environ | {MARK: mark, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
@@ -55,10 +66,15 @@ def marked(mark: str) -> list[int]:
 
 def trial(seed: int, folder: Path) -> Counter[str]:
     """One run, killed up to KILLS times at random instants, then ended and compared with one that nobody killed."""
+    return forked_trial(seed, folder) if seed % (FORKED + 1) else team_trial(seed, folder)
+
+
+def team_trial(seed: int, folder: Path) -> Counter[str]:
+    """A run of WORKERS, each process started as a user starts it."""
     rng, run, mark = np.random.default_rng(seed), folder / "run", f"kill-{seed}-{os.getpid()}"
     outcomes: Counter[str] = Counter()
     for _ in range(KILLS):
-        process = start(run, resume=(run / "config.json").exists(), mark=mark)
+        process = start(run, resume=resumable(run), mark=mark)
         wait = rng.uniform(0.2, LONGEST)
         try:
             process.wait(wait)
@@ -76,17 +92,66 @@ def trial(seed: int, folder: Path) -> Counter[str]:
                 kill(process.pid)
                 outcomes["fault: a run whose worker was killed hung"] += 1
         outcomes[f"{victim} killed"] += 1
-    process = start(run, resume=(run / "config.json").exists(), mark=mark)
+    process = start(run, resume=resumable(run), mark=mark)
     try:
         said = process.communicate(timeout=HANGS)[1].decode(errors="replace")
     except subprocess.TimeoutExpired:
         kill(process.pid)
         return outcomes + Counter({"fault: the last resume hung": 1})
-    if process.returncode:
-        return outcomes + Counter({f"fault: the last resume was refused: {said.strip()[-200:]}": 1})
-    if (mine := result(run)) != reference():
-        return outcomes + Counter({f"fault: another result {mine[:2]}, not {reference()[:2]}": 1})
-    return outcomes
+    return outcomes + ended(run, WORKERS, process.returncode, said)
+
+
+def forked_trial(seed: int, folder: Path) -> Counter[str]:
+    """A run of one process."""
+    rng, run, said = np.random.default_rng(seed), folder / "run", folder / "said"
+    outcomes: Counter[str] = Counter()
+    for _ in range(KILLS):
+        process = fork(run, resume=resumable(run), said=said)
+        process.join(rng.uniform(0.2, SOONER))
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        outcomes["alone killed"] += 1
+    process = fork(run, resume=resumable(run), said=said)
+    process.join(HANGS)
+    if process.exitcode is None:
+        process.kill()
+        return outcomes + Counter({"fault: the last resume hung": 1})
+    return outcomes + ended(run, 1, process.exitcode, said.read_text(errors="replace"))
+
+
+def ended(run: Path, workers: int, code: int, said: str) -> Counter[str]:
+    """The fault of a run that should have ended as if nobody had killed it; nothing where it did."""
+    if code:
+        return Counter({f"fault: the last resume was refused: {said.strip()[-200:]}": 1})
+    if (mine := result(run)) != (wanted := reference(workers)):
+        return Counter({f"fault: another result {mine[:2]}, not {wanted[:2]}": 1})
+    return Counter()
+
+
+def resumable(run: Path) -> bool:
+    """Whether a killed run had begun."""
+    return (run / "config.json").exists()
+
+
+def fork(folder: Path, *, resume: bool, said: Path) -> ForkServerProcess:
+    """A tiny run of one process, forked; what it says goes to a file."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_forked, args=(arguments(folder, resume, 1), said))
+    process.start()
+    return process
+
+
+def _forked(argv: list[str], said: Path) -> None:
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["selfplay", *argv]
+    from selfplay.cli import hydra_main
+
+    hydra_main()
 
 
 def leftover(seed: int, folder: Path) -> Counter[str]:
@@ -130,11 +195,11 @@ def digest(files: list[Path]) -> str:
 
 
 @cache
-def reference() -> tuple:
+def reference(workers: int) -> tuple:
     """The result of a run that nobody killed."""
     folder = Path(mkdtemp(prefix="reverse-o1-trust-"))
     try:
-        assert start(folder / "run", resume=False).wait(HANGS) == 0
+        assert start(folder / "run", resume=False, workers=workers).wait(HANGS) == 0
         return result(folder / "run")
     finally:
         shutil.rmtree(folder)

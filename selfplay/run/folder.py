@@ -26,6 +26,7 @@ from kit.files import ASIDE, write_whole
 
 CONFIG_NAME = "config.json"
 DIGEST = "sha256"  # its last key
+UNSEALED = {"task", "actor", "learner"}  # keys of a config of release 0.2, which had no digest
 LOCK_NAME = "run.lock"
 SHOWN_DIFFERENCES = 8  # keys named in an error before "and N more"
 
@@ -109,7 +110,8 @@ def frozen_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         config = None
     if not isinstance(config, dict):
         raise RunDirError(f"{file} cannot be read; restore it from a copy, or start a new run")
-    if config.pop(DIGEST, digest := _digest(config)) != digest:
+    sealed = config.pop(DIGEST, None)
+    if sealed != _digest(config) if sealed else not config.keys() >= UNSEALED:
         raise RunDirError(f"{file} is not as it was written; restore it from a copy, or start a new run")
     return config
 

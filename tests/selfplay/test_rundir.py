@@ -185,3 +185,12 @@ def test_a_frozen_config_that_was_changed_is_noticed(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(written | {"seed": -1}))
     with pytest.raises(RunDirError, match="is not as it was written; restore it from a copy"):
         frozen_config(tmp_path)
+
+
+def test_a_file_without_a_digest_is_the_config_of_an_older_run_or_nothing(tmp_path):
+    older = {"task": {"name": "countdown"}, "actor": {}, "learner": {}, "seed": 3}
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    assert frozen_config(tmp_path) == older
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')  # a checkpoint's, copied over it
+    with pytest.raises(RunDirError, match="is not as it was written; restore it from a copy"):
+        frozen_config(tmp_path)
