@@ -32,6 +32,7 @@ from models.forward.trial import (
     short_of,
     turning_point,
 )
+from models.net.output_rule import base_of
 from models.trie.batch import NodeBatch, NodeRows
 from models.trie.rows import KEPT, RowMaker
 
@@ -205,7 +206,7 @@ def watched(trunk: Any) -> Any:
     def before_head(module, arguments) -> None:
         _HIDDEN.get([]).append(arguments[0])
 
-    trunk.base_model.register_forward_hook(after_base)
+    base_of(trunk).register_forward_hook(after_base)
     trunk.get_output_embeddings().register_forward_pre_hook(before_head)
     return trunk
 

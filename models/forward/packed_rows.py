@@ -28,6 +28,7 @@ from transformers import AttentionInterface
 from models.forward.attention import refuse_bias
 from models.forward.trial import attends_outside, max_positions, own_state, short_of, turning_point
 from models.net.losses import by_length
+from models.net.output_rule import base_of
 from models.net.policy_value import PolicyValueLM
 
 NAME = "rows"
@@ -163,7 +164,7 @@ class WholeRows:
             for layer in self._recomputed:
                 layer.forward = partial(checkpoint, within(layer.forward), use_reentrant=False)
                 stack.callback(delattr, layer, "forward")
-            hidden = self._trunk.base_model(use_cache=False, **inputs).last_hidden_state
+            hidden = base_of(self._trunk)(use_cache=False, **inputs).last_hidden_state
         return hidden.to(self._dtype)
 
     def _cast(self):

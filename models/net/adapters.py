@@ -13,15 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from models.net.output_rule import TrainError
 from models.net.policy_value import PolicyValueLM
 
 LAST = "last:"  # of `choose`, before the number of layers
 ADAPTER = "default"  # peft's name of it
 _NORM = re.compile(r"norm|^ln")
-
-
-class TrainError(ValueError):
-    """A model that cannot be trained as asked. The message is one line and names the mend."""
 
 
 def layers_of(trunk: Any) -> str:

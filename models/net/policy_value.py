@@ -8,6 +8,7 @@ the value head (`models.files.checkpoint`). The head (`models.net.value_head`) i
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -21,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from models.net.output_rule import OutputRule, base_of, output_rule
 from models.net.value_head import ValueHead
 from tasks.base import BOS_ID, PAD_ID
 
@@ -94,15 +96,22 @@ class PolicyValueLM(PreTrainedModel):
         """The policy's output layer, hidden [..., D] -> logits [..., V]."""
         return self.trunk.get_output_embeddings()
 
+    @cached_property
+    def output_rule(self) -> OutputRule:
+        """What makes logits of the head's output."""
+        return output_rule(self.trunk)
+
     def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [..., D] -> the policy's logits [..., V], soft-capped where the trunk does so (Gemma 2)."""
-        logits = self.head(hidden)
-        cap = getattr(self.trunk.config.get_text_config(), "final_logit_softcapping", None)
-        return cap * torch.tanh(logits / cap) if cap else logits
+        """hidden [..., D] -> the policy's logits [..., V], as the trunk makes them.
+
+        Raises:
+            TrainError: it makes them otherwise than by its output layer, a factor and a soft cap.
+        """
+        return self.output_rule(self.head(hidden))
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs) -> Tensor:
         """Final hidden states (after the trunk's last norm), [B, L, D], by the trunk's own forward."""
-        base = self.trunk.base_model
+        base = base_of(self.trunk)
         return base(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **kwargs).last_hidden_state
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs) -> tuple[Tensor, Tensor]:

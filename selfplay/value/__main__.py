@@ -34,7 +34,8 @@ from models.files.calibration import write_calibration
 from models.files.checkpoint import save_checkpoint
 from models.files.manifest import MANIFEST, CheckpointError
 from models.local_policy import LocalPolicy
-from models.net.adapters import TrainError, peft_library
+from models.net.adapters import peft_library
+from models.net.output_rule import TrainError
 from models.net.policy_value import PolicyValueLM
 from models.policy import open_policy
 from models.steps.codec import codec_of

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.net.adapters import Adapted, TrainError, choose, layers_of
+from models.net.adapters import Adapted, choose, layers_of
+from models.net.output_rule import TrainError
 from models.net.policy_value import PolicyValueLM
 from tests.models.test_forward_families import SERVED, V, random_model
 

@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from transformers import Gemma2Config, GPT2Config
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma2Config, GPT2Config
 
 from models.net import losses
 from models.net.losses import accumulate_gradients, policy_value_loss
+from models.net.output_rule import TrainError
 from models.net.policy_value import PolicyValueConfig, PolicyValueLM, tiny_llama
 
 VOCABULARY = 23
@@ -203,3 +204,40 @@ def test_logits_are_those_of_a_trunk_that_caps_them():
     weight, value = torch.ones(2, 7), torch.full((2, 7), torch.nan)
     nll = -expected[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None]).mean()
     torch.testing.assert_close(policy_value_loss(model, tokens, weight, value, 1.0)[0], nll)
+
+
+SIZES = {
+    "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+BERT = {name: size for name, size in SIZES.items() if name not in ("num_key_value_heads", "head_dim")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("granite", {"logits_scaling": 4.0}),  # divides
+        ("hyperclovax", {"logits_scaling": 0.3}),  # multiplies
+        ("cohere", {"logit_scale": 0.25}),
+        ("recurrent_gemma", {"logits_soft_cap": 2.0, "num_hidden_layers": 3, "lru_width": 16}),
+        ("llama4_text", {"intermediate_size_mlp": 24, "num_local_experts": 2}),
+    ],
+)
+def test_logits_are_those_that_a_family_makes_in_its_own_way(kind, more):
+    torch.manual_seed(0)
+    model = PolicyValueLM.from_trunk(
+        AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZES | more))
+    ).eval()
+    model.trunk.get_output_embeddings().weight.data.normal_()
+    tokens = torch.randint(3, 40, (2, 7))
+    torch.testing.assert_close(model(tokens)[0], model.trunk(tokens).logits)
+
+
+def test_a_family_whose_logits_are_made_by_more_than_an_output_layer_is_refused_for_training():
+    torch.manual_seed(0)
+    model = PolicyValueLM.from_trunk(
+        AutoModelForCausalLM.from_config(AutoConfig.for_model("bert", **BERT, is_decoder=True))
+    )
+    model.trunk.get_output_embeddings().weight.data.normal_()
+    with pytest.raises(TrainError, match="it can be searched, not trained; use another model"):
+        model(torch.randint(3, 40, (2, 7)))
