@@ -140,6 +140,8 @@ def load_latest(parent: Path | str) -> tuple[Path, PolicyValueLM, PreTrainedToke
 def save_tensors(path: Path | str, tensors: dict[str, Tensor]) -> None:
     """Write named tensors (optimizer moments, say) as one safetensors file that appears whole or not at all.
 
+    It knows its name, so that another one copied over it is noticed.
+
     Raises:
         CheckpointError: disk full or not writable.
     """
@@ -148,7 +150,7 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor]) -> None:
     refuse_not_finite(path, tensors, DIVERGED)
     new = path.with_name(f".{path.name}.new")
     with writing(path):
-        save_file(tensors, new, metadata={"sha256": tensors_digest(tensors)})
+        save_file(tensors, new, metadata={"sha256": f"{tensors_digest(tensors)}  {path.name}"})
         sync(new)
         new.replace(path)
         sync(path.parent)
@@ -158,17 +160,19 @@ def load_tensors(path: Path | str) -> dict[str, Tensor]:
     """What `save_tensors` wrote, bit for bit.
 
     Raises:
-        CheckpointError: the file is missing, truncated or changed.
+        CheckpointError: the file is missing, truncated, changed, or a copy of another.
     """
     path = Path(path)
     try:
         with safe_open(path, framework="pt") as file:
-            digest = (file.metadata() or {}).get("sha256")
+            digest, _, name = (file.metadata() or {}).get("sha256", "").partition("  ")  # as sha256sum writes them
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: missing or damaged ({one_line(error)}); use an earlier one") from error
     if tensors_digest(tensors) != digest:
         raise CheckpointError(f"{path}: content changed (sha256); use an earlier one")
+    if name not in ("", path.name):  # "" of release 0.2
+        raise CheckpointError(f"{path}: this is a copy of {name}; use an earlier one")
     return tensors
 
 

@@ -6,6 +6,7 @@ that is killed before the row repeats the iteration, and its orphans are swept.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from kit.files import json_line, write_whole
 from models.files.checkpoint import load_tensors, save_checkpoint, save_tensors
-from models.files.manifest import CheckpointError, verify_checkpoint
+from models.files.manifest import EXTRA, CheckpointError, verify_checkpoint
 from models.policy import PROMOTED, open_policy
 from selfplay.run.ledger import SHARD_SUFFIX, Commit, Ledger, LedgerError
 from selfplay.team import Team
@@ -160,7 +161,10 @@ def rewind_damage(folders: Folders) -> str | None:
 
 def _check_files(folders: Folders, ledger: Ledger, commit: Commit) -> None:
     for iteration in sorted(needed(commit)):
-        verify_checkpoint(folders.checkpoint(iteration))
+        folder = folders.checkpoint(iteration)
+        verify_checkpoint(folder)
+        if (found := json.loads((folder / EXTRA).read_text())["iteration"]) != iteration:
+            raise CheckpointError(f"{folder}: this is a copy of iteration {found}; use an earlier one")
     load_tensors(folders.optimizer(commit.iteration))
     ledger.verify_shards(folders.traces, 0, commit.iteration)
 

@@ -218,13 +218,16 @@ def test_optimizer_tensors_round_trip_bit_for_bit(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["optimizer.safetensors"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "another's"])
 def test_damaged_optimizer_tensors_are_named(tmp_path, damage):
     file = tmp_path / "optimizer.safetensors"
     save_tensors(file, {"m": torch.randn(30, 5)})
     content = bytearray(file.read_bytes())
     if damage == "missing":
         file.unlink()
+    elif damage == "another's":
+        save_tensors(tmp_path / "older.safetensors", {"m": torch.randn(30, 5)})
+        (tmp_path / "older.safetensors").replace(file)
     else:
         content[-9] ^= 1
         file.write_bytes(content[:-1] if damage == "truncated" else content)

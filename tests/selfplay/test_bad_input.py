@@ -23,6 +23,7 @@ import pytest
 from kit.command import INTERRUPTED
 from models.files.manifest import MANIFEST
 from selfplay import cli
+from selfplay.run.commit import Folders, rewind_damage
 from selfplay.run.folder import LOCK_NAME, open_run_dir
 from selfplay.run.ledger import Ledger
 from tests.selfplay.tiny import QUICK, run
@@ -251,6 +252,16 @@ def test_a_damaged_last_commit_is_made_again_bit_for_bit(finished, damaged, comm
     assert str(file) in said
     assert said.endswith(f"going on from iteration {LAST - 1}, the last that is whole\n")
     assert same_end(damaged, finished)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/step-{:06d}", "learner/step-{:06d}.safetensors"])
+def test_an_older_one_copied_over_the_last_is_noticed(damaged, name):
+    last, older = (damaged / name.format(iteration) for iteration in (LAST, LAST - 1))
+    shutil.rmtree(last) if last.is_dir() else last.unlink()
+    shutil.copytree(older, last) if older.is_dir() else shutil.copy(older, last)
+    said = rewind_damage(Folders(damaged)) or ""
+    assert "is a copy of" in said
+    assert said.endswith(f"going on from iteration {LAST - 1}, the last that is whole")
 
 
 DAMAGE_BEYOND_REPAIR: dict[str, Callable[[Path], Path]] = {
