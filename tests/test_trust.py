@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from bench.trust import run as trust
+from bench.trust.fuzz import TASKS
 from bench.trust.fuzz import trials as fuzzed
 
 
@@ -17,6 +18,7 @@ def test_hostile_chains_are_refused_and_some_legal_ones_are_not(tmp_path, monkey
     outcomes = fuzzed(0, tmp_path)
     assert outcomes.keys() == {"legal", "refused"}
     assert outcomes["refused"] > outcomes["legal"] > 10
+    assert fuzzed(300 * [*TASKS].index("text"), tmp_path) == {"legal": 300}, "any text is a step of free text"
 
 
 def test_counts_add_up_over_runs_and_a_fault_is_told(tmp_path, monkeypatch, capsys):
