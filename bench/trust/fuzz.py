@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from bench.judges.fuzz import PIECES, mutated
 from models.files.manifest import CheckpointError
-from models.files.pretrained import smollm2
+from models.policy import SMOLLM2, located
 from models.steps.codec import Codec, FreeCodec, TextCodec, WordCodec
 from tasks import Problem, Task, make_task
 from tasks.oracle import Oracle
@@ -96,7 +96,7 @@ def known(name: str) -> tuple[Task, list[Problem], list[list[str]], list[Codec]]
 def pretrained() -> Any:
     """The tokenizer of SmolLM2; None where it is not installed."""
     try:
-        return AutoTokenizer.from_pretrained(smollm2(), local_files_only=True)
+        return AutoTokenizer.from_pretrained(located(SMOLLM2), local_files_only=True)
     except CheckpointError:
         return None
 
