@@ -21,7 +21,8 @@ from tasks import Problem, Task, make_task
 from tasks.oracle import Oracle
 
 CHAINS = 2000  # of one call
-SLOW = 0.05  # seconds a chain
+SLOW = 0.05  # seconds a chain may compute
+HANGS = 2.0  # seconds on the clock
 SAMPLED = 12  # tokens of a step, at most, where it is made of tokens
 DATA = "docs/data/sums.jsonl"
 TASKS = {
@@ -49,7 +50,7 @@ def trials(seed: int, folder: Path) -> Counter[str]:
         if legal[at] and rng.random() < 0.5:
             steps[0] = legal[at][rng.integers(len(legal[at]))]
             steps = steps[: rng.integers(1, 3)]
-        started = time.perf_counter()
+        started = time.thread_time(), time.perf_counter()
         try:
             verdict = task.verdict(problem, steps)
             context = task.context(problem, steps)
@@ -61,9 +62,9 @@ def trials(seed: int, folder: Path) -> Counter[str]:
         except Exception as error:  # noqa: BLE001 (a fault is what this looks for)
             outcomes[f"fault: {name}: {type(error).__name__} at {steps!a:.80}"] += 1
             continue
-        spent = time.perf_counter() - started
-        if spent > SLOW:
-            outcomes[f"fault: {name}: {1000 * spent:.0f} ms for {steps!a:.80}"] += 1
+        spent, waited = time.thread_time() - started[0], time.perf_counter() - started[1]
+        if spent > SLOW or waited > HANGS:
+            outcomes[f"fault: {name}: {1000 * spent:.0f} ms, {waited:.1f} s for {steps!a:.80}"] += 1
         else:
             outcomes["legal" if verdict.legal else "refused"] += 1
     return outcomes
