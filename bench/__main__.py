@@ -7,6 +7,7 @@
     python -m bench budget [SETTING=VALUE ...]    strategies against budgets of search, see bench/budget/run.py
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/loop/compare.py
     python -m bench trust run_dir=DIR             promises measured: kills, damage, repeats, fuzz, see bench/trust/run.py
+    python -m bench transfer policies=A,B         harder forms of a task, and plain text: see bench/loop/transfer.py
     python -m bench curves runs=... against=...   their learning curves in one picture
     python -m bench learner [train=last:10]       a language model learns, beside Trainer, see bench/loop/learner.py
 
@@ -23,7 +24,7 @@ from bench import command, paired
 from bench.budget import anatomy, calibration, merging, sharing
 from bench.budget import run as budget
 from bench.judges import run as judges
-from bench.loop import acting, compare, curves, learner, train
+from bench.loop import acting, compare, curves, learner, train, transfer
 from bench.speed import expand, first_answer, generate, store
 from bench.trust import run as trust
 
@@ -45,6 +46,7 @@ ON_DEMAND: dict[str, command.Bench] = {
     "curves": curves.main,
     "learner": learner.main,
     "paired": paired.main,
+    "transfer": transfer.main,
     "trust": trust.main,
 }  # these need to be told what to measure
 BUDGET = "budget"  # a Hydra application of its own, for its sweeps
