@@ -90,6 +90,8 @@ def known(name: str) -> tuple[Task, list[Problem], list[list[str]], list[Codec]]
     codecs: list[Codec] = [] if task.form.free else [WordCodec(task)]
     if (tokenizer := pretrained()) is not None:
         codecs.append((FreeCodec if task.form.free else TextCodec)(tokenizer, task, len(tokenizer)))
+    for codec in codecs:
+        codec.context(task.context(problems[0], []))  # a chat template is compiled once
     return task, problems, legal, codecs
 
 
