@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
-from models.abilities import Abilities, Alone, Rollout
+from models.abilities import Abilities, Alone, PolicyError, Rollout
 from models.files.digests import weights_hash
 from models.files.manifest import CheckpointError
 from models.forward.choose import forward_for, is_plain_llama
 from models.steps.codec import Codec, codec_of
 from models.steps.evaluator import ModelEvaluator
 from models.steps.rollout import rollouts
+from models.steps.stream_decoder import streams
+from models.steps.stream_types import Rules, Stream
+from models.steps.stream_words import StreamWords
 from models.trie.batch import TrieForward
 from models.trie.pool import TriePool
 from tasks.base import Problem, Task
@@ -59,7 +62,9 @@ class LocalPolicy:
         else:
             kept = getattr(self.model, "inference_dtype", None) or trunk.get_input_embeddings().weight.dtype
             alone = "usually" if kept == torch.float32 else "no"
-        return Abilities(values=True, token_ids=True, logprobs=True, without_replacement=True, alone=alone)
+        return Abilities(
+            values=True, token_ids=True, logprobs=True, without_replacement=True, streams=self.in_words, alone=alone
+        )
 
     @property
     def in_words(self) -> bool:
@@ -127,11 +132,44 @@ class LocalPolicy:
                 trie=trie, first=first, on_prefill=on_prefill,
             )  # fmt: skip
 
-    def _pool(self, task: Task) -> TriePool:
+    def streams(
+        self,
+        task: Task,
+        problems: Sequence[Problem],
+        effort: int,
+        rules: Rules | None = None,
+        *,
+        seed: int = 0,
+        first: Sequence[int] | None = None,
+        on_prefill: Callable[[int], None] | None = None,
+    ) -> list[Stream]:
+        """One stream of each problem, see `models.steps.stream_decoder`. `effort`: a number of `EFFORTS`; 0: plain chains.
+
+        Raises:
+            PolicyError: the net has no stream words.
+        """
+        rules = rules or Rules()
+        if effort:
+            words = StreamWords.of(task)
+            with self._pool(task, (words.vocabulary_size, words.masked)).lent() as trie:
+                made = streams(trie, words, problems, effort, rules, seed=seed, first=first)
+                if on_prefill is not None:
+                    on_prefill(trie.prefilled_tokens)
+            return made
+        form = task.stream
+        if form is None:
+            raise PolicyError(f"task {task.name} says not what a stream of it needs: use another strategy than think")
+        chains = self.chains(
+            task, problems, temperature=rules.temperature, seed=seed, first=first, on_prefill=on_prefill
+        )
+        return [Stream.plain(chain, [form.kind(step) for step in chain.steps]) for (chain,) in chains]
+
+    def _pool(self, task: Task, key: tuple[int, tuple[int, ...]] | None = None) -> TriePool:
+        """Tries for plain chains, or for tokens of another `key`: vocabulary size, and what is never sampled."""
         if self._given is not None:
             return self._given
         codec = self.codec(task)
-        key = codec.vocabulary_size, codec.masked
+        key = key or (codec.vocabulary_size, codec.masked)
         if key not in self._pools:
             own = self._quick and self.in_words and is_plain_llama(self.model.trunk)
             settings = {"autocast": torch.bfloat16} if own else {}

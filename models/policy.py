@@ -24,6 +24,7 @@ from models.files.calibration import Calibration, read_calibration
 from models.files.manifest import EXTRA, MANIFEST, CheckpointError, weights_digest
 from models.local_policy import LocalPolicy
 from models.steps.codec import Codec
+from models.steps.stream_types import Rules, Stream
 from tasks.base import Problem, Task
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -94,6 +95,24 @@ class Policy(Protocol):
 
         Raises:
             PolicyError: `no_reentry` where the policy cannot draw without replacement.
+        """
+        ...
+
+    def streams(
+        self,
+        task: Task,
+        problems: Sequence[Problem],
+        effort: int,
+        rules: Rules | None = None,
+        *,
+        seed: int = 0,
+        first: Sequence[int] | None = None,
+        on_prefill: Callable[[int], None] | None = None,
+    ) -> list[Stream]:
+        """One stream of each problem: a chain that judges itself, goes back and tries again; see `models.steps.stream_decoder`.
+
+        Raises:
+            PolicyError: the policy writes none, or the task says not what they need.
         """
         ...
 

@@ -17,6 +17,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from tasks.streams import StreamForm
+
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -175,6 +177,10 @@ class Task(ABC):
     discount: float = 1.0  # value of a state is discount ** distance; 1: whether it can be solved
     one_answer: bool = True  # of a problem is right; False: chains with other answers can be right beside each other
     form: Form = LINES  # how a language model is shown it
+    stream: StreamForm | None = None  # what its streams need; None: it has none
+    stream_words: tuple[
+        str, ...
+    ] = ()  # at the end of `vocabulary`, known to nets that learn streams; see `tasks.streams`
     end: str = "the answer"  # of a chain, and what is missing where it has none, for reasons that people read
     never: str = "no answer"
     max_steps: int  # a chain of this many steps without an answer is over, reward 0

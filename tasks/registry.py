@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
 from inspect import Parameter, signature
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit.pages import defaults, page
 
@@ -24,9 +25,13 @@ TASKS = {  # the names of `make_task` and of task=NAME, and where each is define
     "text": "tasks.questions.text:TextTask",
 }
 
+SomeTask = TypeVar("SomeTask", bound="Task")
+STREAMS = "streams"  # option of every task: true for a net that learns its streams, see `tasks.streams`
+
 
 def make_task(name: str, **options) -> Task:
-    """A task by its name in `TASKS`; `options` are those of its class, or of the function that reads its data.
+    """A task by its name in `TASKS`; `options` are those of its class, or of the function that reads its data, and
+    `streams`.
 
     Raises:
         TaskError: unknown name or option, or options that cannot be met.
@@ -86,6 +91,7 @@ def _made(name: str, options: dict) -> Any:
     if name not in TASKS:
         raise TaskError(f"unknown task {name!r}: use one of {', '.join(TASKS)}")
     kind = resolve_name(TASKS[name])
+    options, with_streams = {k: v for k, v in options.items() if k != STREAMS}, options.get(STREAMS, False)
     known = signature(kind).parameters
     for option in options:
         if option not in known:
@@ -93,7 +99,24 @@ def _made(name: str, options: dict) -> Any:
     for option, parameter in known.items():
         if parameter.default is Parameter.empty and options.get(option) is None:
             raise TaskError(f"task {name} needs {option}: set task.{option}=...")
-    return kind(**options)
+    return streamed(kind(**options)) if with_streams else kind(**options)
+
+
+def streamed(task: SomeTask) -> SomeTask:
+    """The task with the words of its streams behind its own; the task itself stays as it is.
+
+    Raises:
+        TaskError: it declares no streams.
+    """
+    from tasks.base import TaskError
+
+    if (form := getattr(task, "stream", None)) is None:
+        raise TaskError(f"task {task.name} says not what a stream of it needs: leave {STREAMS} out, or use countdown")
+    added = tuple(word for word in form.words(task.max_steps) if word not in task.token_ids)
+    made = copy(task)
+    made.vocabulary, made.stream_words = (*task.vocabulary, *added), added
+    made.__dict__.pop("_token_ids", None)
+    return made
 
 
 def register_tasks() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from models.abilities import Abilities, PolicyError, PolicyWarning, Rollout
 from models.remote.answers import Request
@@ -102,6 +103,14 @@ class RemotePolicy:
             warnings.warn(failures(failed), PolicyWarning, stacklevel=2)
         done = [chain.result() for chain in chains]
         return [done[i : i + n] for i in range(0, len(done), n)]
+
+    def streams(self, task: Task, problems: Sequence[Problem], *_settings: object, **_more: object) -> NoReturn:
+        """None: a served model's context cannot be cut.
+
+        Raises:
+            PolicyError: always.
+        """
+        raise PolicyError(f"policy {self.version} writes no streams: strategy=think needs a net that learned them")
 
     def _preamble(self, task: Task) -> str:
         return few_shot_examples(task, self.few_shot) + QUESTION

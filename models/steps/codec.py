@@ -58,7 +58,7 @@ class WordCodec:
     def __init__(self, task: Task):
         self._task = task
         self.masked: tuple[int, ...] = NEVER_SAMPLED
-        self.vocabulary_size = len(task.vocabulary)
+        self.vocabulary_size = len(task.vocabulary) - len(task.stream_words)  # a plain chain holds none of these
         self.ends = StepEnds.at(np.arange(self.vocabulary_size) == NEWLINE_ID)
         self.max_step_tokens, self.max_chain_tokens = task.max_step_tokens, NO_LIMIT
         self.max_context_tokens = task.max_context_tokens

@@ -141,6 +141,19 @@ class StepSampler:
         self._n_slots += count
         return slots
 
+    def leave_out(self, slots: np.ndarray, token: int) -> None:
+        """Never draw a step that opens with `token` at `slots` [L], where nothing was drawn yet: its mass counts as handed out.
+
+        `token` ends a step wherever it stands (`StepEnds`).
+        """
+        slots = np.ascontiguousarray(slots, np.int32)
+        self._entries = grown(self._entries, self._n_entries, len(slots))
+        found = np.empty(len(slots), np.int32)
+        self._n_entries = kernels.enter_token(
+            *self._tables(), slots, token, *self._rows(), *self._limits, self._draw_number, found
+        )
+        self._hand_out(found[found != NO_ENTRY], np.flatnonzero(found != NO_ENTRY))
+
     def draw(self, slots: np.ndarray, k: int, draw: Draw = "sample") -> DrawnSteps:
         """Up to `k` steps never drawn before at each of `slots` (int32 [L], distinct); fewer where they run out."""
         slots = np.ascontiguousarray(slots, np.int32)

@@ -253,19 +253,9 @@ def sample_level(
                     share = kept_shares[i] / entries[e].weight
                     token = _token(choices, logprobs, entries[e].node, place)
                     child = _add_child(
-                        entries,
-                        slots,
-                        n_entries,
-                        e,
-                        place,
-                        token,
-                        share,
-                        kept_logprobs[i],
-                        kinds,
-                        after,
-                        max_tokens,
+                        entries, slots, n_entries, e, place, token, share, kept_logprobs[i], kinds, after, max_tokens,
                         stamp,
-                    )
+                    )  # fmt: skip
                     n_entries += 1
                 e = child
             extended[i] = e
@@ -324,6 +314,30 @@ def best_level(
             entries, slots, n_entries, e, place, token, share, row[place], kinds, after, max_tokens, stamp
         )
         n_entries += 1
+    return n_entries
+
+
+@jit
+def enter_token(
+    entries, slots, n_entries, wave, token, logprobs, choices, temperature, prune, kinds, after, max_tokens, stamp, found
+):  # fmt: skip
+    """found [L]: a new entry of `token` after the start of each slot of `wave` [L], NO_ENTRY where it is never drawn.
+
+    Returns the number of entries.
+    """
+    places, weights = np.empty(logprobs.shape[1] + 1, np.int32), np.empty(logprobs.shape[1] + 1)
+    for i in range(wave.size):
+        e = slots[wave[i]].root
+        node = entries[e].node
+        row = logprobs[node]
+        found[i] = NO_ENTRY
+        for j in range(_shares(row, temperature, prune, places, weights)):
+            if _token(choices, logprobs, node, places[j]) == token:
+                found[i] = _add_child(
+                    entries, slots, n_entries, e, places[j], token, weights[j], row[places[j]], kinds, after, max_tokens,
+                    stamp,
+                )  # fmt: skip
+                n_entries += 1
     return n_entries
 
 

@@ -34,6 +34,7 @@ from tasks.numbers.countdown_space import (
 )
 from tasks.oracle import Oracle
 from tasks.splits import check_fraction, check_int, draw_distinct, keyed_permutation, split_code
+from tasks.streams import StreamForm
 
 VALUE_TRIES = 8  # see `value_rows`
 ECHO = 24  # longest word of hostile text that a reason repeats
@@ -59,6 +60,7 @@ class Countdown(FreePlay, Oracle):
     self_verifying = True
     one_answer = False
     reversible = False
+    stream = StreamForm(mark=play.EQUALS, follows=play.EQUALS, answer=play.ANSWER)
 
     def __init__(
         self,
@@ -86,8 +88,7 @@ class Countdown(FreePlay, Oracle):
         train_fraction = check_fraction("train_fraction", train_fraction)
         dev_fraction = check_fraction("dev_fraction", dev_fraction, 0.0, 1.0 + 1e-9 - train_fraction)
         self.value_plays = check_int("value_plays", value_plays, 1, 10_000)
-        self.numbers = numbers
-        self.cap = cap
+        self.numbers, self.cap = numbers, cap
         check_pairs(ranges)
         self._fractions = train_fraction, dev_fraction
         self._ranges = ranges
@@ -95,8 +96,7 @@ class Countdown(FreePlay, Oracle):
         self._wide_ranges = wide_ranges(ranges, wide_number_max) if self.wide_share else None
         self.vocabulary = play.vocabulary(cap)
         self.max_steps = numbers - 1
-        self.max_step_tokens = play.step_tokens(numbers)
-        self.max_context_tokens = play.context_tokens(numbers)
+        self.max_step_tokens, self.max_context_tokens = play.step_tokens(numbers), play.context_tokens(numbers)
         self._value_of_word = {str(value): value for value in range(cap + 1)}
         self._max_step_chars = (self.max_step_tokens + 1) * (1 + max(len(play.ANSWER), len(str(cap))))
 

@@ -1,0 +1,230 @@
+"""Streams, many at once: chains that judge themselves, go back and try again, decoded over one token trie.
+
+Going back sets a pointer: the stream stands at the trie node of the state that it returns to, and nothing of what was given up
+is left in its context. What is left at `yes` is therefore the visible chain. The memory of what was tried is the account that
+`StepSampler` keeps at each state of the path: a step is drawn from the policy restricted to what was not drawn there before,
+exactly (rule `distinct`). Whether to give up is read from P(no) at the state (rule `threshold`). No verifier is asked.
+
+A round writes one line of every stream that goes on. Noise is keyed by (seed, problem id, sample, lines so far): a stream does
+not depend on the others. Every token that stands in a stream is counted, whether or not the trie knew it.
+
+Legend: A streams that go on, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.abilities import Step
+from models.steps.history import digest
+from models.steps.stream_types import End, Rules, Stream, Thought
+from models.steps.stream_words import StreamWords
+from models.trie import sampling_kernels as kernels
+from models.trie.sampling import StepSampler
+from models.trie.trie import TokenTrie
+from tasks.base import Problem
+from tasks.streams import EFFORTS, UNDOS
+
+AT_ONCE = 512  # streams that share a trie
+NO_SLOT = -1
+VERDICT, DEPTH = range(2)  # what a line's own noise is for
+
+
+@dataclass(slots=True)
+class _State:
+    """A state on the path of a stream."""
+
+    node: int  # of the trie, the last token of the context
+    slot: int = NO_SLOT  # of the sampler: what was tried here
+    step: Step | None = None  # that led here; None: the prompt
+
+
+@dataclass(slots=True)
+class _Open:
+    """A stream in the making."""
+
+    seed: int
+    path: list[_State]
+    thoughts: list[Thought] = field(default_factory=list)
+    tokens: int = 0
+    undos: int = 0
+    end: End | None = None
+
+    @property
+    def depth(self) -> int:
+        return len(self.path) - 1
+
+    @property
+    def noise(self) -> int:
+        """Differs from line to line."""
+        return self.seed ^ (len(self.thoughts) << 32)
+
+    def note(self, thought: Thought) -> None:
+        self.thoughts.append(thought)
+        self.tokens += len(thought.tokens)
+
+
+def streams(
+    trie: TokenTrie,
+    words: StreamWords,
+    problems: Sequence[Problem],
+    effort: int,
+    rules: Rules,
+    *,
+    seed: int = 0,
+    first: Sequence[int] | None = None,
+) -> list[Stream]:
+    """One stream of each problem at an effort of 1 or more.
+
+    `first`: number of each problem's sample, 0 if None.
+
+    Raises:
+        TrieError: a stream does not fit the model's positions.
+    """
+    samples = [0] * len(problems) if first is None else first
+    jobs, done = list(zip(problems, samples, strict=True)), []
+    for start in range(0, len(jobs), AT_ONCE):
+        done += _Wave(trie, words, jobs[start : start + AT_ONCE], effort, rules, seed).play()
+    return done
+
+
+class _Wave:
+    """Streams that are decoded together."""
+
+    def __init__(self, trie: TokenTrie, words: StreamWords, jobs: Sequence, effort: int, rules: Rules, seed: int):
+        self._trie, self._words, self._rules = trie, words, rules
+        self._most_undos = UNDOS[EFFORTS[effort]] if rules.undos is None else rules.undos
+        trie.clear()
+        self._sampler = StepSampler(
+            trie,
+            max_step_tokens=words.codec.max_step_tokens,
+            temperature=rules.temperature or 1.0,
+            ends=words.ends,
+        )
+        roots = trie.prefill([words.context(problem, effort) for problem, _ in jobs]).tolist()
+        seeds = [digest(f"{seed}\0{problem.id}\0{sample}".encode()) for problem, sample in jobs]
+        self._streams = [_Open(s, [_State(node)]) for s, node in zip(seeds, roots, strict=True)]
+
+    def play(self) -> list[Stream]:
+        active = self._streams
+        while active:
+            for_verdict = np.array([self._over(stream) for stream in active])
+            refused = self._refused(active, for_verdict)
+            self._go_back([stream for stream, no in zip(active, refused, strict=True) if no])
+            self._accept([s for s, no, over in zip(active, refused, for_verdict, strict=True) if over and not no])
+            self._step([s for s, no, over in zip(active, refused, for_verdict, strict=True) if not over and not no])
+            for stream in active:
+                if stream.end is None and self._rules.tokens is not None and stream.tokens >= self._rules.tokens:
+                    stream.end = "tokens"
+            active = [stream for stream in active if stream.end is None]
+        return [_closed(stream) for stream in self._streams]
+
+    # ---- the verdict
+
+    def _over(self, stream: _Open) -> bool:
+        """Whether nothing but a verdict can follow: the form of the last step says so, or the number of steps."""
+        last = stream.path[-1].step
+        return stream.depth == len(self._words.back) or (last is not None and self._words.form.ends(last.text))
+
+    def _refused(self, active: list[_Open], over: np.ndarray) -> np.ndarray:
+        """bool [A]: whether each stream gives up what it stands at. At the end of a chain P(no) is of `yes` and `no` alone."""
+        words = self._words
+        if self._rules.threshold is None:
+            allowed = np.ones((len(active), words.vocabulary_size), np.bool_)
+            allowed[over] = np.isin(np.arange(words.vocabulary_size), [words.yes, words.no])
+            return self._written(active, [stream.path[-1].node for stream in active], allowed, VERDICT) == words.no
+        rows = self._trie.logprobs[[stream.path[-1].node for stream in active]]
+        no, yes = np.exp(rows[:, words.no].astype(np.float64)), np.exp(rows[:, words.yes].astype(np.float64))
+        return np.where(over, no / np.maximum(no + yes, 1e-30), no) > self._rules.threshold
+
+    def _go_back(self, refused: list[_Open]) -> None:
+        words, form = self._words, self._words.form
+        for stream in refused:
+            if stream.undos >= self._most_undos:
+                stream.end = "no"
+                stream.note(Thought("undo", "no\n", (words.no,), stream.depth))
+        going = [stream for stream in refused if stream.end is None]
+        if not going:
+            return
+        nodes = self._extended([stream.path[-1].node for stream in going], [words.no] * len(going))
+        allowed = np.zeros((len(going), words.vocabulary_size), np.bool_)
+        allowed[:, words.stop] = True
+        for row, stream in zip(allowed, going, strict=True):
+            row[words.back[: stream.depth]] = True
+        for stream, word in zip(going, self._written(going, nodes, allowed, DEPTH).tolist(), strict=True):
+            back = None if word == words.stop else int(np.flatnonzero(words.back == word)[0])
+            if back is not None and self._rules.to_root:
+                back, word = 0, int(words.back[0])
+            stream.note(Thought("undo", form.back(back), (words.no, word), stream.depth, back))
+            if back is None:
+                stream.end = "stop"
+            else:
+                stream.undos += 1
+                del stream.path[back + 1 :]
+
+    def _accept(self, accepted: list[_Open]) -> None:
+        for stream in accepted:
+            stream.note(Thought("check", "yes\n", (self._words.yes,), stream.depth))
+            stream.end = "yes"
+
+    def _written(self, active: list[_Open], nodes: Sequence[int], allowed: np.ndarray, noise: int) -> np.ndarray:
+        """int32 [A]: one word after each of `nodes`, of those `allowed` bool [A, V]."""
+        rows = np.where(allowed, self._trie.logprobs[nodes], np.float32(-np.inf))
+        tokens, gained = np.empty(len(active), np.int32), np.empty(len(active))
+        seeds = np.array([stream.noise for stream in active], np.uint64)
+        places, at = np.arange(len(active), dtype=np.int32), np.full(len(active), noise, np.int64)
+        kernels.sample_tokens(rows, self._trie.choices, places, seeds, at, self._rules.temperature, tokens, gained)
+        return tokens
+
+    # ---- a step
+
+    def _step(self, going: list[_Open]) -> None:
+        if not going:
+            return
+        self._open_slots([s for s in going if s.path[-1].slot == NO_SLOT or not self._rules.distinct])
+        slots = np.array([stream.path[-1].slot for stream in going], np.int32)
+        drawn = self._sampler.draw(slots, 1, "sample" if self._rules.temperature else "best")
+        moved, parents, lasts = [], [], []
+        for stream, first, last in zip(going, drawn.offsets[:-1].tolist(), drawn.offsets[1:].tolist(), strict=True):
+            if first == last:
+                stream.end = "exhausted"
+                continue
+            tokens = tuple(drawn.tokens[first, : drawn.lengths[first]].tolist())
+            if tokens == (self._words.yes,):
+                self._accept([stream])
+                continue
+            finished = bool(drawn.finished[first]) and tokens[-1] not in (self._words.yes, self._words.no)
+            text = self._words.codec.step(tokens, finished)
+            stream.note(Thought(self._words.form.kind(text), text, tokens, stream.depth))
+            if not finished:
+                stream.end = "broken"
+                continue
+            stream.path.append(_State(0, step=Step(text, tokens)))
+            moved.append(stream)
+            parents.append(int(drawn.parent_nodes[first]))
+            lasts.append(tokens[-1])
+        for stream, node in zip(moved, self._extended(parents, lasts), strict=True):
+            stream.path[-1].node = node
+
+    def _open_slots(self, fresh: list[_Open]) -> None:
+        """An account at the present state of each stream: of what a step may be, `no` is none."""
+        if fresh:
+            starts = np.array([stream.path[-1].node for stream in fresh], np.int32)
+            slots = self._sampler.open(starts, np.array([stream.noise for stream in fresh], np.uint64))
+            self._sampler.leave_out(slots, self._words.no)
+            for stream, slot in zip(fresh, slots.tolist(), strict=True):
+                stream.path[-1].slot = slot
+
+    def _extended(self, nodes: list[int], tokens: list[int]) -> list[int]:
+        if not nodes:
+            return []
+        return self._trie.extend(np.array(nodes, np.int32), np.array(tokens, np.int32), with_values=False).tolist()
+
+
+def _closed(stream: _Open) -> Stream:
+    assert stream.end is not None, "a stream that goes on is not closed"
+    chain = tuple(state.step for state in stream.path[1:] if state.step is not None)
+    return Stream(tuple(stream.thoughts), chain, stream.end)

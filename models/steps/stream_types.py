@@ -1,0 +1,80 @@
+"""What crosses the seam of streams: the rules of decoding in, the hidden and the visible chain out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.abilities import Rollout, Step
+from tasks.streams import Kind
+
+THRESHOLD = 0.7  # of P(no), where none was fitted: docs/results/reflect.md
+End = Literal["yes", "no", "stop", "tokens", "exhausted", "broken", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How streams are decoded. Each rule can be switched off."""
+
+    temperature: float = 0.0  # of steps and depths; 0: the most probable, again and again
+    threshold: float | None = THRESHOLD  # `no` where P(no) is above it; None: `no` is a word like any other
+    distinct: bool = True  # no step twice at one state of the stream; False: drawn again, each time anew
+    undos: int | None = None  # at most; None: those of the effort. 0: one try and its verdict
+    tokens: int | None = None  # at most, the line under way is still written; None: no limit but that of the undos
+    to_root: bool = False  # every `no` goes back to depth 0: distinct restarts, where `distinct` is on
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0 or (self.undos or 0) < 0 or (self.tokens is not None and self.tokens < 1):
+            raise ValueError("temperature and undos are 0 or more, tokens 1 or more")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"a threshold of P(no) lies in 0..1, not {self.threshold}")
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """One line of a hidden chain."""
+
+    kind: Kind
+    text: str
+    tokens: tuple[int, ...]  # all that were written for it
+    depth: int  # steps before it
+    back: int | None = None  # of kind undo: the depth that it goes back to; None: it ends the stream
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream, come to its end. Nobody has judged it but the stream itself."""
+
+    thoughts: tuple[Thought, ...]  # the hidden chain: all that was written, in order
+    chain: tuple[Step, ...]  # the visible chain: the steps that stood at the end
+    end: End  # by itself: yes, no (no undo was left), stop; tokens: a limit; exhausted: all was tried; plain: effort 0
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Texts of the visible chain."""
+        return tuple(step.text for step in self.chain)
+
+    @property
+    def tokens(self) -> int:
+        """All that were written."""
+        return sum(len(thought.tokens) for thought in self.thoughts)
+
+    @property
+    def undos(self) -> int:
+        """Times that it went back."""
+        return sum(thought.back is not None for thought in self.thoughts)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the visible chain is its answer; at effort 0 it always is."""
+        return self.end in ("yes", "plain")
+
+    @staticmethod
+    def plain(chain: Rollout, kinds: list[Kind]) -> Stream:
+        """A chain that does not judge itself."""
+        tokens = [step.tokens or () for step in chain.history]
+        thoughts = (
+            Thought(kind, text, written, depth)
+            for depth, (kind, text, written) in enumerate(zip(kinds, chain.steps, tokens, strict=True))
+        )
+        return Stream(tuple(thoughts), tuple(chain.history), "plain")

@@ -1,0 +1,70 @@
+"""The words of a task's streams as tokens of a net that speaks in the task's words.
+
+Legend: V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.abilities import PolicyError
+from models.steps.codec import WordCodec
+from models.trie.batch import NEVER_SAMPLED
+from models.trie.step_ends import StepEnds
+from tasks.base import BOS_ID, NEWLINE_ID, Problem, Task
+from tasks.streams import BACK, EFFORT, EFFORTS, NO, STOP, UNDOS, YES, StreamForm
+
+
+@dataclass(frozen=True, eq=False)
+class StreamWords:
+    """How streams of one task are written and read."""
+
+    task: Task
+    form: StreamForm
+    codec: WordCodec  # of plain chains
+    yes: int
+    no: int
+    stop: int
+    back: np.ndarray  # int64 [depths], the token that goes back to each depth
+    vocabulary_size: int  # V, stream words included
+    masked: tuple[int, ...]  # never sampled: efforts are asked, not written
+    ends: StepEnds  # a newline ends a line; a verdict is a line of its own
+
+    @classmethod
+    def of(cls, task: Task) -> StreamWords:
+        """Those of `task`.
+
+        Raises:
+            PolicyError: the net that reads it has none.
+        """
+        ids = task.token_ids
+        if task.stream is None or not task.stream_words:
+            raise PolicyError(
+                f"a net of task {task.name} without stream words cannot think: give a net that learned its streams "
+                "(selfplay.mode=stream), or effort=none"
+            )
+        last = np.zeros(len(task.vocabulary), np.bool_)
+        last[[NEWLINE_ID, ids[YES], ids[NO]]] = True
+        efforts = tuple(ids[f"{EFFORT}{effort}"] for effort in range(1, len(EFFORTS)))
+        return cls(
+            task, task.stream, WordCodec(task), ids[YES], ids[NO], ids[STOP],
+            np.array([ids[f"{BACK}{depth}"] for depth in range(task.max_steps)]),
+            len(task.vocabulary), (*NEVER_SAMPLED, *efforts), StepEnds.at(last),
+        )  # fmt: skip
+
+    def context(self, problem: Problem, effort: int) -> list[int]:
+        """Token ids that open a stream."""
+        return [BOS_ID, *self.task.encode(self.form.asked(self.task.prompt(problem), effort))]
+
+
+def effort_number(effort: str) -> int:
+    """The number of an effort that streams know.
+
+    Raises:
+        PolicyError: there is none of this name.
+    """
+    if effort not in UNDOS:
+        raise PolicyError(f"effort={effort}: a stream was taught to go back 15 times at most: use {', '.join(UNDOS)}")
+    return EFFORTS.index(effort)

@@ -1,0 +1,79 @@
+"""What a stream of a task needs: words in which one decoding run says how hard it thinks, judges itself and goes back.
+
+    8 6 5 6 e4 42                 the prompt; an effort word stands in place of the task's own ("=": effort 0, no stream at all)
+    8 - 5 = 3 | 6 6 3             steps as ever
+    no b0                         given up, here before the end: back to depth 0, whose context is all that is left
+    8 * 6 = 48 | 5 6 48
+    5 + 48 = 53 | 6 53            ...
+    answer 7 * 6 = 42
+    yes                           ends the stream: the steps in the context are its answer
+    no stop                       gives up for good
+
+Pure text: no model, no verifier. A task declares a `StreamForm`; `tasks.registry.streamed` puts its words behind the task's
+own, so that every token of a net that never learned them keeps its id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+UNDOS = {"none": 0, "minimal": 1, "low": 3, "medium": 7, "high": 15}  # times that a stream of an effort may go back
+EFFORTS = tuple(UNDOS)  # an effort's number is its place here
+YES, NO, STOP, BACK, EFFORT = "yes", "no", "stop", "b", "e"  # BACK and EFFORT stand before a number
+
+Kind = Literal["propose", "answer", "check", "undo"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """What a task says of its streams."""
+
+    mark: str  # the word of a prompt, its last one of this name, whose place an effort takes
+    follows: str  # what stands behind this word in a step follows from what stands before it: no choice
+    answer: str = (
+        ""  # opens a step that ends a chain; "": chains end at the task's `max_steps`, or where a stream says so
+    )
+
+    def words(self, depths: int) -> tuple[str, ...]:
+        """All that a stream adds; `depths`: steps of the longest chain."""
+        efforts = (f"{EFFORT}{effort}" for effort in range(1, len(EFFORTS)))
+        return (*efforts, YES, NO, STOP, *(f"{BACK}{depth}" for depth in range(depths)))
+
+    def asked(self, prompt: str, effort: int) -> str:
+        """A prompt as a stream of an effort opens; as it is at effort 0.
+
+        Raises:
+            ValueError: a prompt without the mark.
+        """
+        if not effort:
+            return prompt
+        before, mark, after = prompt.rpartition(f" {self.mark} ")
+        if not mark:
+            raise ValueError(f"no {self.mark!r} in the prompt {prompt!r}")
+        return f"{before} {EFFORT}{effort} {after}"
+
+    def ends(self, step: str) -> bool:
+        """Whether a step has the form of one that ends a chain, true or not."""
+        return bool(self.answer) and step.split(maxsplit=1)[:1] == [self.answer]
+
+    def choice(self, step: str) -> int:
+        """Words of a step that its writer chooses; the others follow from them."""
+        words = step.split()
+        return words.index(self.follows) + 1 if self.follows in words else len(words)
+
+    def back(self, depth: int | None) -> str:
+        """The line that goes back to `depth`; None: that gives up."""
+        return f"{NO} {STOP if depth is None else BACK + str(depth)}\n"
+
+    def kind(self, line: str) -> Kind:
+        """What a line of a stream is."""
+        first = line.split(maxsplit=1)[0] if line.strip() else ""
+        if first in (YES, NO):
+            return "check" if first == YES else "undo"
+        return "answer" if self.ends(line) else "propose"
+
+    def depth(self, line: str) -> int | None:
+        """Where a line of kind `undo` goes back to; None: nowhere."""
+        digits = line.split()[-1].removeprefix(BACK)
+        return int(digits) if digits.isdecimal() else None

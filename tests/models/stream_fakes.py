@@ -1,0 +1,138 @@
+"""A task whose streams are short enough to be decoded by hand, table nets that write them, and a slow decoder of 40 lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from models.local_policy import LocalPolicy
+from models.steps.stream_types import Rules
+from models.steps.stream_words import StreamWords
+from models.trie.batch import NEVER_SAMPLED, NodeBatch, NodeRows
+from tasks.base import NEWLINE_ID, SPECIAL_TOKENS, Problem, Verdict
+from tasks.registry import streamed
+from tasks.streams import UNDOS, StreamForm
+from tests.models.fakes import SumTask, TableForward
+
+PRUNE = -12.0  # log-probability below which `StepSampler` draws nothing
+
+
+class Letters(SumTask):
+    """Up to two steps of letters; a step that opens with z ends the chain, rightly with a b in it."""
+
+    name = "letters"
+    vocabulary = (*SPECIAL_TOKENS, "=", *"abz")
+    max_step_tokens = 3
+    max_context_tokens = 12
+    stream = StreamForm(mark="=", follows="=", answer="z")
+
+    def __init__(self):
+        super().__init__(max_steps=2)
+
+    def problems(self, split, n=None, seed=0):
+        return [
+            Problem(f"letters:{i}", self.name, tuple(f"{i:06b}".translate({48: "a", 49: "b"}))) for i in range(n or 4)
+        ]
+
+    def advance(self, problem, state, step):
+        words = step.split()
+        if not words or not set(words) <= {"a", "b", "z"}:
+            return Verdict(0.0, True, False, "no letters"), None
+        over = words[0] == "z"
+        return Verdict(float(over and "b" in words), over, True, ""), None if over else (*state, len(words))
+
+    def context(self, problem, steps):
+        *first, last = problem.data
+        return f"{' '.join(first)} = {last}\n" + "".join(steps)
+
+
+LETTERS = streamed(Letters())
+IDS = LETTERS.token_ids
+
+
+class Written(TableForward):
+    """A table net whose logits are `logits(path)`; None: random ones of the path, under which streams go back now and then."""
+
+    def __init__(self, logits: Callable[[tuple[int, ...]], dict[int, float]] | None = None):
+        super().__init__(len(LETTERS.vocabulary))
+        self.of = logits
+
+    def row(self, path: tuple[int, ...]) -> np.ndarray:
+        """float32 [V]: log-probabilities after a path."""
+        if self.of is None:
+            logits = np.random.default_rng(path).normal(size=self.vocabulary_size) * 1.5
+            logits[NEWLINE_ID] += 2.0 if path[-1] != NEWLINE_ID else -3.0
+            logits[IDS["no"]] += 1.0 if path.count(NEWLINE_ID) > 1 and path[-1] == NEWLINE_ID else -3.0
+            logits[[IDS["yes"], IDS["stop"]]] -= 2.0
+        else:
+            known = self.of(path)
+            logits = np.array([known.get(token, -np.inf) for token in range(self.vocabulary_size)])
+        logits[[*NEVER_SAMPLED, *(IDS[f"e{effort}"] for effort in range(1, 5))]] = -np.inf
+        return (logits - np.logaddexp.reduce(logits)).astype(np.float32)
+
+    def __call__(self, batch: NodeBatch) -> NodeRows:
+        assert batch.prefixes is not None
+        rows = [self.row(tuple(p[: at + 1].tolist())) for p, at in zip(batch.prefixes, batch.positions, strict=True)]
+        return NodeRows(slice(None), np.array(rows), None, np.full(len(rows), 0.5, np.float32))
+
+
+def decoded(forward: Written, problems: list[Problem], effort: int, rules: Rules, **more):
+    return LocalPolicy(None, forward=forward).streams(LETTERS, problems, effort, rules, **more)
+
+
+def slow_stream(forward: Written, problem: Problem, effort: int, rules: Rules) -> tuple[list[str], str]:
+    """Lines of the greedy stream of a problem and how it ends, by enumeration of every step at every state."""
+    words = StreamWords.of(LETTERS)
+    prompt = tuple(words.context(problem, effort))
+    path: list[tuple[tuple[int, ...], set]] = [(prompt, set())]  # contexts and what was tried there
+    lines: list[str] = []
+    undos, most = 0, UNDOS[[*UNDOS][effort]]
+    while True:
+        context, tried = path[-1]
+        row, depth = np.exp(forward.row(context).astype(float)), len(path) - 1
+        over = depth == 2 or (depth > 0 and context[len(path[-2][0])] == IDS["z"])
+        no = row[words.no] / (row[words.no] + row[words.yes]) if over else row[words.no]
+        if no > rules.threshold:
+            if undos == most:
+                return [*lines, "no\n"], "no"
+            choices = [*words.back[:depth].tolist(), words.stop]
+            word = max(choices, key=lambda w: forward.row((*context, words.no))[w])
+            lines.append(f"no {LETTERS.vocabulary[word]}\n")
+            if word == words.stop:
+                return lines, "stop"
+            undos += 1
+            del path[(0 if rules.to_root else choices.index(word)) + 1 :]
+            if rules.to_root:
+                lines[-1] = "no b0\n"
+            continue
+        step = (words.yes,) if over else best_untried(forward, context, tried if rules.distinct else set(), words)
+        text = " ".join(LETTERS.vocabulary[t] for t in step)
+        if step == (words.yes,):
+            return [*lines, "yes\n"], "yes"
+        if step[-1] != NEWLINE_ID:
+            return [*lines, text], "broken"
+        tried.add(step)
+        lines.append(text.replace(" \n", "\n"))
+        path.append(((*context, *step), set()))
+
+
+def best_untried(forward: Written, context: tuple, tried: set, words: StreamWords) -> tuple[int, ...]:
+    """The most probable prefix that no tried step has, completed greedily; `no` opens none."""
+    prefixes = {step[:n] for step in tried for n in range(len(step))} | {()}
+
+    def logprob(step: tuple[int, ...]) -> float:
+        return float(sum(forward.row((*context, *step[:k]))[token] for k, token in enumerate(step)))
+
+    untaken = [
+        (*prefix, token)
+        for prefix in prefixes
+        for token in range(len(LETTERS.vocabulary))
+        if forward.row((*context, *prefix))[token] >= PRUNE
+        and (*prefix, token) not in {step[: len(prefix) + 1] for step in tried}
+        and not (prefix == () and token == words.no)
+    ]
+    step = max(untaken, key=logprob)
+    while len(step) < LETTERS.max_step_tokens and step[-1] not in (NEWLINE_ID, words.yes, words.no):
+        step = (*step, int(forward.row((*context, *step)).argmax()))
+    return step

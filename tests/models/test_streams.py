@@ -1,0 +1,153 @@
+"""Streams write what a slow decoder writes, try nothing twice, come back to the very state that they left, and end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.abilities import PolicyError
+from models.local_policy import LocalPolicy
+from models.steps.stream_decoder import streams
+from models.steps.stream_types import Rules
+from models.steps.stream_words import StreamWords, effort_number
+from models.trie.trie import TokenTrie
+from tasks.base import NEWLINE_ID
+from tests.models.fakes import SumTask, TableForward, sum_forward
+from tests.models.stream_fakes import IDS, LETTERS, Letters, Written, decoded, slow_stream
+
+A, B, Z, YES, NO, B0 = (IDS[word] for word in ("a", "b", "z", "yes", "no", "b0"))
+
+
+def gives_up(path: tuple[int, ...]) -> dict[int, float]:
+    """At the prompt steps of one or two letters; after a step, `no` and back to the prompt."""
+    if path[-1] == NO:
+        return {B0: 0.0}
+    if path.count(NEWLINE_ID) > 1 and path[-1] == NEWLINE_ID:
+        return {NO: 3.0, A: 0.0}
+    if path[-1] == NEWLINE_ID:
+        return {A: 0.9, B: 0.3, Z: -0.4}
+    return {NEWLINE_ID: 0.6} | ({A: 0.0, B: 0.3, Z: -0.4} if path[-2:-1] == (NEWLINE_ID,) else {})
+
+
+@pytest.mark.parametrize("to_root", [False, True])
+@pytest.mark.parametrize("distinct", [True, False])
+@pytest.mark.parametrize("effort", [1, 2, 3])
+def test_greedy_streams_are_those_of_the_slow_decoder(effort, distinct, to_root):
+    problems, forward = LETTERS.problems("train", 12), Written()
+    rules = Rules(threshold=0.15, distinct=distinct, to_root=to_root)
+    made = decoded(forward, problems, effort, rules)
+    for problem, stream in zip(problems, made, strict=True):
+        lines, end = slow_stream(forward, problem, effort, rules)
+        assert ([thought.text for thought in stream.thoughts], stream.end) == (lines, end)
+    assert len({stream.end for stream in made}) > 1
+    assert max(stream.undos for stream in made) > 0
+
+
+def test_what_is_left_is_drawn_with_its_exact_conditional_probability():
+    forward, n = Written(gives_up), 4000
+    problem = LETTERS.problems("train", 1)[0]
+    made = decoded(forward, [problem] * n, 1, Rules(temperature=1.0), first=range(n))
+    tried = [[thought.tokens for thought in stream.thoughts if thought.kind != "undo"] for stream in made]
+    assert all(len(steps) == 2 and steps[0] != steps[1] for steps in tried)
+    mass: dict[tuple[int, ...], float] = {}
+    context = tuple(StreamWords.of(LETTERS).context(problem, 1))
+    for first in (A, B, Z):
+        for rest in ((NEWLINE_ID,), *((letter, NEWLINE_ID) for letter in (A, B, Z))):
+            step = (first, *rest)
+            mass[step] = np.exp(sum(forward.row((*context, *step[:k]))[token] for k, token in enumerate(step)))
+    assert sum(mass.values()) == pytest.approx(1.0, abs=1e-5)
+    first_tried = max(mass, key=lambda step: mass[step])
+    left = [steps[1] for steps in tried if steps[0] == first_tried]
+    for step in mass.keys() - {first_tried}:
+        exact = mass[step] / (1 - mass[first_tried])
+        assert abs(left.count(step) / len(left) - exact) < 4.5 * np.sqrt(exact * (1 - exact) / len(left))
+
+
+def test_nothing_is_tried_twice_at_one_state_and_without_the_rule_it_is():
+    problem = LETTERS.problems("train", 1)
+    for distinct in (True, False):
+        (stream,) = decoded(Written(gives_up), problem, 4, Rules(distinct=distinct))
+        steps = [thought.text for thought in stream.thoughts if thought.kind != "undo"]
+        assert len(steps) == (12 if distinct else 16)  # there are twelve
+        assert len(set(steps)) == (12 if distinct else 1)
+        assert stream.end == ("exhausted" if distinct else "no")
+
+
+def test_going_back_restores_the_state_bit_for_bit_and_computes_nothing_again():
+    forward, words, problems = Written(), StreamWords.of(LETTERS), LETTERS.problems("train", 8)
+    trie = TokenTrie(forward)
+    made = streams(trie, words, problems, 4, Rules(threshold=0.1))
+    paths = {tuple(trie.tokens[trie.path(node)].tolist()) for node in range(trie.n_nodes)}
+    assert len(paths) == trie.n_nodes == trie.generated_tokens + trie.prefilled_tokens
+    assert trie.generated_tokens < sum(stream.tokens for stream in made)
+    fresh = TokenTrie(forward)
+    for node in np.flatnonzero(trie.has_row[: trie.n_nodes])[::7]:
+        again = fresh.prefill([trie.tokens[trie.path(int(node))].tolist()])[0]
+        np.testing.assert_array_equal(trie.logprobs[node], fresh.logprobs[again])
+
+
+def test_what_stands_at_the_end_is_what_was_not_given_up():
+    for stream in decoded(Written(), LETTERS.problems("train", 30), 3, Rules(threshold=0.15)):
+        path: list[str] = []
+        for thought in stream.thoughts:
+            if thought.kind in ("propose", "answer"):
+                assert thought.depth == len(path)
+                path.append(thought.text)
+            elif thought.back is not None:
+                path = path[: thought.back]
+        assert path[: len(stream.steps)] == list(stream.steps)
+        assert stream.tokens == sum(len(thought.tokens) for thought in stream.thoughts)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_every_stream_ends_whatever_the_net_writes(threshold, temperature):
+    rules = Rules(threshold=threshold, temperature=temperature)
+    for forward in (Written(gives_up), Written(lambda path: {A: 0.0}), Written(lambda path: {NEWLINE_ID: 0.0})):
+        for stream in decoded(forward, LETTERS.problems("train", 3), 4, rules):
+            assert stream.end in ("yes", "no", "stop", "exhausted", "broken")
+            assert len(stream.thoughts) <= 16 * (LETTERS.max_steps + 1)
+
+
+def test_limits_of_undos_and_tokens_hold():
+    problems = LETTERS.problems("train", 5)
+    for effort, undos in enumerate((1, 3, 7, 15), start=1):
+        assert {stream.undos for stream in decoded(Written(gives_up), problems, effort, Rules())} == {min(undos, 12)}
+    one_try = decoded(Written(gives_up), problems, 4, Rules(undos=0))
+    assert {(stream.undos, stream.end, stream.thoughts[-1].text) for stream in one_try} == {(0, "no", "no\n")}
+    for stream in decoded(Written(gives_up), problems, 4, Rules(tokens=9)):
+        assert stream.end == "tokens"
+        assert 9 <= stream.tokens < 9 + LETTERS.max_step_tokens
+
+
+def test_batch_mates_and_sample_numbers_decide_nothing_but_their_own_stream():
+    problems, rules = LETTERS.problems("train", 9), Rules(temperature=1.0, threshold=0.15)
+    together = decoded(Written(), problems, 3, rules, seed=5)
+    assert [decoded(Written(), [problem], 3, rules, seed=5)[0] for problem in problems] == together
+    assert decoded(Written(), problems, 3, rules, seed=5, first=[1] * 9) != together
+
+
+def test_effort_0_is_the_chain_that_the_policy_writes_without_streams():
+    policy, task = LocalPolicy(None, forward=TableForward(len(Letters.vocabulary), newline_bonus=1.0)), LETTERS
+    problems = task.problems("train", 6)
+    made = policy.streams(task, problems, 0)
+    chains = [chain for (chain,) in policy.chains(task, problems, temperature=0.0)]
+    assert [stream.steps for stream in made] == [chain.steps for chain in chains]
+    assert [stream.tokens for stream in made] == [chain.tokens for chain in chains]
+    assert {(stream.end, stream.accepted) for stream in made} == {("plain", True)}
+
+
+def test_a_net_without_stream_words_and_an_effort_that_is_none_are_refused_in_one_line():
+    policy = LocalPolicy(None, forward=sum_forward())
+    for task, effort, said in (
+        (SumTask(), 2, "cannot think"),
+        (SumTask(), 0, "says not"),
+        (Letters(), 1, "cannot think"),
+    ):
+        with pytest.raises(PolicyError, match=said) as refusal:
+            policy.streams(task, task.problems("train", 1), effort)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(PolicyError, match="use none, minimal, low, medium, high"):
+        effort_number("xhigh")
+    with pytest.raises(ValueError, match="threshold"):
+        Rules(threshold=1.5)
