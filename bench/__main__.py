@@ -8,6 +8,7 @@
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/loop/compare.py
     python -m bench trust run_dir=DIR             promises measured: kills, damage, repeats, fuzz, see bench/trust/run.py
     python -m bench transfer policies=A,B         harder forms of a task, and plain text: see bench/loop/transfer.py
+    python -m bench reflect policy=RUN            efforts of a net that thinks, beside its controls: see bench/reflect.py
     python -m bench curves runs=... against=...   their learning curves in one picture
     python -m bench learner [train=last:10]       a language model learns, beside Trainer, see bench/loop/learner.py
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import command, paired
+from bench import command, paired, reflect
 from bench.budget import anatomy, calibration, merging, sharing
 from bench.budget import run as budget
 from bench.judges import run as judges
@@ -46,6 +47,7 @@ ON_DEMAND: dict[str, command.Bench] = {
     "curves": curves.main,
     "learner": learner.main,
     "paired": paired.main,
+    "reflect": reflect.main,
     "transfer": transfer.main,
     "trust": trust.main,
 }  # these need to be told what to measure

@@ -99,6 +99,11 @@ class LocalPolicy:
                 f"{self.name}: its tokens are not those of task {task.name} with these options; leave them out"
             )
 
+    def lacks(self, task: Task) -> tuple[str, ...]:
+        """Words of the task's streams that the net was never given, where it knows all others; see `models.net.widening`."""
+        plain = len(task.vocabulary) - len(task.stream_words)
+        return task.stream_words if self._token_ids == {w: i for i, w in enumerate(task.vocabulary[:plain])} else ()
+
     def codec(self, task: Task) -> Codec:
         """How the policy reads and writes `task`."""
         return codec_of(self.model, task)
@@ -162,7 +167,7 @@ class LocalPolicy:
         chains = self.chains(
             task, problems, temperature=rules.temperature, seed=seed, first=first, on_prefill=on_prefill
         )
-        return [Stream.plain(chain, [form.kind(step) for step in chain.steps]) for (chain,) in chains]
+        return [Stream.of_steps(chain.history, form) for (chain,) in chains]
 
     def _pool(self, task: Task, key: tuple[int, tuple[int, ...]] | None = None) -> TriePool:
         """Tries for plain chains, or for tokens of another `key`: vocabulary size, and what is never sampled."""

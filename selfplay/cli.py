@@ -112,6 +112,8 @@ def check_task(config: SelfplayConfig, task) -> None:
             )
     if not task.exact:
         check_answers(config, task)
+    if "stream" in {phase.teacher for phase in config.selfplay.phases} and not task.stream_words:
+        raise ConfigError("teacher stream needs a net with words for streams: add +task.streams=true")
     if task.reversible and config.actor.discount == 1.0:
         raise ConfigError(
             f"task {task.name} can undo steps, so a value must fall with distance: add experiment={task.name}, or "

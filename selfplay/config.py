@@ -56,7 +56,9 @@ class Phase:
 
 @dataclass
 class ScheduleConfig:
-    mode: str = "search"  # search | star | grpo | hindsight: the teacher that the run is about; a label in every table
+    mode: str = (
+        "search"  # search | star | grpo | stream | hindsight: the teacher that the run is about; a label in every table
+    )
     phases: list[Phase] = field(default_factory=list)  # in order; limits and rates: conf/selfplay/search.yaml
 
 
@@ -82,6 +84,7 @@ class ActorConfig:
     policy_target: str = "shortest"  # shortest | completed_q | visits
     rows_per_problem: int = 8  # training rows kept of one problem
     detour: int | None = None  # reversible: rows of states on ways this much longer than the best; null: all
+    dead_share: float = 0.6  # stream's: of what the policy would do from a state, tried in vain: it is presumed dead
     losing_rows: int = 4  # rows of states that did not reach the goal; they teach the value only
 
 
@@ -166,7 +169,8 @@ RANGES = (
         "must be at least 1",
     ),
     (
-        "actor.full_share learner.replay_share learner.value_share learner.rules_share learner.ended_share learner.decay_from",
+        "actor.dead_share actor.full_share learner.replay_share learner.value_share learner.rules_share learner.ended_share "
+        "learner.decay_from",
         lambda value: 0 <= value <= 1,
         "is a share: use 0 to 1",
     ),

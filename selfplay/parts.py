@@ -8,9 +8,11 @@ import torch
 from kit.seeds import derived_seed
 from models.abilities import Step
 from models.device import device_of
+from models.local_policy import LocalPolicy
 from models.net.adapters import choose
 from models.net.policy_value import PolicyValueLM, tiny_llama
 from models.net.tokenizer import make_tokenizer
+from models.net.widening import widened
 from models.policy import Opened, open_policy
 from models.steps.codec import Codec
 from selfplay.config import SelfplayConfig, learns
@@ -62,7 +64,23 @@ def first_model(task: Task, config: SelfplayConfig) -> tuple[PolicyValueLM, obje
     policy = open_policy(
         start_of(config), trainable=True, dtype=chosen.dtype, device=config.device, few_shot=chosen.few_shot
     ).policy
+    if isinstance(policy, LocalPolicy) and policy.lacks(task):
+        return taught_words(policy.model, task, config.seed), make_tokenizer(task.vocabulary)
     return policy.model, policy.tokenizer
+
+
+def taught_words(model: PolicyValueLM, task: Task, seed: int) -> PolicyValueLM:
+    """A net of the task's own words with room for those of its streams, which mean nothing to it yet."""
+    assert task.stream is not None, "words of streams come with their form"
+    ids = task.token_ids
+    like = {ids[new]: ids[known] for new, known in task.stream.stands_for().items()}
+    words = derived_seed(seed, "words") % 2**31
+    return widened(model, len(task.stream_words), like=like, positions=longest_path(task), seed=words)
+
+
+def longest_path(task: Task) -> int:
+    """Tokens of the longest context that a net of the task's own words reads: a chain, and of a stream the way back."""
+    return task.max_context_tokens + task.max_step_tokens + (2 if task.stream_words else 0)
 
 
 def start_of(config: SelfplayConfig) -> str:
@@ -78,5 +96,5 @@ def new_model(task: Task, config: SelfplayConfig) -> PolicyValueLM:
         layers=config.model.layers,
         heads=config.model.heads,
         intermediate=config.model.intermediate,
-        max_positions=task.max_context_tokens + task.max_step_tokens,
+        max_positions=longest_path(task),
     )

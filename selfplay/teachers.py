@@ -28,6 +28,7 @@ TEACHERS = {
     "given": Teacher("tab:purple", rows="selfplay.teach.free:given_rows"),
     "star": Teacher("tab:orange", act="selfplay.teach.star:act"),
     "grpo": Teacher("tab:red", act="selfplay.teach.grpo:act", on_policy=True),
+    "stream": Teacher("tab:brown", act="selfplay.teach.stream:act"),
     "search": Teacher("tab:green", act="selfplay.teach.search:act"),
 }
 FILLS = {  # what fills a batch up beside replay

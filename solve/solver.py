@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from models.files.calibration import ConfidenceFit
+from models.steps.stream_types import THRESHOLD, Thought
 from solve.allocation import SHARES, Share, allocated
 from solve.answers import CHOICES, Choose, Chosen, chosen, sureness
 from solve.budgets import UNLIMITED, Cost, TokenBudget, budget_of, chains_of
 from solve.policies import Shelved, one_policy, read_problem, take
 from solve.search.primed import PrimedSearch
 from solve.search.samples import Samples
+from solve.search.think import Think
 from solve.search.wall import wall
 from solve.strategies import Way, way
 from solve.types import Interrupted, Search, SolveError, Verify, Workbench
@@ -53,6 +55,7 @@ class Solution:
     value_trusted: bool
     stopped: str  # solved | exhausted | budget | interrupted | unanswered: the policy's server gave no step at all
     cost: Cost
+    thoughts: tuple[Thought, ...] = ()  # of strategy think: the hidden chain, what was given up included
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -161,9 +164,12 @@ class Solver:
         chosen_way.check(strategy, self.shelved.policy)
         calibration = self.shelved.calibration
         budget = budget_of(self.shelved.task, effort, greedy_tokens=calibration.greedy_tokens, **limits)
+        if isinstance(chosen_way.search, Think) and not any(limits.values()):
+            budget = TokenBudget(UNLIMITED)  # its effort is told in undos
         bench = Workbench(
             self.shelved.policy, task, verify, self.trust_value, seed, calibration.chain,
-            chain_tokens=math.ceil(calibration.greedy_tokens or 0), interrupted=interrupted,
+            chain_tokens=math.ceil(calibration.greedy_tokens or 0), interrupted=interrupted, effort=effort,
+            verdict_threshold=THRESHOLD if calibration.verdict_threshold is None else calibration.verdict_threshold,
         )  # fmt: skip
         if not read:
             return []
@@ -230,6 +236,7 @@ class Solver:
             value_trusted=bench.trust_value,
             stopped=_reason(i, search, bench, pick.judged),
             cost=Cost(int(search.simulations[i]), generated, prefilled, seconds, flops),
+            thoughts=chains[0].thoughts if chains else (),
         )
 
 

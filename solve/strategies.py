@@ -14,6 +14,7 @@ from models.policy import Policy
 from solve.answers import Choose
 from solve.search.beam import Beam
 from solve.search.samples import Samples
+from solve.search.think import Think
 from solve.search.tree import Tree
 from solve.types import SolveError, Strategy
 from tasks.base import Task
@@ -116,6 +117,10 @@ def ways(task: Task) -> dict[str, Way]:
         "best first over sampled steps, which goes on after a solution: what makes self-play's experience",
         lead,
     )
+    if task.stream_words:
+        found[THINK] = Way(
+            Think(), "votes", "one stream that judges itself, goes back and tries again", frozenset({"streams"})
+        )
     if task.reversible:
         found["best_of_n_fresh"] = Way(
             Samples(no_reentry=True),
@@ -126,17 +131,19 @@ def ways(task: Task) -> dict[str, Way]:
     return found
 
 
-SELFPLAY = "selfplay"
+SELFPLAY, THINK = "selfplay", "think"
 FREE_WAVE = 8  # leaves of a question in free text at once: a language model computes them in little more time than one
 LACKS = {  # what a policy without an ability does
     "logprobs": "reports no log-probabilities",
     "values": "gives no values",
     "without_replacement": "cannot draw without replacement",
+    "streams": "writes no streams",
 }
 INSTEAD = {  # what it can serve
     "logprobs": "greedy, best_of_n, self_consistency, unique or puct",
     "values": "self_consistency or puct",
     "without_replacement": "best_of_n",
+    "streams": "best_first",
 }
 FIXED = ("rule", "blind", "sized")  # what makes a strategy, not to be set
 WIDE, MOST_AT_ONCE = ("candidates", "width"), 1024  # settings that multiply what one expansion pays
@@ -153,6 +160,10 @@ def way(name: str, task: Task) -> Way:
         raise SolveError(f"strategy={name!r}: give the name of one")
     base, _, changes = name.partition(":")
     known = ways(task)
+    if base == THINK and base not in known:
+        raise SolveError(
+            "strategy think: the net was not taught to think: give one that was (selfplay.mode=stream), or use best_first"
+        )
     if base not in known:
         raise SolveError(f"unknown strategy {base!r}: use one of {', '.join(known)}")
     chosen = known[base]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from models.files.calibration import ChainFit
+from models.steps.stream_types import THRESHOLD, Thought
 from tasks.base import Problem, Task, Verdict
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Chain:
     visits: int
     value: float  # P(right), see `Workbench.chain_value`; 0.5 where the value is not trusted
     reward: float | None  # in [0, 1]; None: no judge has seen it
+    thoughts: tuple[Thought, ...] = ()  # of a stream: its hidden chain, what it gave up included
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Workbench:
     seed: int = 0
     chain_fit: ChainFit | None = None  # what the value and the last step tell of a chain; None: its value alone
     chain_tokens: int = 0  # of a greedy chain on average, for searches that are sized by their limit; 0: not known
+    effort: str = "high"  # of streams, by name
+    verdict_threshold: float = THRESHOLD  # of P(no), above which a stream goes back
     interrupted: Interrupted = lambda: False  # asked between waves; True: stop with what there is
 
     def __post_init__(self) -> None:

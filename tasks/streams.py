@@ -37,8 +37,11 @@ class StreamForm:
 
     def words(self, depths: int) -> tuple[str, ...]:
         """All that a stream adds; `depths`: steps of the longest chain."""
-        efforts = (f"{EFFORT}{effort}" for effort in range(1, len(EFFORTS)))
-        return (*efforts, YES, NO, STOP, *(f"{BACK}{depth}" for depth in range(depths)))
+        return (*self.stands_for(), YES, NO, STOP, *(f"{BACK}{depth}" for depth in range(depths)))
+
+    def stands_for(self) -> dict[str, str]:
+        """Of each effort word, the word of the task in whose place it stands."""
+        return {f"{EFFORT}{effort}": self.mark for effort in range(1, len(EFFORTS))}
 
     def asked(self, prompt: str, effort: int) -> str:
         """A prompt as a stream of an effort opens; as it is at effort 0.

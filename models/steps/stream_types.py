@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from models.abilities import Rollout, Step
-from tasks.streams import Kind
+from models.abilities import Step
+from tasks.streams import Kind, StreamForm
 
 THRESHOLD = 0.7  # of P(no), where none was fitted: docs/results/reflect.md
 End = Literal["yes", "no", "stop", "tokens", "exhausted", "broken", "plain"]
@@ -70,11 +71,7 @@ class Stream:
         return self.end in ("yes", "plain")
 
     @staticmethod
-    def plain(chain: Rollout, kinds: list[Kind]) -> Stream:
+    def of_steps(steps: Sequence[Step], form: StreamForm) -> Stream:
         """A chain that does not judge itself."""
-        tokens = [step.tokens or () for step in chain.history]
-        thoughts = (
-            Thought(kind, text, written, depth)
-            for depth, (kind, text, written) in enumerate(zip(kinds, chain.steps, tokens, strict=True))
-        )
-        return Stream(tuple(thoughts), tuple(chain.history), "plain")
+        thoughts = (Thought(form.kind(step.text), step.text, step.tokens or (), k) for k, step in enumerate(steps))
+        return Stream(tuple(thoughts), tuple(steps), "plain")

@@ -16,6 +16,7 @@ import torch
 from kit.files import json_line, write_whole
 from models.files.checkpoint import load_tensors, save_checkpoint, save_tensors
 from models.files.manifest import EXTRA, CheckpointError, verify_checkpoint
+from models.local_policy import LocalPolicy
 from models.policy import PROMOTED, open_policy
 from selfplay.run.ledger import SHARD_SUFFIX, Commit, Ledger, LedgerError
 from selfplay.team import Team
@@ -112,6 +113,8 @@ def check_start(folder: Path, task: Task) -> None:
     policy = open_policy(str(folder), trainable=True, device="cpu").policy
     if not policy.in_words:
         return  # a pretrained model reads any text
+    if isinstance(policy, LocalPolicy) and policy.lacks(task):
+        return  # it is given the words, and positions
     policy.check(task)
     longest = task.max_context_tokens + task.max_step_tokens
     positions = getattr(policy.model.config.get_text_config(), "max_position_embeddings", longest)

@@ -76,15 +76,16 @@ class Acting:
     trust_value: bool  # False hides the value head from a search, which then orders by the policy alone
 
     def trace(self, problem: Problem, steps: tuple[str, ...], **columns: Any) -> Trace:
-        """The record of one problem; `columns`: those that a teacher fills in."""
+        """The record of one problem; `columns`: what a teacher fills in; kinds and prompt, if not the task's."""
         task, origin = self.task, self.origin
+        if "kinds" not in columns:
+            columns["kinds"] = tuple(task.parse_step(problem, steps[:k], step)[0] for k, step in enumerate(steps))
         return Trace(
             problem_id=problem.id,
             task=task.name,
-            prompt=task.prompt(problem),
+            prompt=columns.pop("prompt", None) or task.prompt(problem),
             completion="".join(steps),
             steps=steps,
-            kinds=tuple(task.parse_step(problem, steps[:k], step)[0] for k, step in enumerate(steps)),
             seed=origin.seed,
             iteration=origin.iteration,
             model_hash=origin.model_hash,

@@ -74,6 +74,13 @@ class RowBuilder:
         self._add(row, step, weight)
         self._close(row)
 
+    def written(self, tokens: Sequence[int], weights: Sequence[float]) -> None:
+        """A row as it stands, in the learner's tokens, without values; none where nothing of it is taught."""
+        if any(weights):
+            row = _Row("", tokens)
+            row.weight, row.value = list(weights), [np.nan] * len(tokens)
+            self._rows.append(row)
+
     def rows(self) -> Rows:
         """Everything collected, int32/float32 [B, L] with L the longest row."""
         shape = (len(self._rows), max((len(row.tokens) for row in self._rows), default=1))

@@ -86,7 +86,7 @@ class _Report:
         if solution.stopped == UNANSWERED:
             return self.refuse(line, f"{line.id}: {_no_step(self.failed)}")
         self.answered += 1
-        self._tell(line, solution.to_dict(), page(solution))
+        self._tell(line, solution.to_dict(), page(solution, self.config.show))
 
     def refuse(self, line: Asked, error: str) -> None:
         """Say why a line cannot be asked."""

@@ -36,6 +36,7 @@ class SolveConfig:
     share: str
     batch: int
     tree: str | None
+    show: str
     json: bool
     seed: int
     task: dict[str, Any] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from kit.command import CONF, guarded, help_page, in_sweep, run, typed
 from solve.budgets import interruptible
 from solve.cli.answers_file import Asked, check_writable, read_lines
 from solve.cli.config import SolveConfig, register
-from solve.cli.page import page
+from solve.cli.page import SHOWN, page
 from solve.types import SolveError
 from tasks.registry import task_pages
 
@@ -73,6 +73,8 @@ def play(config: SolveConfig, options: dict[str, Any]) -> int:
         raise SolveError(
             "out= is for batches: give file=FILE.jsonl or problem=-, or json=true for one line on standard output"
         )
+    if config.show not in SHOWN:
+        raise SolveError(f"show={config.show!r}: use one of {', '.join(SHOWN)}")
     if config.batch < 1:
         raise SolveError(f"batch={config.batch}: at least one problem at once")
     if config.tree:
@@ -89,7 +91,7 @@ def play(config: SolveConfig, options: dict[str, Any]) -> int:
         else:
             solver, problem = Solvers(config, options).reading(config.problem or "")
             (solution,), trouble = search(config, solver, [problem], interrupted, tree=config.tree)
-            print(json.dumps(solution.to_dict()) if config.json else page(solution))
+            print(json.dumps(solution.to_dict()) if config.json else page(solution, config.show))
             if trouble is not None:
                 raise trouble
             code = 0

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from solve.solver import Solution
 
+SHOWN = ("answer", "thoughts")  # what `show` knows
 
-def page(solution: Solution) -> str:
-    """The problem, the steps, the answer and what it cost, a line each."""
+
+def page(solution: Solution, show: str = "answer") -> str:
+    """The problem, the steps, the answer and what it cost, a line each; `show`="thoughts": the hidden chain before them."""
     cost = solution.cost
     verdict = {True: "accepted by the verifier", False: "no chain was accepted", None: "not judged"}[solution.solved]
     sure = "" if solution.solved is not None else f", confidence {solution.confidence:.2f}"
@@ -18,6 +20,7 @@ def page(solution: Solution) -> str:
     return "\n".join(
         [
             solution.problem,
+            *(hidden(solution) if show == "thoughts" else ()),
             *(f"  {line.rstrip()}" for step in solution.steps for line in step.splitlines() if line.strip()),
             f"answer  {solution.answer if solution.answer is not None else 'none found'}  ({verdict}{sure})",
             f"search  {solution.strategy}, verify={solution.verify}, value {'on' if solution.value_trusted else 'off'}; "
@@ -27,3 +30,17 @@ def page(solution: Solution) -> str:
             + ("" if cost.flops is None else f", {cost.flops / 1e6:.3g} MFLOP"),
         ]
     )
+
+
+def hidden(solution: Solution) -> list[str]:
+    """The lines of a hidden chain, a step further in each; a line that goes back stands where it goes to."""
+    lines = []
+    for thought in solution.thoughts:
+        depth, said = thought.depth, ""
+        if thought.kind == "undo":
+            depth = thought.back or 0
+            said = (
+                "   gives up" if thought.back is None else f"   back to {'the start' if not depth else f'step {depth}'}"
+            )
+        lines.append(f"  | {'  ' * depth}{thought.text.rstrip()}{said}")
+    return lines

@@ -24,7 +24,7 @@ BLIND = np.float32(0.5)
 GRAMMAR = (  # what of a task says nothing of right or wrong
     "name", "vocabulary", "kinds", "exact", "reversible", "discount", "one_answer", "end", "never", "max_steps",
     "max_step_tokens", "max_context_tokens", "problems", "count", "parse_problem", "prompt", "context", "initial_state",
-    "state_key", "answer", "reads_as_answer", "examples", "form",
+    "state_key", "answer", "reads_as_answer", "examples", "form", "stream", "stream_words",
 )  # fmt: skip
 
 

@@ -1,0 +1,260 @@
+"""The teacher `stream`: rounds of the net's own streams, put right at every boundary (DAgger, Ross et al. 2011).
+
+A boundary is where a stream stands at the end of a line. One row a boundary: what stands in the context weighs nothing, what
+should follow is taught.
+
+    a right chain                 yes                        by the judge, once the chain is finished
+    a wrong one, an illegal step  no bD                      D: the deepest state above with another winning step
+    a state that is alive         a solution from there, yes
+    a state presumed dead         no bD                      or `no stop`, where all above it are dead too
+
+Some of the searches' own finished chains are judged in the same way.
+Alive and dead are what searches of the same problems have seen (`teach.evidence`), never what a solver knows; without a label
+there is no row. Which step a stream chose is not taught, but what follows from the choice is: results and numbers left, where
+the judge found them true. Tokens of streams and of searches are both paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+import mcts
+from kit.seeds import derived_seed
+from models.abilities import Step
+from models.steps.stream_types import Rules, Stream
+from models.steps.stream_words import StreamWords
+from selfplay.run.traces import Trace
+from selfplay.teach.actor import Acting, Experience
+from selfplay.teach.evidence import Evidence, key_of, of_searches
+from selfplay.teach.search import TREES, tree_of
+from selfplay.teach.settle import settled
+from solve.types import Workbench
+from tasks.base import Problem, Task
+from tasks.streams import EFFORTS
+
+ENDED = (
+    3  # finished chains of a problem's search that are judged, too: they are paid, and show what its own streams do not
+)
+HOT_SHARE, HOT = 0.3, 0.7  # of the streams are sampled, at this temperature; the others are greedy
+VERDICT_WEIGHT = 2.0  # of yes, no, stop and depths
+MISS_WEIGHT = 4.0  # of the true result of a wrong answer: free rows teach to write the target there
+
+Status = Literal["open", "right", "wrong", "illegal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where a stream stands at the end of a line. S steps in the context."""
+
+    path: tuple[Step, ...]  # [S]
+    states: tuple[tuple, ...]  # before any step, and after each one that goes on
+    keys: tuple[bytes, ...]  # of these
+    tried: tuple[frozenset[str], ...]  # in each of these states, up to now
+    status: Status
+    stepped: bool  # the last line was a step
+
+
+def act(acting: Acting) -> Experience:
+    """A stream of every problem at an effort of its own, a search of it with `actor.tokens`, and rows of both.
+
+    Raises:
+        PolicyError: the net has no stream words. SolveError: the policy cannot do what the strategy needs.
+    """
+    words, traces = StreamWords.of(acting.task), []
+    efforts = acting.rng.integers(1, len(EFFORTS), len(acting.problems))
+    streams, prefilled = played(acting, efforts)
+    generated = solved = 0
+    for start in range(0, len(acting.problems), TREES):
+        part = range(start, min(start + TREES, len(acting.problems)))
+        found = searched(acting, [acting.problems[i] for i in part])
+        generated, prefilled = generated + int(found.tokens.sum()), prefilled + found.prefilled_tokens
+        for i, known, ended in zip(part, found.evidence, found.ended, strict=True):
+            problem, stream = acting.problems[i], streams[i]
+            boundaries = list(replayed(acting, problem, stream, known))
+            right = stream.accepted and boundaries[-1].status == "right"
+            solved += right
+            for chain in ended:
+                *_, last = replayed(acting, problem, chain, known)
+                boundaries.append(last)
+            for boundary in boundaries:
+                teach(acting, words, problem, int(efforts[i]), boundary, known)
+            traces.append(_trace(acting, problem, stream, int(efforts[i]), right, int(found.tokens[i - start])))
+    generated += sum(stream.tokens for stream in streams)
+    return Experience(acting.builder.rows(), traces, generated, prefilled, len(streams), solved, 0)
+
+
+def played(acting: Acting, efforts: np.ndarray) -> tuple[list[Stream], int]:
+    """A stream of each problem, and the tokens that were prefilled."""
+    seed = derived_seed(acting.origin.seed, "stream", acting.origin.iteration)
+    hot = acting.rng.random(len(efforts)) < HOT_SHARE
+    made: list[Stream | None] = [None] * len(efforts)
+    prefilled: list[int] = []
+    for effort in range(1, len(EFFORTS)):
+        for temperature, chosen in ((0.0, ~hot), (HOT, hot)):
+            at = np.flatnonzero((efforts == effort) & chosen)
+            some = [acting.problems[i] for i in at]
+            drawn = acting.policy.streams(
+                acting.task, some, effort, Rules(temperature=temperature), seed=seed, on_prefill=prefilled.append
+            )
+            for i, stream in zip(at, drawn, strict=True):
+                made[i] = stream
+    return [stream for stream in made if stream is not None], sum(prefilled)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search has seen of P problems."""
+
+    evidence: list[Evidence]  # [P]
+    ended: list[list[Stream]]  # [P], some of its finished chains, as streams that have judged nothing
+    tokens: np.ndarray  # int64 [P], generated
+    prefilled_tokens: int
+
+
+def searched(acting: Acting, problems: list[Problem]) -> Searched:
+    """A search of P problems with `actor.tokens` each."""
+    task, config = acting.task, acting.config
+    seed = derived_seed(acting.origin.seed, "labels", acting.origin.iteration)
+    bench = Workbench(acting.policy, task, "task" if task.self_verifying else "none", acting.trust_value, seed)
+    search = tree_of(config, task).start(bench, problems, config.tokens)
+    search.advance(np.full(len(problems), config.tokens), simulations=config.simulations)
+    result = settled(acting.scorer, problems, search.result, search.evaluator)
+    store, evaluator, form = result.store, search.evaluator, task.stream
+    assert form is not None, "a task whose streams are taught has their form"
+    over = np.flatnonzero((store.nodes["flags"] & mcts.Flag.TERMINAL) != 0)
+    ended: list[list[Stream]] = [[] for _ in problems]
+    for node in acting.rng.permutation(over):
+        some = ended[store.nodes["tree"][node]]
+        if len(some) < ENDED:
+            some.append(Stream.of_steps(evaluator.history(int(store.node_handles[node])), form))
+    found = of_searches(result, evaluator, problems, config.dead_share)
+    return Searched(found, ended, result.tokens, search.prefilled_tokens)
+
+
+def replayed(acting: Acting, problem: Problem, stream: Stream, known: Evidence) -> Iterator[Boundary]:
+    """The boundaries of a stream, judged; what it tried goes into `known`."""
+    task = acting.task
+    path: list[Step] = []
+    states: list[tuple | None] = [task.initial_state(problem)]
+    keys = [key_of(task, problem, task.initial_state(problem), ())]
+    tried: list[set[str]] = [set()]
+    status: Status = "open"
+    yield Boundary((), (task.initial_state(problem),), tuple(keys), (frozenset(),), status, False)
+    for thought in stream.thoughts:
+        if thought.kind == "check" or (thought.kind == "undo" and thought.back is None):
+            return
+        if thought.back is not None:
+            del path[thought.back :], states[thought.back + 1 :], keys[thought.back + 1 :], tried[thought.back + 1 :]
+            status = "open" if states[-1] is not None else "illegal"
+        else:
+            step, before = Step(thought.text, thought.tokens), states[-1]
+            path.append(step)
+            if before is None:  # after a step that ended the chain, nothing is legal
+                status = "illegal"
+            else:
+                tried[-1].add(step.text)
+                status, after = _judged(acting, problem, path, before)
+                states.append(after)
+                key = None if after is None else key_of(task, problem, after, [s.text for s in path])
+                known.add(keys[-1], step, key, solved=status == "right")
+                if key is not None:
+                    keys.append(key)
+                    tried.append(set())
+        stepped = thought.back is None
+        going = tuple(state for state in states if state is not None)
+        yield Boundary(tuple(path), going, tuple(keys), tuple(map(frozenset, tried)), status, stepped)
+
+
+def _judged(acting: Acting, problem: Problem, path: list[Step], before: tuple) -> tuple[Status, tuple | None]:
+    """What the last step of a path is worth, and the state after it."""
+    task = acting.task
+    if not path[-1].text.endswith("\n"):
+        return "illegal", None
+    verdict, after = task.advance(problem, before, path[-1].text)
+    if after is not None:
+        return ("open", after) if len(path) < task.max_steps else ("wrong", None)
+    if not verdict.scored:
+        verdict = acting.scorer.score([problem], [[step.text for step in path]])[0]
+    return ("right" if verdict.reward >= 1 else "wrong" if verdict.legal else "illegal"), None
+
+
+def teach(
+    acting: Acting, words: StreamWords, problem: Problem, effort: int, boundary: Boundary, known: Evidence
+) -> None:
+    """The row of one boundary, where there is anything to teach."""
+    tokens = words.context(problem, effort)
+    for step in boundary.path:
+        tokens += step.tokens or ()
+    weights = [0.0] * len(tokens)
+    if boundary.stepped and boundary.status != "illegal":
+        last = boundary.path[-1]
+        length, chosen = len(last.tokens or ()), words.form.choice(last.text)
+        weight = MISS_WEIGHT if boundary.status == "wrong" else 1.0
+        weights[len(tokens) - length + chosen :] = [weight] * (length - chosen)
+    for token, weight in lesson(acting.task, words, boundary, known, acting.rng):
+        tokens.append(token)
+        weights.append(weight)
+    acting.builder.written(tokens, weights)
+
+
+def lesson(
+    task: Task, words: StreamWords, boundary: Boundary, known: Evidence, rng: np.random.Generator
+) -> list[tuple[int, float]]:
+    """(token, weight) of all that should follow at a boundary; empty where too little is known."""
+    yes = [(words.yes, VERDICT_WEIGHT)]
+    if boundary.status == "right":
+        return yes
+    if boundary.status == "open":
+        label = known.label(boundary.keys[-1])
+        if label == "alive":
+            steps = solution(known, boundary.keys[-1], boundary.tried[-1], rng)
+            return [(token, 1.0) for step in steps for token in step.tokens or ()] + yes if steps else []
+        if label is None:
+            return []
+    above = len(boundary.keys) - (boundary.status == "open")
+    for depth in range(above - 1, -1, -1):
+        label = known.label(boundary.keys[depth])
+        if label is None:
+            return []
+        if any(way.step.text not in boundary.tried[depth] for way in known.winning(boundary.keys[depth])):
+            return [(words.no, VERDICT_WEIGHT), (int(words.back[depth]), VERDICT_WEIGHT)]
+    if any(known.label(key) == "alive" for key in boundary.keys):
+        return []  # all that is known to win was tried, and failed further down
+    return [(words.no, VERDICT_WEIGHT), (words.stop, VERDICT_WEIGHT)]
+
+
+def solution(known: Evidence, state: bytes, tried: frozenset[str], rng: np.random.Generator) -> list[Step]:
+    """A shortest known way to a solution, drawn uniformly step by step, that begins with none of `tried`; empty: none."""
+    steps: list[Step] = []
+    ways = [way for way in known.winning(state) if way.step.text not in tried]
+    while ways:
+        way = ways[int(rng.integers(len(ways)))]
+        steps.append(way.step)
+        if way.solved:
+            return steps
+        assert way.after is not None, "a step that is over and not right wins nothing"
+        ways = known.winning(way.after)
+    return []
+
+
+def _trace(acting: Acting, problem: Problem, stream: Stream, effort: int, right: bool, searched: int) -> Trace:
+    """The hidden chain of a problem."""
+    form, thoughts = acting.task.stream, stream.thoughts
+    assert form is not None, "a stream was written"
+    return acting.trace(
+        problem,
+        tuple(thought.text for thought in thoughts),
+        prompt=form.asked(acting.task.prompt(problem), effort),
+        kinds=tuple(thought.kind for thought in thoughts),
+        visits=(1,) * len(thoughts),
+        targets=(float(right),) * len(thoughts),
+        values=(float(right),) * len(thoughts),
+        reward=float(right),
+        solved=right,
+        rule="stream",
+        generated_tokens=stream.tokens + searched,
+    )

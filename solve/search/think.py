@@ -1,0 +1,81 @@
+"""One stream a problem: a chain that judges itself, goes back and tries again, as the net was taught to.
+
+No verifier is asked while it is written, and it ends by itself. What it gave up is its hidden chain; the steps that stand
+at its `yes` are the answer. A stream that gives up for good has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.abilities import PolicyError
+from models.steps.stream_types import Rules, Stream
+from models.steps.stream_words import effort_number
+from solve.types import NEVER, NO_OPINION, Chain, SolveError, Workbench
+from tasks.base import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Think:
+    """See `models.steps.stream_types.Rules`."""
+
+    temperature: float = 0.0
+    threshold: float | None = None  # of P(no); null: as fitted for the net
+    distinct: bool = True  # nothing is tried twice at one state
+    to_root: bool = False  # always back to the start
+    sized: bool = False
+
+    def start(self, bench: Workbench, problems: Sequence[Problem], limit: int | None = None) -> ThinkSearch:
+        """See `solve.types.Strategy`; a stream of more than `limit` tokens is cut short."""
+        threshold = bench.verdict_threshold if self.threshold is None else self.threshold
+        try:
+            rules = Rules(self.temperature, threshold, self.distinct, tokens=limit, to_root=self.to_root)
+            return ThinkSearch(rules, effort_number(bench.effort), bench, problems)
+        except (PolicyError, ValueError) as error:
+            raise SolveError(f"strategy think: {error}") from None
+
+
+class ThinkSearch:
+    """See `solve.types.Search`. A stream is written at once, whatever slices a budget comes in."""
+
+    def __init__(self, rules: Rules, effort: int, bench: Workbench, problems: Sequence[Problem]):
+        self._rules, self._effort, self._bench, self._problems = rules, effort, bench, problems
+        count = len(problems)
+        self.tokens = np.zeros(count, np.int64)
+        self.simulations = np.zeros(count, np.int64)
+        self.solved_at = np.full(count, NEVER, np.int64)
+        self.exhausted = np.zeros(count, np.bool_)
+        self.prefilled_tokens = 0
+        self.streams: dict[int, Stream] = {}  # by problem
+
+    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
+        asked = np.flatnonzero((np.asarray(limits) > 0) & ~self.exhausted).tolist()
+        if not asked or self._bench.interrupted():
+            return
+        bench = self._bench
+        made = bench.policy.streams(
+            bench.task, [self._problems[i] for i in asked], self._effort, self._rules, seed=bench.seed,
+            on_prefill=self._prefilled,
+        )  # fmt: skip
+        self.exhausted[asked] = True
+        for i, stream in zip(asked, made, strict=True):
+            self.streams[i] = stream
+            self.tokens[i], self.simulations[i] = stream.tokens, 1 + stream.undos
+            (chain,) = self.chains(i)
+            if bench.verify == "task" and (chain.reward or 0.0) >= 1:
+                self.solved_at[i] = stream.tokens
+
+    def chains(self, problem: int, within: int | None = None) -> list[Chain]:
+        stream = self.streams.get(problem)
+        if stream is None or (within is not None and stream.tokens > within):
+            return []
+        asked, answer, reward = self._problems[problem], None, 0.0 if self._bench.verify == "task" else None
+        if stream.accepted:
+            answer, reward = self._bench.outcome(asked, stream.steps, self._bench.task.verdict(asked, stream.steps))
+        return [Chain(stream.steps, answer, stream.tokens, 1.0, 1, NO_OPINION, reward, stream.thoughts)]
+
+    def _prefilled(self, tokens: int) -> None:
+        self.prefilled_tokens += tokens

@@ -1,0 +1,156 @@
+"""The teacher `stream` by hand: what is known of a state, and what is taught where a stream stands."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.abilities import Step
+from models.local_policy import LocalPolicy
+from models.steps.stream_types import Stream, Thought
+from models.steps.stream_words import StreamWords
+from selfplay.cli import check_task
+from selfplay.config import ActorConfig, ConfigError, SelfplayConfig
+from selfplay.schedule import Phase
+from selfplay.teach import stream as teacher
+from selfplay.teach.actor import Acting, Origin
+from selfplay.teach.evidence import Evidence, key_of
+from selfplay.teach.row_builder import RowBuilder
+from tasks.base import Problem
+from tasks.judging.scorers import Replay
+from tasks.numbers.countdown import Countdown
+from tasks.registry import streamed
+
+TASK = streamed(Countdown(number_max=9, target_max=50))
+WORDS = StreamWords.of(TASK)
+PROBLEM = Problem("countdown:2,3,7=35", "countdown", ((2, 3, 7), 35))
+FIRST, LAST = "3 + 2 = 5 | 7 5\n", "answer 7 * 5 = 35\n"  # the way to 35
+OFF, MISS, FALSE = "3 * 2 = 6 | 7 6\n", "answer 7 * 6 = 42\n", "3 + 2 = 6 | 7 6\n"
+
+
+def step(text: str) -> Step:
+    return Step(text, tuple(TASK.encode(text)))
+
+
+def key(*numbers: int) -> bytes:
+    return key_of(TASK, PROBLEM, numbers, ())
+
+
+def searched(dead_share: float = 0.6, mass: float = 0.7) -> Evidence:
+    """What a search knows that found the way, and tried one answer, of probability `mass`, where 7 and 6 are left."""
+    known = Evidence(dead_share)
+    known.add(key(2, 3, 7), step(FIRST), key(7, 5), mass=0.3)
+    known.add(key(7, 5), step(LAST), None, solved=True, mass=0.9)
+    known.add(key(2, 3, 7), step(OFF), key(7, 6), mass=0.4)
+    known.add(key(7, 6), step(MISS), None, mass=mass)
+    return known
+
+
+def written(*lines: str, end: str = "yes") -> Stream:
+    """A stream of these lines; a line such as "no b1" goes back."""
+    thoughts, path = [], []
+    for line in lines:
+        kind, text = TASK.stream.kind(line), line if line.endswith("\n") else f"{line}\n"
+        back = TASK.stream.depth(text) if kind == "undo" else None
+        thoughts.append(Thought(kind, text, tuple(TASK.encode(line)), len(path), back))
+        path = path[:back] if kind == "undo" and back is not None else [*path, step(text)] if kind != "check" else path
+    return Stream(tuple(thoughts), tuple(path), end)  # ty: ignore[invalid-argument-type]
+
+
+def acting() -> Acting:
+    policy = LocalPolicy(None, version="none")
+    builder = RowBuilder(TASK, WORDS.codec)
+    rng = np.random.default_rng(0)
+    return Acting(policy, TASK, [PROBLEM], ActorConfig(), Replay(TASK), builder, rng, Origin(0, 1, ""), False)
+
+
+def taught(stream: Stream, known: Evidence) -> list[tuple[str, str]]:
+    """(context, lesson) at every boundary, in words."""
+    made, at = [], acting()
+    for boundary in teacher.replayed(at, PROBLEM, stream, known):
+        lesson = teacher.lesson(TASK, WORDS, boundary, known, at.rng)
+        context = "".join(s.text for s in boundary.path)
+        made.append((context, TASK.decode([token for token, _ in lesson])))
+    return made
+
+
+def test_alive_is_what_was_solved_below_and_dead_what_was_tried_in_vain():
+    known = searched()
+    assert [known.label(key(*s)) for s in ((2, 3, 7), (5, 7), (7, 6), (1, 1))] == ["alive", "alive", "dead", None]
+    assert searched(mass=0.5).label(key(7, 6)) is None
+    assert [way.step.text for way in known.winning(key(2, 3, 7))] == [FIRST]
+    assert known.tried_share(key(2, 3, 7)) == pytest.approx(0.3 * 0.9 + 0.4 * 0.7)
+
+
+def test_a_way_round_is_no_proof_of_anything():
+    known = Evidence(0.6)
+    known.add(b"a", Step("x"), b"b", mass=1.0)
+    known.add(b"b", Step("y"), b"a", mass=1.0)
+    assert known.label(b"a") is known.label(b"b") is None
+    known.add(b"b", Step("z"), None, solved=True)
+    assert [known.label(state) for state in (b"a", b"b")] == ["alive", "alive"]
+    assert [way.step.text for way in known.winning(b"b")] == ["z"]
+
+
+def test_a_stream_is_put_right_at_every_boundary():
+    assert taught(written(OFF, MISS, "no b0", FIRST, LAST, "yes"), searched()) == [
+        ("", FIRST + LAST + "yes"),
+        (OFF, "no b0"),
+        (OFF + MISS, "no b0"),
+        ("", FIRST + LAST + "yes"),
+        (FIRST, LAST + "yes"),
+        (FIRST + LAST, "yes"),
+    ]
+
+
+def test_it_goes_back_to_the_deepest_state_with_another_way():
+    known = searched()
+    wrong = "answer 7 + 5 = 12\n"
+    assert taught(written(FIRST, wrong, "no b1"), known)[2:] == [(FIRST + wrong, "no b1"), (FIRST, LAST + "yes")]
+    false = "answer 7 * 5 = 36\n"
+    assert taught(written(FIRST, false), known)[-1] == (FIRST + false, "no b1")
+    assert taught(written(FALSE), known)[-1] == (FALSE, "no b0")
+    assert taught(written(FALSE, MISS, "no b1"), known)[-1] == (FALSE, "no b0")
+
+
+def test_nothing_is_taught_where_nothing_is_known():
+    unknown = searched(mass=0.1)
+    assert taught(written(OFF, MISS), unknown)[1:] == [(OFF, ""), (OFF + MISS, "")]
+    hopeless = Evidence(0.6)
+    hopeless.add(key(2, 3, 7), step(OFF), key(7, 6), mass=0.9)
+    hopeless.add(key(7, 6), step(MISS), None, mass=0.9)
+    assert taught(written(OFF, MISS), hopeless) == [("", "no stop"), (OFF, "no stop"), (OFF + MISS, "no stop")]
+
+
+def test_what_a_stream_finds_itself_counts_and_what_it_tried_is_not_advised_again():
+    alone = Evidence(0.6)
+    made = taught(written(FIRST, LAST, "yes"), alone)
+    assert made == [("", ""), (FIRST, ""), (FIRST + LAST, "yes")]  # as its lines came in
+    assert alone.label(key(2, 3, 7)) == "alive"
+    assert taught(written(FIRST, "no b0"), alone)[-1] == ("", "")
+
+
+def test_choices_weigh_nothing_and_what_follows_from_true_ones_does():
+    known, at = searched(), acting()
+    for boundary in teacher.replayed(at, PROBLEM, written(OFF, MISS), known):
+        teacher.teach(at, WORDS, PROBLEM, 2, boundary, known)
+    rows = at.builder.rows()
+    words = [[TASK.vocabulary[t] for t in row] for row in rows.tokens.tolist()]
+    assert [row[1:6] for row in words] == [["2", "3", "7", "e2", "35"]] * 3
+    weights = [[w for w in row if w] for row in rows.weight.tolist()]
+    first_and_last = len(TASK.encode(FIRST + LAST))
+    assert weights[0] == [1.0] * first_and_last + [2.0]
+    assert weights[1] == [1.0] * 5 + [2.0, 2.0]  # 6 | 7 6, the end of the line; no b0
+    assert weights[2] == [4.0, 4.0, 2.0, 2.0]  # 42, the end of the line; no b0
+    assert np.isnan(rows.value).all()
+    illegal = acting()
+    *_, last = teacher.replayed(illegal, PROBLEM, written(FALSE), known)
+    teacher.teach(illegal, WORDS, PROBLEM, 1, last, known)
+    assert [w for w in illegal.builder.rows().weight[0] if w] == [2.0, 2.0]
+
+
+def test_a_net_without_words_for_streams_is_refused_before_the_run():
+    config = SelfplayConfig(task={"name": "countdown"})
+    config.selfplay.phases = [Phase("stream", iterations=1)]
+    with pytest.raises(ConfigError, match=r"add \+task.streams=true"):
+        check_task(config, Countdown())

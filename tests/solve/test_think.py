@@ -1,0 +1,129 @@
+"""The strategy `think`: one stream an answer, its hidden chain shown, and what it cannot do said in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from models.files.checkpoint import save_checkpoint
+from models.local_policy import LocalPolicy
+from models.net.tokenizer import make_tokenizer
+from models.policy import open_policy
+from selfplay.parts import taught_words
+from solve.cli.page import hidden, page
+from solve.search.wall import wall
+from solve.solver import Solver
+from solve.strategies import way, ways
+from solve.types import SolveError, Workbench
+from tasks import make_task
+from tests.models.stream_fakes import LETTERS, Letters, Written
+from tests.solve.test_command import command  # noqa: F401 (a fixture)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The shipped net of three numbers with words for streams, which mean nothing to it yet."""
+    opened = open_policy("countdown3", trainable=True)
+    options = {**opened.task_options, "streams": True}
+    task = make_task(**options)
+    made = tmp_path_factory.mktemp("net") / "words"
+    save_checkpoint(
+        made, taught_words(opened.policy.model, task, 0), make_tokenizer(task.vocabulary), {"task": options}
+    )
+    return str(made)
+
+
+@pytest.fixture(scope="module")
+def solver(folder):
+    return Solver(folder)
+
+
+def thinking(problems, verify="none", **settings):
+    policy = LocalPolicy(None, forward=Written())
+    return way("think", LETTERS).search.start(
+        Workbench(policy, wall(LETTERS, verify), verify, False, **settings), problems, None
+    )
+
+
+def test_plain_chains_and_searches_of_a_net_with_new_words_are_those_of_the_net_without(solver):
+    plain = Solver("countdown3")
+    problems = plain.shelved.task.problems("dev", 8)
+    for strategy, effort in (("greedy", "none"), ("best_of_n", "low")):
+        found = [s.solve(problems, strategy=strategy, effort=effort, tokens=200) for s in (plain, solver)]
+        assert [one.steps for one in found[0]] == [one.steps for one in found[1]]
+    thought = solver.solve(problems, strategy="think", effort="none")
+    assert [one.steps for one in thought] == [one.steps for one in plain.solve(problems, strategy="greedy")]
+
+
+@pytest.mark.parametrize("verify", ["task", "none"])
+def test_an_answer_is_what_stands_at_yes_and_every_token_is_paid(verify):
+    problems = LETTERS.problems("train", 30)
+    search = thinking(problems, verify, verdict_threshold=0.15)
+    search.advance([10**9] * len(problems))
+    for i, problem in enumerate(problems):
+        (chain,), stream = search.chains(i), search.streams[i]
+        assert search.tokens[i] == sum(len(thought.tokens) for thought in chain.thoughts)
+        assert (chain.answer is not None) <= stream.accepted
+        right = stream.accepted and LETTERS.verdict(problem, stream.steps).reward >= 1
+        assert chain.reward == (float(right) if verify == "task" or not stream.accepted else None) or verify == "none"
+        assert search.chains(i, within=int(search.tokens[i]) - 1) == []
+    assert {stream.accepted for stream in search.streams.values()} == {True, False}
+    assert search.exhausted.all()
+
+
+def test_efforts_are_counted_in_undos_and_tokens_cut_a_stream_short(solver):
+    problems = solver.shelved.task.problems("dev", 20)
+    found = {effort: solver.solve(problems, strategy="think", effort=effort) for effort in ("minimal", "high")}
+    assert all(one.cost.simulations <= 2 for one in found["minimal"])
+    assert all(one.thoughts and one.strategy == "think" for one in found["high"])
+    longest = solver.shelved.task.max_step_tokens
+    cut = solver.solve(problems, strategy="think", effort="high", tokens=longest)
+    assert all(one.cost.generated_tokens < 2 * longest for one in cut)
+
+
+def test_the_hidden_chain_is_drawn_with_what_it_gave_up(solver):
+    (one,) = solver.solve(["3 7 12 = 15"], strategy="think", effort="low", verify="none")
+    thoughts = [
+        replace(one.thoughts[0], text="12 - 7 = 5 | 3 5\n", kind="propose", depth=0, back=None),
+        replace(one.thoughts[0], text="answer 5 + 3 = 8\n", kind="answer", depth=1, back=None),
+        replace(one.thoughts[0], text="no b1\n", kind="undo", depth=2, back=1),
+        replace(one.thoughts[0], text="answer 3 * 5 = 15\n", kind="answer", depth=1, back=None),
+        replace(one.thoughts[0], text="no b0\n", kind="undo", depth=2, back=0),
+        replace(one.thoughts[0], text="no\n", kind="undo", depth=0, back=None),
+    ]
+    assert hidden(replace(one, thoughts=tuple(thoughts))) == [
+        "  | 12 - 7 = 5 | 3 5",
+        "  |   answer 5 + 3 = 8",
+        "  |   no b1   back to step 1",
+        "  |   answer 3 * 5 = 15",
+        "  | no b0   back to the start",
+        "  | no   gives up",
+    ]
+    assert len(page(one, "thoughts").splitlines()) == len(page(one).splitlines()) + len(one.thoughts)
+    assert json.loads(json.dumps(one.to_dict()))["thoughts"][0]["kind"] == one.thoughts[0].kind
+
+
+def test_what_cannot_think_says_so_in_one_line(folder, solver):
+    assert "think" not in ways(Letters())
+    for made, settings, said in (
+        (Solver("countdown3"), {"effort": "low"}, "the net was not taught to think"),
+        (solver, {"effort": "xhigh"}, "15 times at most: use none, minimal, low, medium, high"),
+        (solver, {"effort": "max", "tokens": 100}, "15 times at most"),
+    ):
+        with pytest.raises(SolveError, match=said) as refusal:
+            made.solve(["3 7 12 = 15"], strategy="think", **settings)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(SolveError, match="threshold of P"):
+        solver.solve(["3 7 12 = 15"], strategy="think:threshold=2")
+
+
+def test_the_command_thinks_and_shows_it(command, folder):  # noqa: F811
+    ask = (f"policy={folder}", "problem='3 7 12 = 15'", "strategy=think", "effort=high", "verify=none")
+    code, out, _ = command(*ask, "show=thoughts")
+    assert code == 0
+    assert sum(line.startswith("  | ") for line in out.splitlines()) > 1
+    code, out, said = command(*ask, "show=all")
+    assert (code, out, said.count("\n")) == (2, "", 1)
+    assert "show='all': use one of answer, thoughts" in said
