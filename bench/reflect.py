@@ -3,8 +3,8 @@
     python -m bench reflect policy=RUN [problems=600]               efforts, and three controls
     python -m bench reflect policy=RUN part=labels [problems=300]   labels of the teacher against exact ones
 
-No judge is in any loop but that of best of N; it says afterwards what was right. Every token that stands in a stream is counted.
-Controls, of the same net, with the same threshold: *restarts*, tries drawn independently, the first one greedy, up to the
+No judge is in any loop but that of best of N; it says afterwards what was right. Every token in a stream is counted.
+Controls of the same net, with the same threshold: *restarts*, tries drawn independently, the first one greedy, up to the
 first `yes`; *distinct restarts*, where every `no` goes back to the root and nothing is tried twice; *best of N*, plain samples
 and the true judge. A control of tries gets the next whole number of them, never fewer tokens than the stream.
 """

@@ -1,8 +1,8 @@
 """The calibration of one net within a limit of seconds: the last act of every self-play run; `bench calibration` prints it.
 
 In this order, each on the first dev problems as far as its share of the time goes: tokens of a greedy chain, the value on
-states of a search, P(right) of a finished chain, and the confidence of each strategy. What too few problems would speak for is
-not measured, and `solve` then does without.
+states of a search, P(right) of a finished chain, the confidence of each strategy, and of a net that thinks the threshold of
+its verdict. What too few problems would speak for is not measured, and `solve` then does without.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from models.policy import Policy
 from solve.calibrate.fits import CALIBRATED, chain_fit, confidences
 from solve.calibrate.ground import Ground, greedy_tokens
 from solve.calibrate.states import NO_STATES, States, searched_states
+from solve.calibrate.thresholds import threshold_fit
 from tasks.base import Problem, Scorer, Task
 
 CHAINS = 16  # greedy chains' tokens that a search is given
@@ -108,7 +109,12 @@ def calibrate(
             if answers["n"] >= LEAST:
                 figures["confidence"][strategy] = answers
                 fits[strategy] = ConfidenceFit(answers["slope"], answers["offset"])
-    return Measured(replace(made, chain=fit, confidence=fits, greedy_tokens=unit), figures, states)
+    threshold = None
+    if task.stream_words and policy.can.streams and (seconds is None or time.monotonic() - started < seconds):
+        figures["verdict"] = threshold_fit(policy, task, scorer, problems)
+        threshold = figures["verdict"]["best"] if len(problems) >= LEAST else None
+    made = replace(made, chain=fit, confidence=fits, greedy_tokens=unit, verdict_threshold=threshold)
+    return Measured(made, figures, states)
 
 
 def _deadlines(shares: Sequence[int], seconds: float | None) -> Iterator[float | None]:

@@ -10,7 +10,7 @@ from models.local_policy import LocalPolicy
 from models.steps.stream_types import Rules
 from models.steps.stream_words import StreamWords
 from models.trie.batch import NEVER_SAMPLED, NodeBatch, NodeRows
-from tasks.base import NEWLINE_ID, SPECIAL_TOKENS, Problem, Verdict
+from tasks.base import NEWLINE_ID, NO_STEP, SPECIAL_TOKENS, Problem, Verdict
 from tasks.registry import streamed
 from tasks.streams import UNDOS, StreamForm
 from tests.models.fakes import SumTask, TableForward
@@ -41,6 +41,13 @@ class Letters(SumTask):
             return Verdict(0.0, True, False, "no letters"), None
         over = words[0] == "z"
         return Verdict(float(over and "b" in words), over, True, ""), None if over else (*state, len(words))
+
+    def verdict(self, problem, steps):
+        verdict, state = NO_STEP, self.initial_state(problem)
+        for step in steps:
+            if state is not None:
+                verdict, state = self.advance(problem, state, step)
+        return verdict
 
     def context(self, problem, steps):
         *first, last = problem.data

@@ -7,19 +7,23 @@ import pytest
 
 from models.abilities import Step
 from models.local_policy import LocalPolicy
+from models.policy import open_policy
 from models.steps.stream_types import Stream, Thought
 from models.steps.stream_words import StreamWords
 from selfplay.cli import check_task
 from selfplay.config import ActorConfig, ConfigError, SelfplayConfig
+from selfplay.run.traces import read_shard
 from selfplay.schedule import Phase
 from selfplay.teach import stream as teacher
 from selfplay.teach.actor import Acting, Origin
 from selfplay.teach.evidence import Evidence, key_of
 from selfplay.teach.row_builder import RowBuilder
+from solve.calibrate.thresholds import THRESHOLDS
 from tasks.base import Problem
 from tasks.judging.scorers import Replay
 from tasks.numbers.countdown import Countdown
 from tasks.registry import streamed
+from tests.selfplay.tiny import run
 
 TASK = streamed(Countdown(number_max=9, target_max=50))
 WORDS = StreamWords.of(TASK)
@@ -154,3 +158,16 @@ def test_a_net_without_words_for_streams_is_refused_before_the_run():
     config.selfplay.phases = [Phase("stream", iterations=1)]
     with pytest.raises(ConfigError, match=r"add \+task.streams=true"):
         check_task(config, Countdown())
+
+
+@pytest.mark.slow
+def test_a_run_with_streams_goes_through_the_loop_and_says_so_in_its_checkpoint(tmp_path):
+    phases = "selfplay.phases=[{teacher:hindsight,iterations:1,steps:2},{teacher:stream,iterations:2,steps:2}]"
+    settings = ("+task.streams=true", "actor.strategy=unique_merged", "actor.mine=false", "evaluation.calibration=20")
+    run(f"run_dir={tmp_path / 'run'}", phases, *settings)
+    opened = open_policy(str(tmp_path / "run"))
+    assert opened.task_options["streams"] is True
+    assert opened.calibration.verdict_threshold in THRESHOLDS
+    traces = [t for shard in sorted((tmp_path / "run" / "traces").glob("*traces.parquet")) for t in read_shard(shard)]
+    assert {trace.rule for trace in traces} == {"stream"}
+    assert all(len(trace.kinds) == len(trace.steps) for trace in traces)

@@ -1,0 +1,31 @@
+"""The threshold of P(no) above which a stream goes back, fitted on dev: a judge says afterwards which one was right most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from models.policy import Policy
+from models.steps.stream_types import Rules
+from tasks.base import Problem, Scorer, Task
+from tasks.streams import EFFORTS
+
+THRESHOLDS = (0.3, 0.5, 0.7, 0.85, 0.95)
+
+
+def threshold_fit(policy: Policy, task: Task, scorer: Scorer, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Share solved and mean tokens of greedy streams at the highest effort, by threshold, and the best one.
+
+    Of thresholds that solve as many the one of fewest tokens is taken.
+    """
+    rows = []
+    for threshold in THRESHOLDS:
+        made = policy.streams(task, problems, len(EFFORTS) - 1, Rules(threshold=threshold))
+        verdicts = scorer.score(problems, [stream.steps for stream in made])
+        right = [s.accepted and verdict.reward >= 1 for s, verdict in zip(made, verdicts, strict=True)]
+        tokens = float(np.mean([stream.tokens for stream in made]))
+        rows.append({"threshold": threshold, "solved": float(np.mean(right)), "tokens": tokens})
+    best = max(rows, key=lambda row: (row["solved"], -row["tokens"]))
+    return {"n": len(problems), "best": best["threshold"], "rows": rows}
