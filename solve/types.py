@@ -56,7 +56,7 @@ class Workbench:
     chain_fit: ChainFit | None = None  # what the value and the last step tell of a chain; None: its value alone
     chain_tokens: int = 0  # of a greedy chain on average, for searches that are sized by their limit; 0: not known
     effort: str = "high"  # of streams, by name
-    verdict_threshold: float = THRESHOLD  # of P(no), above which a stream goes back
+    verdict_threshold: float = THRESHOLD  # how sure a stream must be of its verdict
     interrupted: Interrupted = lambda: False  # asked between waves; True: stop with what there is
 
     def __post_init__(self) -> None:

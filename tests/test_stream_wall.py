@@ -19,7 +19,7 @@ from tests.test_leak_wall import LabelAskedError, LegalPlayer
 
 
 class StreamPlayer(LegalPlayer):
-    """Writes every legal step with the same chance, and after an answer gives it up half of the time."""
+    """Writes every legal step with the same chance, and gives up half of the answers."""
 
     def __init__(self, task):
         super().__init__(task)
@@ -29,7 +29,7 @@ class StreamPlayer(LegalPlayer):
         if begun == [self.no]:
             return {self.b0}
         if line.startswith("answer"):
-            return {self.yes, self.no} if sum(map(ord, line)) % 2 else {self.no}
+            return {self.yes if sum(map(ord, line)) % 2 else self.no}
         return super()._following(re.sub(r"\be[1-4] ", "= ", line), begun)
 
 

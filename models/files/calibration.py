@@ -103,7 +103,7 @@ class Calibration:
     chain: ChainFit | None = None  # None: never fitted, or a value that is not to be trusted
     confidence: Mapping[str, ConfidenceFit] = field(default_factory=dict)  # by name of the strategy, without a judge
     greedy_tokens: float | None = None  # of a greedy chain on average: the unit of efforts
-    verdict_threshold: float | None = None  # P(no) above which a stream goes back; None: not measured
+    verdict_threshold: float | None = None  # how sure a stream must be of its verdict; None: not measured
     measured: Mapping[str, Any] = field(
         default_factory=dict
     )  # for people: how many problems and states, intervals, split

@@ -3,7 +3,7 @@
 Going back sets a pointer: the stream stands at the trie node of the state that it returns to, and nothing of what was given up
 is left in its context. What is left at `yes` is therefore the visible chain. The memory of what was tried is the account that
 `StepSampler` keeps at each state of the path: a step is drawn from the policy restricted to what was not drawn there before,
-exactly (rule `distinct`). Whether to give up is read from P(no) at the state (rule `threshold`). No verifier is asked.
+exactly (rule `distinct`). A verdict is written where the net is sure of it (rule `threshold`). No verifier is asked.
 
 A round writes one line of every stream that goes on. Noise is keyed by (seed, problem id, sample, lines so far): a stream does
 not depend on the others. Every token that stands in a stream is counted, whether or not the trie knew it.
@@ -30,6 +30,7 @@ from tasks.streams import EFFORTS, UNDOS
 
 AT_ONCE = 512  # streams that share a trie
 NO_SLOT = -1
+LEAST = np.float32(-1e3)  # log-probability of a word that is allowed where the net would write none that is
 VERDICT, DEPTH = range(2)  # what a line's own noise is for
 
 
@@ -130,7 +131,7 @@ class _Wave:
         return stream.depth == len(self._words.back) or (last is not None and self._words.form.ends(last.text))
 
     def _refused(self, active: list[_Open], over: np.ndarray) -> np.ndarray:
-        """bool [A]: whether each stream gives up what it stands at. At the end of a chain P(no) is of `yes` and `no` alone."""
+        """bool [A]: whether each stream gives up what it stands at; where it is `over` bool [A], it writes `yes` otherwise."""
         words = self._words
         if self._rules.threshold is None:
             allowed = np.ones((len(active), words.vocabulary_size), np.bool_)
@@ -138,7 +139,8 @@ class _Wave:
             return self._written(active, [stream.path[-1].node for stream in active], allowed, VERDICT) == words.no
         rows = self._trie.logprobs[[stream.path[-1].node for stream in active]]
         no, yes = np.exp(rows[:, words.no].astype(np.float64)), np.exp(rows[:, words.yes].astype(np.float64))
-        return np.where(over, no / np.maximum(no + yes, 1e-30), no) > self._rules.threshold
+        sure = self._rules.threshold
+        return np.where(over, yes <= sure * (no + yes), no > sure)
 
     def _go_back(self, refused: list[_Open]) -> None:
         words, form = self._words, self._words.form
@@ -172,7 +174,7 @@ class _Wave:
 
     def _written(self, active: list[_Open], nodes: Sequence[int], allowed: np.ndarray, noise: int) -> np.ndarray:
         """int32 [A]: one word after each of `nodes`, of those `allowed` bool [A, V]."""
-        rows = np.where(allowed, self._trie.logprobs[nodes], np.float32(-np.inf))
+        rows = np.where(allowed, np.maximum(self._trie.logprobs[nodes], LEAST), np.float32(-np.inf))
         tokens, gained = np.empty(len(active), np.int32), np.empty(len(active))
         seeds = np.array([stream.noise for stream in active], np.uint64)
         places, at = np.arange(len(active), dtype=np.int32), np.full(len(active), noise, np.int64)

@@ -9,7 +9,7 @@ from typing import Literal
 from models.abilities import Step
 from tasks.streams import Kind, StreamForm
 
-THRESHOLD = 0.7  # of P(no), where none was fitted: docs/results/reflect.md
+THRESHOLD = 0.7  # where none was fitted: docs/results/reflect.md
 End = Literal["yes", "no", "stop", "tokens", "exhausted", "broken", "plain"]
 
 
@@ -18,7 +18,7 @@ class Rules:
     """How streams are decoded. Each rule can be switched off."""
 
     temperature: float = 0.0  # of steps and depths; 0: the most probable, again and again
-    threshold: float | None = THRESHOLD  # `no` where P(no) is above it; None: `no` is a word like any other
+    threshold: float | None = THRESHOLD  # surer than that: `no` before the end, `yes` at it; None: words like others
     distinct: bool = True  # no step twice at one state of the stream; False: drawn again, each time anew
     undos: int | None = None  # at most; None: those of the effort. 0: one try and its verdict
     tokens: int | None = None  # at most, the line under way is still written; None: no limit but that of the undos
@@ -28,7 +28,7 @@ class Rules:
         if not self.temperature >= 0 or (self.undos or 0) < 0 or (self.tokens is not None and self.tokens < 1):
             raise ValueError("temperature and undos are 0 or more, tokens 1 or more")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise ValueError(f"a threshold of P(no) lies in 0..1, not {self.threshold}")
+            raise ValueError(f"a threshold of a verdict lies in 0..1, not {self.threshold}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,11 +109,10 @@ def calibrate(
             if answers["n"] >= LEAST:
                 figures["confidence"][strategy] = answers
                 fits[strategy] = ConfidenceFit(answers["slope"], answers["offset"])
-    threshold = None
-    if task.stream_words and policy.can.streams and (seconds is None or time.monotonic() - started < seconds):
+    made = replace(made, chain=fit, confidence=fits, greedy_tokens=unit)
+    if task.stream_words and policy.can.streams and len(problems) >= LEAST:  # a few seconds, which no clock waits for
         figures["verdict"] = threshold_fit(policy, task, scorer, problems)
-        threshold = figures["verdict"]["best"] if len(problems) >= LEAST else None
-    made = replace(made, chain=fit, confidence=fits, greedy_tokens=unit, verdict_threshold=threshold)
+        made = replace(made, verdict_threshold=figures["verdict"]["best"])
     return Measured(made, figures, states)
 
 

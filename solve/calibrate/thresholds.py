@@ -1,4 +1,4 @@
-"""The threshold of P(no) above which a stream goes back, fitted on dev: a judge says afterwards which one was right most."""
+"""How sure a stream must be of its verdict, fitted on dev: a judge says afterwards which threshold was right most often."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.steps.stream_types import Rules
 from tasks.base import Problem, Scorer, Task
 from tasks.streams import EFFORTS
 
-THRESHOLDS = (0.3, 0.5, 0.7, 0.85, 0.95)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def threshold_fit(policy: Policy, task: Task, scorer: Scorer, problems: Sequence[Problem]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Think:
     """See `models.steps.stream_types.Rules`."""
 
     temperature: float = 0.0
-    threshold: float | None = None  # of P(no); null: as fitted for the net
+    threshold: float | None = None  # of a verdict; null: as fitted for the net
     distinct: bool = True  # nothing is tried twice at one state
     to_root: bool = False  # always back to the start
     sized: bool = False

@@ -115,7 +115,7 @@ def test_what_cannot_think_says_so_in_one_line(folder, solver):
         with pytest.raises(SolveError, match=said) as refusal:
             made.solve(["3 7 12 = 15"], strategy="think", **settings)
         assert "\n" not in str(refusal.value)
-    with pytest.raises(SolveError, match="threshold of P"):
+    with pytest.raises(SolveError, match="threshold of a verdict"):
         solver.solve(["3 7 12 = 15"], strategy="think:threshold=2")
 
 
