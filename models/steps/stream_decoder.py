@@ -52,6 +52,7 @@ class _Open:
     thoughts: list[Thought] = field(default_factory=list)
     tokens: int = 0
     undos: int = 0
+    sure: float = 0.5  # see `Stream`
     end: End | None = None
 
     @property
@@ -139,8 +140,10 @@ class _Wave:
             return self._written(active, [stream.path[-1].node for stream in active], allowed, VERDICT) == words.no
         rows = self._trie.logprobs[[stream.path[-1].node for stream in active]]
         no, yes = np.exp(rows[:, words.no].astype(np.float64)), np.exp(rows[:, words.yes].astype(np.float64))
-        sure = self._rules.threshold
-        return np.where(over, yes <= sure * (no + yes), no > sure)
+        sure = yes / np.maximum(no + yes, 1e-30)
+        for stream, share in zip(active, sure.tolist(), strict=True):
+            stream.sure = share
+        return np.where(over, sure <= self._rules.threshold, no > self._rules.threshold)
 
     def _go_back(self, refused: list[_Open]) -> None:
         words, form = self._words, self._words.form
@@ -229,4 +232,4 @@ class _Wave:
 def _closed(stream: _Open) -> Stream:
     assert stream.end is not None, "a stream that goes on is not closed"
     chain = tuple(state.step for state in stream.path[1:] if state.step is not None)
-    return Stream(tuple(stream.thoughts), chain, stream.end)
+    return Stream(tuple(stream.thoughts), chain, stream.end, stream.sure)

@@ -49,6 +49,7 @@ class Stream:
     thoughts: tuple[Thought, ...]  # the hidden chain: all that was written, in order
     chain: tuple[Step, ...]  # the visible chain: the steps that stood at the end
     end: End  # by itself: yes, no (no undo was left), stop; tokens: a limit; exhausted: all was tried; plain: effort 0
+    sure: float = 0.5  # P(yes) against P(no) where it ended, by the stream itself; 0.5 where no such rule decided
 
     @property
     def steps(self) -> tuple[str, ...]:

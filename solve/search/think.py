@@ -14,7 +14,7 @@ import numpy as np
 from models.abilities import PolicyError
 from models.steps.stream_types import Rules, Stream
 from models.steps.stream_words import effort_number
-from solve.types import NEVER, NO_OPINION, Chain, SolveError, Workbench
+from solve.types import NEVER, Chain, SolveError, Workbench
 from tasks.base import Problem
 
 
@@ -75,7 +75,7 @@ class ThinkSearch:
         asked, answer, reward = self._problems[problem], None, 0.0 if self._bench.verify == "task" else None
         if stream.accepted:
             answer, reward = self._bench.outcome(asked, stream.steps, self._bench.task.verdict(asked, stream.steps))
-        return [Chain(stream.steps, answer, stream.tokens, 1.0, 1, NO_OPINION, reward, stream.thoughts)]
+        return [Chain(stream.steps, answer, stream.tokens, 1.0, 1, stream.sure, reward, stream.thoughts)]
 
     def _prefilled(self, tokens: int) -> None:
         self.prefilled_tokens += tokens

@@ -127,6 +127,18 @@ def test_batch_mates_and_sample_numbers_decide_nothing_but_their_own_stream():
     assert decoded(Written(), problems, 3, rules, seed=5, first=[1] * 9) != together
 
 
+def test_how_sure_a_stream_was_is_its_own_yes_against_no():
+    forward, words = Written(), StreamWords.of(LETTERS)
+    for stream in decoded(forward, LETTERS.problems("train", 30), 3, Rules(threshold=0.15)):
+        if stream.end == "yes":
+            written = [token for thought in stream.chain for token in thought.tokens]
+            assert 0.15 < stream.sure <= 1
+            contexts = [words.context(problem, 3) for problem in LETTERS.problems("train", 30)]
+            rows = [np.exp(forward.row((*context, *written))) for context in contexts]
+            shares = [float(row[words.yes] / (row[words.yes] + row[words.no])) for row in rows]
+            assert min(abs(share - stream.sure) for share in shares) < 1e-5
+
+
 def test_effort_0_is_the_chain_that_the_policy_writes_without_streams():
     policy, task = LocalPolicy(None, forward=TableForward(len(Letters.vocabulary), newline_bonus=1.0)), LETTERS
     problems = task.problems("train", 6)
