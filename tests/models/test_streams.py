@@ -19,13 +19,13 @@ A, B, Z, YES, NO, B0 = (IDS[word] for word in ("a", "b", "z", "yes", "no", "b0")
 
 
 def gives_up(path: tuple[int, ...]) -> dict[int, float]:
-    """At the prompt steps of one or two letters; after a step, `no` and back to the prompt."""
+    """At the prompt steps of one or two letters, and `no` with too little mass; after a step, `no` and back to the prompt."""
     if path[-1] == NO:
         return {B0: 0.0}
     if path.count(NEWLINE_ID) > 1 and path[-1] == NEWLINE_ID:
         return {NO: 3.0, A: 0.0}
     if path[-1] == NEWLINE_ID:
-        return {A: 0.9, B: 0.3, Z: -0.4}
+        return {A: 0.9, B: 0.3, Z: -0.4, NO: 0.5}
     return {NEWLINE_ID: 0.6} | ({A: 0.0, B: 0.3, Z: -0.4} if path[-2:-1] == (NEWLINE_ID,) else {})
 
 
@@ -55,11 +55,13 @@ def test_what_is_left_is_drawn_with_its_exact_conditional_probability():
         for rest in ((NEWLINE_ID,), *((letter, NEWLINE_ID) for letter in (A, B, Z))):
             step = (first, *rest)
             mass[step] = np.exp(sum(forward.row((*context, *step[:k]))[token] for k, token in enumerate(step)))
-    assert sum(mass.values()) == pytest.approx(1.0, abs=1e-5)
+    all_steps = 1 - float(np.exp(forward.row(context)[NO]))
+    assert sum(mass.values()) == pytest.approx(all_steps, abs=1e-5)
+    assert all_steps < 0.9
     first_tried = max(mass, key=lambda step: mass[step])
     left = [steps[1] for steps in tried if steps[0] == first_tried]
     for step in mass.keys() - {first_tried}:
-        exact = mass[step] / (1 - mass[first_tried])
+        exact = mass[step] / (all_steps - mass[first_tried])
         assert abs(left.count(step) / len(left) - exact) < 4.5 * np.sqrt(exact * (1 - exact) / len(left))
 
 
