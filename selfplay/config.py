@@ -83,6 +83,9 @@ class ActorConfig:
     mine: bool = True  # search only problems that the greedy policy fails (its tokens are counted)
     policy_target: str = "shortest"  # shortest | completed_q | visits
     rows_per_problem: int = 8  # training rows kept of one problem
+    known_share: float = (
+        1.0  # of the problems that a net can do already (its first chain, all of star's samples) those taught
+    )
     detour: int | None = None  # reversible: rows of states on ways this much longer than the best; null: all
     dead_share: float = 0.6  # stream's: of what the policy would do from a state, tried in vain: it is presumed dead
     losing_rows: int = 4  # rows of states that did not reach the goal; they teach the value only
@@ -169,8 +172,8 @@ RANGES = (
         "must be at least 1",
     ),
     (
-        "actor.dead_share actor.full_share learner.replay_share learner.value_share learner.rules_share learner.ended_share "
-        "learner.decay_from",
+        "actor.dead_share actor.full_share actor.known_share learner.replay_share learner.value_share learner.rules_share "
+        "learner.ended_share learner.decay_from",
         lambda value: 0 <= value <= 1,
         "is a share: use 0 to 1",
     ),

@@ -49,6 +49,8 @@ def act(acting: Acting) -> Experience:
         result = settled(acting.scorer, chosen, search.result, search.evaluator)
         targets = Targets.of(result.store, config.discount, trust_value=acting.trust_value)
         for k, (problem, teach) in enumerate(zip(chosen, full[part].tolist(), strict=True)):
+            if config.known_share < 1 and first_chain_solved(result, k, search.evaluator):
+                teach = teach and rng.random() < config.known_share
             search_rows(builder, task, problem, result, k, targets, search.evaluator, config, rng, teach_policy=teach)
             traces.append(_trace(acting, problem, result, k, targets, search.evaluator))
         generated += int(result.tokens.sum())
@@ -67,6 +69,14 @@ def tree_of(config: ActorConfig, task: Task) -> Tree:
     if not isinstance(tree, Tree):
         raise SolveError(f"actor.strategy={config.strategy} grows no tree to learn from: use selfplay, puct or gumbel")
     return replace(tree, rule=replace(cast("Any", tree.rule), discount=config.discount), go_on=config.go_on)
+
+
+def first_chain_solved(result: mcts.SearchResult, tree: int, evaluator: StepEvaluator) -> bool:
+    """Whether a search spent no token beside those of its solution."""
+    if not result.solved[tree]:
+        return False
+    steps = [evaluator.step(int(handle)).tokens for handle in result.store.edge_handles[result.solution_path(tree)]]
+    return all(tokens is not None for tokens in steps) and int(result.tokens[tree]) <= sum(map(len, cast("Any", steps)))
 
 
 def _trace(

@@ -45,7 +45,8 @@ def act(acting: Acting) -> Experience:
 
 def _rows(acting: Acting, problem: Problem, good: Sequence[Rollout], bad: Sequence[Rollout]) -> None:
     task, config, builder, rng = acting.task, acting.config, acting.builder, acting.rng
-    distinct = list({tuple(chain.steps): chain for chain in good}.values())
+    known = not bad and config.known_share < 1 and rng.random() >= config.known_share
+    distinct = [] if known else list({tuple(chain.steps): chain for chain in good}.values())
     before = len(builder)
     for k in rng.permutation(len(distinct)):
         if len(builder) - before >= config.rows_per_problem:
