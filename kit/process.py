@@ -6,6 +6,9 @@ import ctypes
 import os
 import signal
 import sys
+from pkgutil import resolve_name
+from types import FunctionType
+from typing import Any
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -23,6 +26,21 @@ def end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def name_of(function: FunctionType) -> str:
+    """`module:function`, as `begun` takes it."""
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def begun(parent: int, name: str, *args: Any) -> Any:
+    """What a new process is to run, so that it ends with `parent` from its first moment: then `name`'s function of `args`.
+
+    A function given itself is imported before it can say so, which takes seconds where it stands among libraries; a `parent`
+    killed meanwhile would leave the process behind.
+    """
+    end_with(parent)
+    return resolve_name(name)(*args)
 
 
 def keep_memory() -> None:

@@ -13,12 +13,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pkgutil import resolve_name
 from threading import Event, Thread
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from kit.command import OURS
-from kit.process import end_with, keep_memory
+from kit.process import begun, keep_memory, name_of
 from models.device import within_memory
 
 LOOPBACK = "127.0.0.1"
@@ -89,7 +91,7 @@ class Team:
         return woven
 
 
-def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
+def run_as_team(size: int, body: FunctionType, *args: Any) -> Any:
     """Run `body(team, *args)` in `size` processes; return rank 0's result.
 
     Rank 0 is this process, so its errors surface here. The others end with it, even if it is killed.
@@ -103,7 +105,9 @@ def run_as_team(size: int, body: Callable[..., Any], *args: Any) -> Any:
     )  # no file is left
     context = mp.get_context("spawn")
     peers = [
-        context.Process(target=_peer, args=(rank, size, store.port, os.getpid(), body, args), daemon=True)
+        context.Process(
+            target=begun, args=(os.getpid(), name_of(_peer), rank, size, store.port, name_of(body), args), daemon=True
+        )
         for rank in range(1, size)
     ]
     on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # peers inherit it: Ctrl-C is the leader's alone
@@ -138,15 +142,14 @@ def _join(rank: int, size: int, store: dist.TCPStore) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
 
 
-def _peer(rank: int, size: int, port: int, parent: int, body: Callable[..., Any], args: tuple) -> None:
+def _peer(rank: int, size: int, port: int, body: str, args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the leader's to handle
-    end_with(parent)
     prepare_process()
     store = dist.TCPStore(LOOPBACK, port, size, is_master=False, timeout=PATIENCE)
     _join(rank, size, store)
     try:
         with within_memory(SMALLER):
-            body(Team(rank, size), *args)
+            resolve_name(body)(Team(rank, size), *args)
     except Exception as error:  # noqa: BLE001 (whatever it is, the leader tells it)
         if not _of_the_meeting(error):
             if not isinstance(error, OSError) and not type(error).__module__.startswith(OURS):

@@ -38,7 +38,7 @@ from bench.budget.cells import cell_file, code, digest, label, reported, write_c
 from bench.budget.report import AXES, rows_of, write_report
 from kit.command import CONF, defaults_of, guarded, help_page, typed
 from kit.command import run as run_command
-from kit.process import core_count, end_with
+from kit.process import begun, core_count, name_of
 from models.policy import shipped
 from solve.answers import chosen
 from solve.budgets import EFFORTS
@@ -129,7 +129,8 @@ def measure(config: BudgetBenchConfig) -> int:
         for strategy in (config.strategies if mode == "task" else config.blind_strategies)
     ]
     now: dict[tuple[str, str], str] = {}
-    with ProcessPoolExecutor(config.workers or core_count(), get_context("spawn"), _begin, (os.getpid(),)) as pool:
+    begin = os.getpid(), name_of(_begin)
+    with ProcessPoolExecutor(config.workers or core_count(), get_context("spawn"), begun, begin) as pool:
         for line, model, mode, facts in pool.map(_job, jobs):
             now[model, mode] = facts
             if line:
@@ -147,9 +148,8 @@ def measure(config: BudgetBenchConfig) -> int:
     return 0
 
 
-def _begin(parent: int) -> None:
-    """In a worker: one thread, and an end where the run that it works for ends."""
-    end_with(parent)
+def _begin() -> None:
+    """In a worker."""
     torch.set_num_threads(1)
 
 

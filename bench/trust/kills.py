@@ -41,15 +41,22 @@ def arguments(folder: Path, resume: bool, workers: int) -> list[str]:
 
 
 def start(folder: Path, *, resume: bool, mark: str = "", workers: int = WORKERS) -> subprocess.Popen:
-    """A tiny run in a session of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "selfplay", *arguments(folder, resume, workers)],
-        cwd=CHECKOUT,
-        env=os.environ | {MARK: mark, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    """A tiny run in a session of its own; what it complains of stands in a file beside its folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with said(folder).open("wb") as complaints:
+        return subprocess.Popen(
+            [sys.executable, "-m", "selfplay", *arguments(folder, resume, workers)],
+            cwd=CHECKOUT,
+            env=os.environ | {MARK: mark, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            start_new_session=True,
+        )
+
+
+def said(folder: Path) -> Path:
+    """Where the last start of a run says what is wrong."""
+    return folder.with_name("said")
 
 
 def marked(mark: str) -> list[int]:
@@ -94,37 +101,38 @@ def team_trial(seed: int, folder: Path) -> Counter[str]:
         outcomes[f"{victim} killed"] += 1
     process = start(run, resume=resumable(run), mark=mark)
     try:
-        said = process.communicate(timeout=HANGS)[1].decode(errors="replace")
+        code = process.wait(HANGS)
     except subprocess.TimeoutExpired:
         kill(process.pid)
         return outcomes + Counter({"fault: the last resume hung": 1})
-    return outcomes + ended(run, WORKERS, process.returncode, said)
+    return outcomes + ended(run, WORKERS, code)
 
 
 def forked_trial(seed: int, folder: Path) -> Counter[str]:
     """A run of one process."""
-    rng, run, said = np.random.default_rng(seed), folder / "run", folder / "said"
+    rng, run = np.random.default_rng(seed), folder / "run"
     outcomes: Counter[str] = Counter()
     for _ in range(KILLS):
-        process = fork(run, resume=resumable(run), said=said)
+        process = fork(run, resume=resumable(run))
         process.join(rng.uniform(0.2, SOONER))
         if process.exitcode is not None:
             break
         process.kill()
         process.join()
         outcomes["alone killed"] += 1
-    process = fork(run, resume=resumable(run), said=said)
+    process = fork(run, resume=resumable(run))
     process.join(HANGS)
     if process.exitcode is None:
         process.kill()
         return outcomes + Counter({"fault: the last resume hung": 1})
-    return outcomes + ended(run, 1, process.exitcode, said.read_text(errors="replace"))
+    return outcomes + ended(run, 1, process.exitcode)
 
 
-def ended(run: Path, workers: int, code: int, said: str) -> Counter[str]:
+def ended(run: Path, workers: int, code: int) -> Counter[str]:
     """The fault of a run that should have ended as if nobody had killed it; nothing where it did."""
     if code:
-        return Counter({f"fault: the last resume was refused: {said.strip()[-200:]}": 1})
+        complaint = said(run).read_text(errors="replace").strip()[-200:]
+        return Counter({f"fault: the last resume was refused: {complaint}": 1})
     if (mine := result(run)) != (wanted := reference(workers)):
         return Counter({f"fault: another result {mine[:2]}, not {wanted[:2]}": 1})
     return Counter()
@@ -135,17 +143,17 @@ def resumable(run: Path) -> bool:
     return (run / "config.json").exists()
 
 
-def fork(folder: Path, *, resume: bool, said: Path) -> ForkServerProcess:
-    """A tiny run of one process, forked; what it says goes to a file."""
+def fork(folder: Path, *, resume: bool) -> ForkServerProcess:
+    """A tiny run of one process, forked."""
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_forked, args=(arguments(folder, resume, 1), said))
+    process = context.Process(target=_forked, args=(arguments(folder, resume, 1), said(folder)))
     process.start()
     return process
 
 
-def _forked(argv: list[str], said: Path) -> None:
-    with said.open("wb") as file:
+def _forked(argv: list[str], complaints: Path) -> None:
+    with complaints.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.argv = ["selfplay", *argv]
