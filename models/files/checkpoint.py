@@ -61,8 +61,8 @@ def save_checkpoint(
     new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for stale in (new, old):
-            shutil.rmtree(stale, ignore_errors=not stale.exists())
+        for stale in filter(Path.exists, (new, old)):
+            shutil.rmtree(stale)
         new.mkdir()
         with quiet_transformers():
             model.trunk.save_pretrained(new)

@@ -63,6 +63,8 @@ def output_rule(trunk: Any) -> OutputRule:
         z = trunk.get_output_embeddings()(hidden).double()
     finally:
         trunk.train(training)
+    if not z.any() and not said.any():
+        return OutputRule(cap=float(cap))  # an output layer of zeros, before its first step, shows no factor
     bare = cap * torch.atanh((said / cap).clamp(-0.999, 0.999)) if cap else said
     inside = said.abs() < 0.99 * cap if cap else torch.ones_like(said, dtype=torch.bool)
     scale = float((z * bare)[inside].sum() / (z * z)[inside].sum())

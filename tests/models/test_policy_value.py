@@ -241,3 +241,9 @@ def test_a_family_whose_logits_are_made_by_more_than_an_output_layer_is_refused_
     model.trunk.get_output_embeddings().weight.data.normal_()
     with pytest.raises(TrainError, match="it can be searched, not trained; use another model"):
         model(torch.randint(3, 40, (2, 7)))
+
+
+def test_an_output_layer_that_begins_at_zero_can_be_trained():
+    model = tiny_llama(40)
+    torch.nn.init.zeros_(model.head.weight)
+    assert not model(torch.tensor([[3, 4, 5]]))[0].any()
