@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -82,7 +82,11 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     if not config.workers:
         config.workers = plain_config["workers"] = 1 if device == "cuda" else core_count()
     root = Path(config.resume or config.run_dir or unused(default_run_dir(config)))
-    with open_run_dir(root, resume=bool(config.resume), config=plain_config, may_differ=ALLOWED_ON_RESUME):
+
+    def settings(frozen: dict[str, Any]) -> dict[str, Any]:
+        return cast("dict", OmegaConf.to_container(completed(frozen, str(root)), resolve=True))
+
+    with open_run_dir(root, bool(config.resume), plain_config, ALLOWED_ON_RESUME, filled=settings):
         try:
             if config.resume and (damage := rewind_damage(Folders(root))):
                 print(f"warning: {damage}", file=sys.stderr)
@@ -146,22 +150,32 @@ def resumed_config(composed: DictConfig, overrides: list[str]) -> DictConfig:
     Raises:
         RunDirError: there is no run to resume, or another release wrote its config.
     """
-    from selfplay.run.folder import CONFIG_NAME, RunDirError, frozen_config
+    from selfplay.run.folder import frozen_config
 
     keys = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
     if any(key in GROUPS for key in keys):
         return composed
-    frozen = frozen_config(composed.resume)
-    try:
-        config = cast("DictConfig", OmegaConf.merge(OmegaConf.structured(SelfplayConfig), frozen))
-    except OmegaConfBaseException as error:
-        raise RunDirError(
-            f"{Path(composed.resume) / CONFIG_NAME} does not fit this release ({str(error).splitlines()[0]}); "
-            "use the release that wrote it, or start a new run"
-        ) from None
+    config = completed(frozen_config(composed.resume), composed.resume)
     for key in keys:
         OmegaConf.update(config, key, OmegaConf.select(composed, key))
     return config
+
+
+def completed(frozen: dict[str, Any], folder: str) -> DictConfig:
+    """The config of the run in `folder`; settings that came after the run have their defaults.
+
+    Raises:
+        RunDirError: another release wrote it.
+    """
+    from selfplay.run.folder import CONFIG_NAME, RunDirError
+
+    try:
+        return cast("DictConfig", OmegaConf.merge(OmegaConf.structured(SelfplayConfig), frozen))
+    except OmegaConfBaseException as error:
+        raise RunDirError(
+            f"{Path(folder) / CONFIG_NAME} does not fit this release ({str(error).splitlines()[0]}); "
+            "use the release that wrote it, or start a new run"
+        ) from None
 
 
 def default_run_dir(config: SelfplayConfig) -> Path:

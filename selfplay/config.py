@@ -94,7 +94,9 @@ class ActorConfig:
 @dataclass
 class LearnerConfig:
     rows: int = 256  # rows a step, all workers together
-    tokens: int | None = None  # of a step at most, where rows are drawn: as many of `rows` as have them
+    tokens: int | None = (
+        None  # of a step at most: as many of `rows` as have them; of a teacher on policy: about as many
+    )
     chunk_tokens: int | None = None  # computed at once: what takes memory; null: 2048 on a CPU, 16384 on a GPU
     dtype: str = "auto"  # of a pretrained model's products; auto: bfloat16 on a GPU, else float32 | bfloat16 | float32
     checkpointing: bool = False  # layers are computed again for the gradient: less memory, a third more time

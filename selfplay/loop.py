@@ -187,7 +187,8 @@ class Run:
         experience = self.act(teacher)
         self.replay.add(replayed(teacher, experience.rows))
         new_rows = sum(self.team.gather(len(experience.rows)))
-        mix = mixture(teacher, new_rows, phase.steps, config.learner)
+        new_tokens = sum(self.team.gather(int(experience.rows.used.sum())))
+        mix = mixture(teacher, new_rows, phase.steps, config.learner, new_tokens)
         losses = self.learn(teacher, experience.rows, mix, phase.rate)
         done.spend(
             phases,

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
@@ -57,13 +57,18 @@ class RunDir:
 
 
 def open_run_dir(
-    path: str | os.PathLike[str], resume: bool, config: Mapping[str, Any], may_differ: Collection[str] = ()
+    path: str | os.PathLike[str],
+    resume: bool,
+    config: Mapping[str, Any],
+    may_differ: Collection[str] = (),
+    filled: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
 ) -> RunDir:
     """Create a run directory, or open that of a run to go on with, and lock it.
 
     Args:
         config: the resolved config, JSON values only. Kept as `config.json` by a new run; compared with it by a resume.
         may_differ: dotted keys that a resume may change (`display`, `limits.seconds`); a key covers all below it.
+        filled: a run's config with settings that came after the run at their defaults, as they had no effect then.
 
     Raises:
         RunDirError: a file in its place, not writable, not empty without `resume`, no run to resume, a config that
@@ -78,7 +83,7 @@ def open_run_dir(
             if resume:
                 frozen_config(path)  # leaves no lock file in a folder that is not ours
                 lock = on_error.enter_context(_lock(path))
-                _check_same_config(path, wanted, may_differ)
+                _check_same_config(path, filled(frozen_config(path)), wanted, may_differ)
             else:
                 path.mkdir(parents=True, exist_ok=True)
                 _refuse_non_empty(path)
@@ -131,8 +136,10 @@ def _refuse_non_empty(path: Path) -> None:
         raise RunDirError(f"{path} is not empty; {mend}, or choose another run_dir")
 
 
-def _check_same_config(path: Path, wanted: dict[str, Any], may_differ: Collection[str]) -> None:
-    was, now = _flatten(frozen_config(path)), _flatten(wanted)
+def _check_same_config(
+    path: Path, frozen: Mapping[str, Any], wanted: Mapping[str, Any], may_differ: Collection[str]
+) -> None:
+    was, now = _flatten(frozen), _flatten(wanted)
     differing = [
         f"{key} was {_shown(was, key)}, now {_shown(now, key)}"
         for key in sorted(was.keys() | now.keys())

@@ -24,18 +24,19 @@ class Mixture:
     once: bool = False  # each new row is learned once, now; nothing else is
 
 
-def mixture(teacher: str, new_rows: int, most: int, config: LearnerConfig) -> Mixture:
-    """How the actor's `new_rows` (all ranks') are spent, so that each is seen about `reuse` times.
+def mixture(teacher: str, new_rows: int, most: int, config: LearnerConfig, new_tokens: int = 0) -> Mixture:
+    """How the actor's `new_rows` of `new_tokens` (all ranks') are spent, so that each is seen about `reuse` times.
 
     Where hindsight fills batches up, all of `most` steps are taken and replay gets a share that suits what is new: free
     data costs nothing and never waits for a search. Random legal play teaches no choices and unlearns them when there is
     too much of it, so beside it the share is fixed, at `replay_share`, and there are fewer steps. What is learned on policy is
-    seen once, in as many steps as that takes, `most` at most.
+    seen once, in as many steps as `rows` a step (and `tokens`, nearly) make of it, `most` at most.
     """
     if TEACHERS[teacher].act is None:
         return Mixture(most, 0.0)
     if TEACHERS[teacher].on_policy:
-        return Mixture(min(most, -(-new_rows // config.rows)), 0.0, once=True)
+        steps = max(-(-new_rows // config.rows), -(-new_tokens // config.tokens) if config.tokens else 0)
+        return Mixture(min(most, steps), 0.0, once=True)
     wanted = new_rows * config.reuse / config.rows  # steps that replay alone would fill
     if config.fill == "hindsight":
         return Mixture(most, min(config.replay_share, wanted / most))

@@ -145,6 +145,13 @@ def test_a_run_is_not_resumed_with_another_config(damaged, refusal):
     assert "learner.rows was 16, now 64; task.target_max was 30, now 31" in said
 
 
+def test_a_setting_younger_than_the_run_is_no_other_config(damaged, refusal):
+    config = json.loads((damaged / "config.json").read_text())
+    del config["actor"]["dead_share"], config["sha256"]
+    (damaged / "config.json").write_text(json.dumps(config))
+    assert "(learner.rows was 16, now 64);" in refusal(f"resume={damaged}", "learner.rows=64")
+
+
 def test_a_config_of_another_release_is_named(damaged, refusal):
     config = json.loads((damaged / "config.json").read_text())
     config["sead"] = config.pop("seed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -211,6 +213,9 @@ def test_what_is_learned_on_policy_is_seen_once_and_all_of_it():
     config = LearnerConfig(rows=10)
     assert mixture("grpo", 35, 40, config) == Mixture(4, 0.0, once=True)
     assert mixture("grpo", 0, 40, config) == Mixture(0, 0.0, once=True)
+    assert mixture("grpo", 35, 40, replace(config, tokens=100), 720) == Mixture(8, 0.0, once=True)
+    assert mixture("grpo", 35, 40, replace(config, tokens=1000), 720) == Mixture(4, 0.0, once=True)
+    assert mixture("grpo", 35, 5, replace(config, tokens=100), 720) == Mixture(5, 0.0, once=True)
     new = rows(3, n=35)
     parts = dealt(new, 4, np.random.default_rng(0))
     assert [len(part) for part in parts] == [9, 9, 9, 8]

@@ -47,6 +47,14 @@ def test_a_run_is_resumed_with_the_same_config(tmp_path):
         assert run.resumed
 
 
+def test_a_setting_that_came_after_the_run_does_not_keep_it_from_being_resumed(tmp_path):
+    open_run_dir(tmp_path, False, CONFIG).close()
+    now = CONFIG | {"new": 0.6}
+    with open_run_dir(tmp_path, True, now, filled=lambda frozen: {"new": 0.6} | frozen) as run:
+        assert run.resumed
+    assert "new was 0.6, now 0.5" in refusal(tmp_path, True, now | {"new": 0.5}, filled=lambda was: {"new": 0.6} | was)
+
+
 def test_a_run_directory_is_not_overwritten_and_the_mend_is_named(tmp_path):
     open_run_dir(tmp_path, False, CONFIG).close()
     before = (tmp_path / "config.json").read_bytes()
