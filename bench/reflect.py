@@ -2,15 +2,18 @@
 
     python -m bench reflect policy=RUN [problems=600]               efforts, and three controls
     python -m bench reflect policy=RUN part=labels [problems=300]   labels of the teacher against exact ones
+    python -m bench reflect policy=RUN part=checks [problems=600]   false steps noticed, right ones refused
 
 No judge is in any loop but that of best of N; it says afterwards what was right. Every token in a stream is counted.
 Controls of the same net, with the same threshold: *restarts*, tries drawn independently, the first one greedy, up to the
 first `yes`; *distinct restarts*, where every `no` goes back to the root and nothing is tried twice; *best of N*, plain samples
-and the true judge. A control of tries gets the next whole number of them, never fewer tokens than the stream.
+and the true judge. Where steps are checked also the *vote*: the commonest answer of plain samples, a draw going to the first. A
+control of tries gets the next whole number of them, never fewer tokens than the stream.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -23,14 +26,15 @@ from kit.seeds import generator
 from kit.statistics import bootstrap_difference, wilson
 from models.policy import Opened, Policy, open_policy
 from models.steps.stream_types import THRESHOLD, Rules, Stream
+from models.steps.stream_words import StreamWords
 from selfplay.config import ActorConfig
 from selfplay.teach.actor import Acting, Origin
 from selfplay.teach.row_builder import RowBuilder
 from selfplay.teach.stream import played, replayed, searched
 from tasks import Problem, Task, make_task
 from tasks.judging.scorers import Replay
-from tasks.oracle import oracle
-from tasks.streams import EFFORTS, UNDOS
+from tasks.oracle import Oracle, oracle
+from tasks.streams import CHECK, EFFORTS, UNDOS, YES
 
 HIGH = len(EFFORTS) - 1
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)  # of mass tried in vain
@@ -56,13 +60,15 @@ def main(
     """
     if not policy:
         raise command.UsageError("nothing to measure: write policy=RUN, of selfplay.mode=stream")
-    command.one_of("part", part, ("efforts", "labels"))
+    command.one_of("part", part, ("efforts", "labels", "checks"))
     torch.set_num_threads(1)
     opened = open_policy(policy)
     task = make_task(**(opened.task_options or {}))
     asked = task.first_problems(command.one_of("split", split, ("train", "dev", "test")), problems)
     if part == "labels":
         result = labels(opened.policy, task, asked, label_tokens, seed)
+    elif part == "checks":
+        result = checks(opened.policy, task, asked)
     else:
         result = efforts(opened, task, asked, tries, temperature, seed)
     command.save(result, run_dir, f"reflect_{part}")
@@ -77,6 +83,7 @@ def efforts(
     rules, policy = Rules(threshold=THRESHOLD if fitted is None else fitted), opened.policy
     again = restarts(policy, task, asked, replace(rules, undos=0), tries, temperature, seed)
     best = judged_samples(policy, task, asked, tries, temperature, seed)
+    voted = votes(policy, task, asked, tries, temperature, seed) if StreamWords.of(task).form.checks else None
     rows, told = [], []
     for effort, name in enumerate(EFFORTS):
         made = policy.streams(task, asked, effort, rules, seed=seed)
@@ -96,12 +103,13 @@ def efforts(
             spent = np.array([stream.tokens for stream in rooted])
             controls = {"distinct restarts": (solved(task, asked, rooted), float(spent.mean()))}
             controls |= {"restarts": at_least(again, tokens.mean()), "best of N, judge": at_least(best, tokens.mean())}
+            controls |= {"vote": at_least(voted, tokens.mean())} if voted else {}
             for control, (other, price) in controls.items():
                 between = bootstrap_difference(right, other, generator(seed, "bootstrap", effort))
                 row[control] = {"solved": float(other.mean()), "tokens": price, **vars_of(between)}
                 line.append(f"{100 * other.mean():.1f} at {price:.1f}: {_points(row[control])}")
         rows.append(row)
-        told.append(line + [""] * (9 - len(line)))
+        told.append(line)
     heads = [
         "effort",
         "solved, %",
@@ -113,7 +121,8 @@ def efforts(
         "restarts",
         "best of N, judge",
     ]
-    print("\n".join(table(heads, told)))
+    heads += ["vote"] if voted else []
+    print("\n".join(table(heads, [line + [""] * (len(heads) - len(line)) for line in told])))
     return {"rows": rows, "problems": len(asked), "threshold": rules.threshold, "seed": seed}
 
 
@@ -149,6 +158,56 @@ def judged_samples(
     tokens = np.array([[chain.tokens for chain in chains] for chains in drawn]).T
     before = np.vstack([np.zeros_like(right[:1]), np.logical_or.accumulate(right)[:-1]])
     return np.logical_or.accumulate(right), np.cumsum(np.where(before, 0, tokens), 0)
+
+
+def votes(
+    policy: Policy, task: Task, asked: list[Problem], tries: int, temperature: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for the commonest answer of plain samples, nobody being asked."""
+    drawn = policy.chains(task, asked, tries, temperature=temperature, seed=seed)
+    right = np.zeros((tries, len(asked)), np.bool_)
+    for i, (problem, chains) in enumerate(zip(asked, drawn, strict=True)):
+        first: dict[str | None, int] = {}
+        count: Counter[str | None] = Counter()
+        for k, chain in enumerate(chains):
+            answer = task.answer(problem, chain.steps)
+            first.setdefault(answer, k)
+            count[answer] += 1
+            right[k, i] = chains[first[max(count, key=lambda a: (count[a], -first[a]))]].verdict.reward >= 1
+    return right, np.cumsum([[chain.tokens for chain in chains] for chains in drawn], 1).T
+
+
+def checks(policy: Policy, task: Task, asked: list[Problem]) -> dict[str, Any]:
+    """Of steps in greedy streams, from states that exact labels call right: which were checked, and what came of it."""
+    exact, rows = oracle(task), []
+    for effort in range(1, len(EFFORTS)):
+        counts: Counter[str] = Counter()
+        for problem, stream in zip(asked, policy.streams(task, asked, effort), strict=True):
+            path: list[str] = []
+            for thought, after in zip(stream.thoughts, (*stream.thoughts[1:], None), strict=True):
+                if thought.back is not None:
+                    del path[thought.back :]
+                elif thought.kind == "propose":
+                    before, path = truth(exact, task, problem, path), [*path, thought.text]
+                    checked = after is not None and after.text.startswith(CHECK)
+                    refused = checked and after is not None and not after.text.endswith(f" {YES}\n")
+                    if before:
+                        kind = "right" if truth(exact, task, problem, path) else "wrong"
+                        counts.update({kind: 1, f"{kind}, checked": checked, f"{kind}, refused": refused})
+        rows.append({"effort": EFFORTS[effort], **counts})
+    heads = ["effort", *(f"{kind}{what}" for kind in ("wrong", "right") for what in ("", ", checked", ", refused"))]
+    print("\n".join(table(heads, [[str(row.get(head, 0)) for head in heads] for row in rows])))
+    return {"rows": rows, "problems": len(asked)}
+
+
+def truth(exact: Oracle, task: Task, problem: Problem, steps: list[str]) -> bool:
+    """Whether right steps still lead to the end, or have."""
+    state: tuple | None = task.initial_state(problem)
+    for step in steps:
+        if state is None:
+            return False
+        verdict, state = task.advance(problem, state, step)
+    return exact.solvable(problem, state) if state is not None else verdict.reward >= 1
 
 
 def at_least(found: tuple[np.ndarray, np.ndarray], tokens: float) -> tuple[np.ndarray, float]:

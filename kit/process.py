@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from pkgutil import resolve_name
 from types import FunctionType
 from typing import Any
@@ -49,7 +50,28 @@ def keep_memory() -> None:
     A program that takes and frees the same few hundred MiB again and again would else have them zeroed and mapped anew, page
     by page, every time. Larger blocks go back: kept, they are split, and what is left between the parts is never whole again.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is not None and hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
+    if (libc := _glibc()) is not None:
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+class Spare:
+    """Freed pages of this process, given back to the system now and then.
+
+    Kept, they stand at what the largest iteration of all needed at its worst moment, and a longer run has a larger one.
+    """
+
+    def __init__(self, every: float = 10.0):
+        """`every`: seconds between two times, at least."""
+        self._every, self._next = every, 0.0
+
+    def give_back(self) -> None:
+        """Where the C library is glibc, and the last time is long enough ago."""
+        if (libc := _glibc()) is not None and time.monotonic() >= self._next:
+            libc.malloc_trim(0)
+            self._next = time.monotonic() + self._every
+
+
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if libc is not None and hasattr(libc, "gnu_get_libc_version") else None

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from kit.command import word
+from kit.process import Spare
 from kit.seeds import derived_seed, generator
 from models.files.calibration import trustworthy
 from models.local_policy import LocalPolicy
@@ -57,6 +58,7 @@ class Run:
     fixed: Opened | None = None  # acts in place of the net that learns
     replay: Replay = field(default_factory=lambda: Replay(1))
     progress: Progress = field(default_factory=Progress)
+    spare: Spare = field(default_factory=Spare)
 
     @cached_property
     def measured(self) -> LocalPolicy:
@@ -211,6 +213,7 @@ class Run:
             found, gate = self.measure()
             metrics |= {"dev": found.to_dict(), "gate": gate}
         self.commit(experience, metrics)
+        self.spare.give_back()
         return metrics
 
     def totals(self) -> dict:

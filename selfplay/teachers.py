@@ -35,6 +35,9 @@ FILLS = {  # what fills a batch up beside replay
     "random": "selfplay.teach.free:random_mix",
     "hindsight": "selfplay.teach.free:hindsight",
     "rules": "selfplay.teach.free:rules",
+    "checks": "selfplay.teach.free:checks",
     "given": "selfplay.teach.free:given_rows",
 }
-PLAYED = {"rules"} | {name for name, teacher in TEACHERS.items() if teacher.plays}  # need a task with legal moves
+PLAYED = {"rules", "checks"} | {
+    name for name, teacher in TEACHERS.items() if teacher.plays
+}  # need a task with legal moves

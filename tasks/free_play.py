@@ -39,6 +39,16 @@ class FreePlay(Task):
         """
         raise TaskError(f"task {self.name} makes no finished chains to tell apart: set learner.ended_share=0")
 
+    def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
+        """`n` rows of streams that end with a check and its verdict: legal play, in which a result may be false.
+
+        Policy weight 1 on what a check works out, 2 on `yes`, `no` and the way back, 0 on a false result. No values.
+
+        Raises:
+            TaskError: a task whose steps have no checks, or one without stream words.
+        """
+        raise TaskError(f"task {self.name} has no checks to write: use learner.fill=random, hindsight or rules")
+
     def examples(self, n: int, seed: int = 0) -> list[str]:
         rows = self.hindsight("train", n, np.random.default_rng(seed))
         return [self.decode([token for token in row if token not in (PAD_ID, BOS_ID)]) for row in rows.tokens.tolist()]

@@ -9,6 +9,14 @@
     yes                           ends the stream: the steps in the context are its answer
     no stop                       gives up for good
 
+Where the goal does not stand in the prompt, nothing in a chain says that it is wrong. There a step can be checked: worked out
+once more, another way, and compared.
+
+    a + 3 8 = 0 8 6               a step, of which the net was not sure
+    check 5 8 0 no b0             worked out from its last digit on: it differs, and the step is given up
+    a + 3 8 = 0 8 5
+    check 5 8 0 yes               it agrees; what was checked stands in the context, the check does not
+
 Pure text: no model, no verifier. A task declares a `StreamForm`; `tasks.registry.streamed` puts its words behind the task's
 own, so that every token of a net that never learned them keeps its id.
 """
@@ -20,7 +28,15 @@ from typing import Literal
 
 UNDOS = {"none": 0, "minimal": 1, "low": 3, "medium": 7, "high": 15}  # times that a stream of an effort may go back
 EFFORTS = tuple(UNDOS)  # an effort's number is its place here
-YES, NO, STOP, BACK, EFFORT = "yes", "no", "stop", "b", "e"  # BACK and EFFORT stand before a number
+CHECKED = {
+    "none": 0.0,
+    "minimal": 0.5,
+    "low": 0.9,
+    "medium": 0.99,
+    "high": 1.0,
+}  # steps less probable are checked, if any are
+YES, NO, STOP, CHECK = "yes", "no", "stop", "check"
+BACK, EFFORT = "b", "e"  # stand before a number
 
 Kind = Literal["propose", "answer", "check", "undo"]
 
@@ -34,10 +50,12 @@ class StreamForm:
     answer: str = (
         ""  # opens a step that ends a chain; "": chains end at the task's `max_steps`, or where a stream says so
     )
+    checks: bool = False  # a step can be worked out another way; then `no` is written after a check, and nowhere else
 
     def words(self, depths: int) -> tuple[str, ...]:
         """All that a stream adds; `depths`: steps of the longest chain."""
-        return (*self.stands_for(), YES, NO, STOP, *(f"{BACK}{depth}" for depth in range(depths)))
+        check = (CHECK,) if self.checks else ()
+        return (*self.stands_for(), YES, NO, STOP, *(f"{BACK}{depth}" for depth in range(depths)), *check)
 
     def stands_for(self) -> dict[str, str]:
         """Of each effort word, the word of the task in whose place it stands."""
@@ -72,9 +90,13 @@ class StreamForm:
     def kind(self, line: str) -> Kind:
         """What a line of a stream is."""
         first = line.split(maxsplit=1)[0] if line.strip() else ""
-        if first in (YES, NO):
-            return "check" if first == YES else "undo"
+        if first in (YES, NO, CHECK):
+            return "undo" if first == NO else "check"
         return "answer" if self.ends(line) else "propose"
+
+    def accepts(self, line: str) -> bool:
+        """Whether a line ends a stream with its chain as the answer."""
+        return line.split() == [YES]
 
     def depth(self, line: str) -> int | None:
         """Where a line of kind `undo` goes back to; None: nowhere."""

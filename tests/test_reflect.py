@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.reflect import at_least, judged_samples, labels, restarts, solved
+from bench.reflect import at_least, checks, judged_samples, labels, restarts, solved, votes
+from models.abilities import Rollout
 from models.local_policy import LocalPolicy
-from models.steps.stream_types import Rules
+from models.steps.stream_types import Rules, Stream, Thought
 from solve.calibrate.thresholds import THRESHOLDS, threshold_fit
+from tasks import make_task
 from tasks.base import NEWLINE_ID
 from tasks.judging.scorers import Replay
 from tasks.numbers.countdown import Countdown
@@ -63,3 +65,42 @@ def test_the_threshold_that_solves_most_is_taken():
     assert [row["threshold"] for row in fit["rows"]] == list(THRESHOLDS)
     best = next(row for row in fit["rows"] if row["threshold"] == fit["best"])
     assert best["solved"] == max(row["solved"] for row in fit["rows"])
+
+
+def test_a_vote_takes_the_commonest_answer_and_of_equals_the_first():
+    task = make_task("chain")
+    (problem,) = [task.parse_problem("47 + 38 * 3")]
+    results = ["2 5 4", "2 5 5", "2 5 5", "2 5 4", "2 5 4"]
+
+    class Sampler:
+        def chains(self, task, problems, n, **more):
+            steps = [("a + 3 8 = 0 8 5\n", f"b * 0 3 = {result}\n") for result in results[:n]]
+            return [[Rollout(s, task.verdict(problem, s), 18, 0.0, 0.0, (), (), 0.0, (None, None)) for s in steps]]
+
+    right, paid = votes(Sampler(), task, [problem], 5, 0.7, seed=0)  # ty: ignore[invalid-argument-type]
+    assert right[:, 0].tolist() == [False, False, True, False, False]
+    assert paid[:, 0].tolist() == [18, 36, 54, 72, 90]
+
+
+def test_checks_are_counted_where_a_step_began_rightly(capsys):
+    task = make_task("chain", streams=True)
+    problem = task.parse_problem("47 + 38 * 3 - 12")
+    lines = [
+        ("propose", "a + 3 8 = 0 8 6\n"), ("check", "check 5 8 0\n"), ("undo", "no b0\n"),
+        ("propose", "a + 3 8 = 0 8 5\n"), ("check", "check 5 8 0 yes\n"),
+        ("propose", "b * 0 3 = 2 5 6\n"), ("check", "check 6 5 2 yes\n"),
+        ("propose", "c - 1 2 = 2 4 4\n"), ("check", "check 4 4 2 yes\n"), ("check", "yes\n"),
+    ]  # fmt: skip
+    thoughts = tuple(Thought(k, line, (), 0, 0 if k == "undo" else None) for k, line in lines)  # ty: ignore[invalid-argument-type]
+
+    class Thinker:
+        def streams(self, task, problems, effort):
+            return [Stream(thoughts if effort == 4 else thoughts[:1], (), "yes")]
+
+    found = checks(Thinker(), task, [problem])["rows"]  # ty: ignore[invalid-argument-type]
+    assert found[0] == {"effort": "minimal", "wrong": 1, "wrong, checked": 0, "wrong, refused": 0}
+    assert found[3] == {
+        "effort": "high", "wrong": 2, "wrong, checked": 2, "wrong, refused": 1,
+        "right": 1, "right, checked": 1, "right, refused": 0,
+    }  # fmt: skip
+    assert "| minimal | 1 " in capsys.readouterr().out

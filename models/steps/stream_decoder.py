@@ -5,6 +5,9 @@ is left in its context. What is left at `yes` is therefore the visible chain. Th
 `StepSampler` keeps at each state of the path: a step is drawn from the policy restricted to what was not drawn there before,
 exactly (rule `distinct`). A verdict is written where the net is sure of it (rule `threshold`). No verifier is asked.
 
+Of a task whose steps have checks, a step of low probability (rule `checked`) is worked out once more, and a verdict follows.
+What was checked stays in the context, the check does not: it costs tokens, and leaves none.
+
 A round writes one line of every stream that goes on. Noise is keyed by (seed, problem id, sample, lines so far): a stream does
 not depend on the others. Every token that stands in a stream is counted, whether or not the trie knew it.
 
@@ -13,6 +16,7 @@ Legend: A streams that go on, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,10 +27,11 @@ from models.steps.history import digest
 from models.steps.stream_types import End, Rules, Stream, Thought
 from models.steps.stream_words import StreamWords
 from models.trie import sampling_kernels as kernels
+from models.trie.batch import NEVER_SAMPLED
 from models.trie.sampling import StepSampler
 from models.trie.trie import TokenTrie
-from tasks.base import Problem
-from tasks.streams import EFFORTS, UNDOS
+from tasks.base import NEWLINE_ID, Problem
+from tasks.streams import CHECKED, EFFORTS, UNDOS
 
 AT_ONCE = 512  # streams that share a trie
 NO_SLOT = -1
@@ -41,6 +46,7 @@ class _State:
     node: int  # of the trie, the last token of the context
     slot: int = NO_SLOT  # of the sampler: what was tried here
     step: Step | None = None  # that led here; None: the prompt
+    sure: float = 1.0  # of that step: by its check, or by its own probability
 
 
 @dataclass(slots=True)
@@ -53,6 +59,7 @@ class _Open:
     tokens: int = 0
     undos: int = 0
     sure: float = 0.5  # see `Stream`
+    doubt: int | None = None  # where a check stands that does not agree with the last step
     end: End | None = None
 
     @property
@@ -99,6 +106,9 @@ class _Wave:
     def __init__(self, trie: TokenTrie, words: StreamWords, jobs: Sequence, effort: int, rules: Rules, seed: int):
         self._trie, self._words, self._rules = trie, words, rules
         self._most_undos = UNDOS[EFFORTS[effort]] if rules.undos is None else rules.undos
+        self._checked = CHECKED[EFFORTS[effort]] if rules.checked is None else rules.checked
+        self._plain = np.arange(words.vocabulary_size) < words.vocabulary_size - len(words.task.stream_words)
+        self._plain[[*NEVER_SAMPLED, NEWLINE_ID]] = False  # what a check works out
         trie.clear()
         self._sampler = StepSampler(
             trie,
@@ -122,7 +132,7 @@ class _Wave:
                 if stream.end is None and self._rules.tokens is not None and stream.tokens >= self._rules.tokens:
                     stream.end = "tokens"
             active = [stream for stream in active if stream.end is None]
-        return [_closed(stream) for stream in self._streams]
+        return [_closed(stream, self._words.form.checks) for stream in self._streams]
 
     # ---- the verdict
 
@@ -134,6 +144,8 @@ class _Wave:
     def _refused(self, active: list[_Open], over: np.ndarray) -> np.ndarray:
         """bool [A]: whether each stream gives up what it stands at; where it is `over` bool [A], it writes `yes` otherwise."""
         words = self._words
+        if words.form.checks:
+            return np.array([stream.doubt is not None for stream in active])
         if self._rules.threshold is None:
             allowed = np.ones((len(active), words.vocabulary_size), np.bool_)
             allowed[over] = np.isin(np.arange(words.vocabulary_size), [words.yes, words.no])
@@ -154,7 +166,8 @@ class _Wave:
         going = [stream for stream in refused if stream.end is None]
         if not going:
             return
-        nodes = self._extended([stream.path[-1].node for stream in going], [words.no] * len(going))
+        stand = [stream.path[-1].node if stream.doubt is None else stream.doubt for stream in going]
+        nodes = self._extended(stand, [words.no] * len(going))
         allowed = np.zeros((len(going), words.vocabulary_size), np.bool_)
         allowed[:, words.stop] = True
         for row, stream in zip(allowed, going, strict=True):
@@ -164,6 +177,7 @@ class _Wave:
             if back is not None and self._rules.to_root:
                 back, word = 0, int(words.back[0])
             stream.note(Thought("undo", form.back(back), (words.no, word), stream.depth, back))
+            stream.doubt = None
             if back is None:
                 stream.end = "stop"
             else:
@@ -192,7 +206,7 @@ class _Wave:
         self._open_slots([s for s in going if s.path[-1].slot == NO_SLOT or not self._rules.distinct])
         slots = np.array([stream.path[-1].slot for stream in going], np.int32)
         drawn = self._sampler.draw(slots, 1, "sample" if self._rules.temperature else "best")
-        moved, parents, lasts = [], [], []
+        moved, parents, lasts, logprobs = [], [], [], []
         for stream, first, last in zip(going, drawn.offsets[:-1].tolist(), drawn.offsets[1:].tolist(), strict=True):
             if first == last:
                 stream.end = "exhausted"
@@ -211,8 +225,35 @@ class _Wave:
             moved.append(stream)
             parents.append(int(drawn.parent_nodes[first]))
             lasts.append(tokens[-1])
-        for stream, node in zip(moved, self._extended(parents, lasts), strict=True):
-            stream.path[-1].node = node
+            logprobs.append(float(drawn.logprobs[first]))
+        for stream, node, logprob in zip(moved, self._extended(parents, lasts), logprobs, strict=True):
+            stream.path[-1].node, stream.path[-1].sure = node, math.exp(logprob)
+        if self._words.form.checks:
+            self._check([stream for stream in moved if stream.path[-1].sure < self._checked])
+
+    def _check(self, doubtful: list[_Open]) -> None:
+        """The last step of each stream worked out once more, greedily, up to where a verdict is likelier than anything else."""
+        words = self._words
+        nodes = self._extended([stream.path[-1].node for stream in doubtful], [words.check] * len(doubtful))
+        lines = [(words.check,)] * len(doubtful)
+        going = np.arange(len(doubtful))
+        for place in range(words.codec.max_step_tokens):
+            rows = self._trie.logprobs[[nodes[k] for k in going]]
+            no, yes = np.exp(rows[:, words.no].astype(np.float64)), np.exp(rows[:, words.yes].astype(np.float64))
+            due = (no + yes > 0.5) | (place == words.codec.max_step_tokens - 1)
+            for k, share in zip(going[due].tolist(), (yes / np.maximum(no + yes, 1e-30))[due].tolist(), strict=True):
+                self._compared(doubtful[k], lines[k], share, nodes[k])
+            tokens = np.where(self._plain, rows, np.float32(-np.inf)).argmax(1)[~due].tolist()
+            going = going[~due]
+            for k, token, node in zip(going, tokens, self._extended([nodes[k] for k in going], tokens), strict=True):
+                lines[k], nodes[k] = (*lines[k], token), node
+
+    def _compared(self, stream: _Open, line: tuple[int, ...], sure: float, node: int) -> None:
+        """A check that stands at `node`, with its verdict: P(yes) against P(no) is `sure`."""
+        stream.path[-1].sure, passed = sure, sure > 0.5
+        line = (*line, self._words.yes) if passed else line
+        stream.note(Thought("check", f"{self._words.task.decode(line)}\n", line, stream.depth))
+        stream.doubt = None if passed else node
 
     def _open_slots(self, fresh: list[_Open]) -> None:
         """An account at the present state of each stream: of what a step may be, `no` is none."""
@@ -229,7 +270,8 @@ class _Wave:
         return self._trie.extend(np.array(nodes, np.int32), np.array(tokens, np.int32), with_values=False).tolist()
 
 
-def _closed(stream: _Open) -> Stream:
+def _closed(stream: _Open, checks: bool) -> Stream:
     assert stream.end is not None, "a stream that goes on is not closed"
     chain = tuple(state.step for state in stream.path[1:] if state.step is not None)
-    return Stream(tuple(stream.thoughts), chain, stream.end, stream.sure)
+    sure = min((state.sure for state in stream.path[1:]), default=0.5) if checks else stream.sure
+    return Stream(tuple(stream.thoughts), chain, stream.end, sure)

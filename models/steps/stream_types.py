@@ -22,11 +22,16 @@ class Rules:
     distinct: bool = True  # no step twice at one state of the stream; False: drawn again, each time anew
     undos: int | None = None  # at most; None: those of the effort. 0: one try and its verdict
     tokens: int | None = None  # at most, the line under way is still written; None: no limit but that of the undos
+    checked: float | None = (
+        None  # a step of lower probability is checked, where a task's can be; None: as the effort says
+    )
     to_root: bool = False  # every `no` goes back to depth 0: distinct restarts, where `distinct` is on
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0 or (self.undos or 0) < 0 or (self.tokens is not None and self.tokens < 1):
             raise ValueError("temperature and undos are 0 or more, tokens 1 or more")
+        if self.checked is not None and not 0 <= self.checked <= 1:
+            raise ValueError(f"a step is checked below a probability, 0..1, not {self.checked}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"a threshold of a verdict lies in 0..1, not {self.threshold}")
 

@@ -14,7 +14,7 @@ from models.steps.codec import WordCodec
 from models.trie.batch import NEVER_SAMPLED
 from models.trie.step_ends import StepEnds
 from tasks.base import BOS_ID, NEWLINE_ID, Problem, Task
-from tasks.streams import BACK, EFFORT, EFFORTS, NO, STOP, UNDOS, YES, StreamForm
+from tasks.streams import BACK, CHECK, EFFORT, EFFORTS, NO, STOP, UNDOS, YES, StreamForm
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,8 @@ class StreamWords:
     stop: int
     back: np.ndarray  # int64 [depths], the token that goes back to each depth
     vocabulary_size: int  # V, stream words included
-    masked: tuple[int, ...]  # never sampled: efforts are asked, not written
+    check: int  # opens a check; -1: steps of this task have none
+    masked: tuple[int, ...]  # never sampled: efforts are asked, and whether a step is checked is the decoder's rule
     ends: StepEnds  # a newline ends a line; a verdict is a line of its own
 
     @classmethod
@@ -48,10 +49,11 @@ class StreamWords:
         last = np.zeros(len(task.vocabulary), np.bool_)
         last[[NEWLINE_ID, ids[YES], ids[NO]]] = True
         efforts = tuple(ids[f"{EFFORT}{effort}"] for effort in range(1, len(EFFORTS)))
+        check = ids[CHECK] if task.stream.checks else -1
         return cls(
             task, task.stream, WordCodec(task), ids[YES], ids[NO], ids[STOP],
             np.array([ids[f"{BACK}{depth}"] for depth in range(task.max_steps)]),
-            len(task.vocabulary), (*NEVER_SAMPLED, *efforts), StepEnds.at(last),
+            len(task.vocabulary), check, (*NEVER_SAMPLED, *efforts, *((check,) if check >= 0 else ())), StepEnds.at(last),
         )  # fmt: skip
 
     def context(self, problem: Problem, effort: int) -> list[int]:

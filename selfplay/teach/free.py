@@ -45,6 +45,13 @@ def hindsight(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.r
     return codec.rows(stack([make(count) for make, count in zip(makers, counts, strict=True) if count > 0]))
 
 
+def checks(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.random.Generator, given) -> Rows:
+    """Results of steps, half of them written once more as checks of streams."""
+    play = free_play(task)
+    parts = [play.random_play("train", n - n // 2, rng, rules_only=True)]
+    return codec.rows(stack([*parts, play.check_play("train", n // 2, rng)] if n > 1 else parts))
+
+
 def given_rows(
     task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.random.Generator, given: Rows | None
 ) -> Rows:

@@ -137,7 +137,8 @@ def searched(acting: Acting, problems: list[Problem]) -> Searched:
 
 def replayed(acting: Acting, problem: Problem, stream: Stream, known: Evidence) -> Iterator[Boundary]:
     """The boundaries of a stream, judged; what it tried goes into `known`."""
-    task = acting.task
+    task, form = acting.task, acting.task.stream
+    assert form is not None, "a stream was written"
     path: list[Step] = []
     states: list[tuple | None] = [task.initial_state(problem)]
     keys = [key_of(task, problem, task.initial_state(problem), ())]
@@ -145,8 +146,10 @@ def replayed(acting: Acting, problem: Problem, stream: Stream, known: Evidence) 
     status: Status = "open"
     yield Boundary((), (task.initial_state(problem),), tuple(keys), (frozenset(),), status, False)
     for thought in stream.thoughts:
-        if thought.kind == "check" or (thought.kind == "undo" and thought.back is None):
+        if form.accepts(thought.text) or (thought.kind == "undo" and thought.back is None):
             return
+        if thought.kind == "check":
+            continue
         if thought.back is not None:
             del path[thought.back :], states[thought.back + 1 :], keys[thought.back + 1 :], tried[thought.back + 1 :]
             status = "open" if states[-1] is not None else "illegal"
@@ -208,12 +211,14 @@ def lesson(
     yes = [(words.yes, VERDICT_WEIGHT)]
     if boundary.status == "right":
         return yes
+    if words.form.checks and boundary.status != "open":
+        return []  # what is wrong there cannot be seen: checks find it, and free rows teach these
     if boundary.status == "open":
         label = known.label(boundary.keys[-1])
         if label == "alive":
             steps = solution(known, boundary.keys[-1], boundary.tried[-1], rng)
             return [(token, 1.0) for step in steps for token in step.tokens or ()] + yes if steps else []
-        if label is None:
+        if label is None or words.form.checks:
             return []
     above = len(boundary.keys) - (boundary.status == "open")
     for depth in range(above - 1, -1, -1):

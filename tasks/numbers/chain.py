@@ -12,6 +12,12 @@ back.
 What can follow depends on the present value alone. The context keeps all steps nevertheless: the value is read at its end, and
 from a number alone nothing could be said of how it came about. Numbers are padded with zeros, so that places of equal weight
 stand at equal distances; a step's label leads to its operation in the prompt, however long the chain is.
+
+A check of a step is its true result from the last place to the first (`tasks.streams`): carries are known when they are due, so
+that it slips elsewhere than the step does.
+
+    b * 0 3 = 2 4 5
+    check 5 5 2 no
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ from tasks.guessing import CommonestEnds, Guesser
 from tasks.numbers import chain_play as play
 from tasks.oracle import Oracle
 from tasks.splits import check_fraction, check_int, draw_distinct, drawn_distinct, split_code
+from tasks.streams import BACK, CHECK, EFFORT, EFFORTS, NO, YES, StreamForm
 
 LISTED = 4096  # problems of dev, and of test
 RANKED = 4096  # train problems behind the guessing control
@@ -72,6 +79,7 @@ class ChainArithmetic(FreePlay, Oracle):
     end = "the last operation"
     reversible = False
     vocabulary = play.VOCABULARY
+    stream = StreamForm(mark=play.BAR, follows=play.EQUALS, checks=True)
 
     def __init__(
         self,
@@ -221,6 +229,40 @@ class ChainArithmetic(FreePlay, Oracle):
         """
         rows = self._rows(split, n, rng, 2, self.free_operations, play.NEAR_SLIP)
         return Rows(rows.tokens, np.zeros_like(rows.weight), rows.value)
+
+    def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
+        """See `FreePlay.check_play`. Chains cut before their last step, at a random effort; every other one ends with a misread
+        result, checked. For every split the same: operations are drawn to fit the numbers written, and no chain is whole.
+        """
+        if not self.stream_words:
+            raise TaskError(f"task {self.name} writes checks in streams alone: add +task.streams=true")
+        drawn, ids = self._rows(split, n, rng, self.operations_min, self.operations_max, play.NEAR_SLIP), self.token_ids
+        longest = drawn.tokens.shape[1] + self.digits + 3  # check, its digits, verdict, way back
+        out = Rows(
+            np.zeros((n, longest), np.int32),
+            np.zeros((n, longest), np.float32),
+            np.full((n, longest), np.nan, np.float32),
+        )
+        for row, weight, tokens, given in zip(out.tokens, out.weight, drawn.tokens.tolist(), drawn.weight, strict=True):
+            bar = tokens.index(play.BAR_ID)
+            operations = (bar - 1) // (2 + self.operand_digits)
+            first = bar + self.digits + 2
+            slips = np.flatnonzero(given[first : first + operations * self.max_step_tokens] == 0)
+            at = int(slips[0]) // self.max_step_tokens if len(slips) else int(rng.integers(operations - 1))
+            end = first + (at + 1) * self.max_step_tokens
+            line = tokens[end - self.max_step_tokens : end]
+            value = end - self.max_step_tokens - 1 - self.digits if at else bar + 1
+            operand = play.number(line[2 : 2 + self.operand_digits])
+            true = APPLY[play.OPS[line[1] - play.PLUS_ID]](play.number(tokens[value : value + self.digits]), operand)
+            check = [play.DIGIT_ID + int(digit) for digit in reversed(f"{true:0{self.digits}d}")]
+            verdict = [ids[NO], ids[f"{BACK}{at}"]] if len(slips) else [ids[YES]]
+            row[:end] = tokens[:end]
+            row[bar] = ids[f"{EFFORT}{rng.integers(1, len(EFFORTS))}"]
+            weight[:end] = given[:end]
+            added = [ids[CHECK], *check, *verdict]
+            row[end : end + len(added)] = added
+            weight[end + 1 : end + len(added)] = [1.0] * len(check) + [2.0] * len(verdict)
+        return out
 
     # ---- labels and controls
 

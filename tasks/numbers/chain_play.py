@@ -11,6 +11,7 @@ digits, newline).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from string import ascii_lowercase
 
 import numpy as np
@@ -40,6 +41,11 @@ def step_tokens(digits: int, operand_digits: int) -> int:
 def row_tokens(operations: int, digits: int, operand_digits: int) -> int:
     """Length of BOS, a prompt and all steps."""
     return prompt_tokens(operations, digits, operand_digits) + operations * step_tokens(digits, operand_digits)
+
+
+def number(digits: Sequence[int]) -> int:
+    """The number that tokens of digits show, the most significant first."""
+    return int("".join(str(digit - DIGIT_ID) for digit in digits))
 
 
 @jit

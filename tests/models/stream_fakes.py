@@ -54,16 +54,22 @@ class Letters(SumTask):
         return f"{' '.join(first)} = {last}\n" + "".join(steps)
 
 
-LETTERS = streamed(Letters())
-IDS = LETTERS.token_ids
+class CheckedLetters(Letters):
+    """The same, with steps that can be checked; a chain ends after its second step."""
+
+    stream = StreamForm(mark="=", follows="=", checks=True)
+
+
+LETTERS, CHECKED_LETTERS = streamed(Letters()), streamed(CheckedLetters())
+IDS = CHECKED_LETTERS.token_ids  # of both: checks come last
 
 
 class Written(TableForward):
     """A table net whose logits are `logits(path)`; None: random ones of the path, under which streams go back now and then."""
 
-    def __init__(self, logits: Callable[[tuple[int, ...]], dict[int, float]] | None = None):
-        super().__init__(len(LETTERS.vocabulary))
-        self.of = logits
+    def __init__(self, logits: Callable[[tuple[int, ...]], dict[int, float]] | None = None, task: Letters = LETTERS):
+        super().__init__(len(task.vocabulary))
+        self.of, self.task = logits, task
 
     def row(self, path: tuple[int, ...]) -> np.ndarray:
         """float32 [V]: log-probabilities after a path."""
@@ -85,7 +91,7 @@ class Written(TableForward):
 
 
 def decoded(forward: Written, problems: list[Problem], effort: int, rules: Rules, **more):
-    return LocalPolicy(None, forward=forward).streams(LETTERS, problems, effort, rules, **more)
+    return LocalPolicy(None, forward=forward).streams(forward.task, problems, effort, rules, **more)
 
 
 def slow_stream(forward: Written, problem: Problem, effort: int, rules: Rules) -> tuple[list[str], str]:

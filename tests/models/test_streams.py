@@ -13,9 +13,9 @@ from models.steps.stream_words import StreamWords, effort_number
 from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID
 from tests.models.fakes import SumTask, TableForward, sum_forward
-from tests.models.stream_fakes import IDS, LETTERS, Letters, Written, decoded, slow_stream
+from tests.models.stream_fakes import CHECKED_LETTERS, IDS, LETTERS, Letters, Written, decoded, slow_stream
 
-A, B, Z, YES, NO, B0 = (IDS[word] for word in ("a", "b", "z", "yes", "no", "b0"))
+A, B, Z, YES, NO, B0, CHECK = (IDS[word] for word in ("a", "b", "z", "yes", "no", "b0", "check"))
 
 
 def gives_up(path: tuple[int, ...]) -> dict[int, float]:
@@ -165,3 +165,57 @@ def test_a_net_without_stream_words_and_an_effort_that_is_none_are_refused_in_on
         effort_number("xhigh")
     with pytest.raises(ValueError, match="threshold"):
         Rules(threshold=1.5)
+
+
+def slips(path: tuple[int, ...]) -> dict[int, float]:
+    """Writes a (.6) or b (.4) as a step; every step that is checked turns out to be b. A check that stayed would be seen."""
+    if CHECK in path:
+        at = path.index(CHECK)
+        done = path[at + 1 :]
+        if not done:
+            return {B: 0.0}
+        if path[-1] == NO:
+            return {IDS[f"b{path.count(NEWLINE_ID) - 2}"]: 0.0}
+        return {YES: 2.0, NO: -2.0, A: -2.0} if path[at - 2] == B else {NO: 2.0, YES: -2.0, A: -2.0}
+    return {A: np.log(0.6), B: np.log(0.4)} if path[-1] == NEWLINE_ID else {NEWLINE_ID: 0.0}
+
+
+def lines_of(effort: int, rules: Rules | None = None) -> list[str]:
+    forward = Written(slips, CHECKED_LETTERS)
+    (stream,) = decoded(forward, CHECKED_LETTERS.problems("train", 1), effort, rules or Rules())
+    words = sum(len(thought.text.split()) + (thought.kind == "propose") for thought in stream.thoughts)
+    assert stream.tokens == words  # of a step its newline, too
+    return [thought.text for thought in stream.thoughts]
+
+
+def test_a_doubtful_step_is_worked_out_again_and_given_up_where_it_differs():
+    once = ["a\n", "check b\n", "no b0\n", "b\n", "check b yes\n"]
+    assert lines_of(4) == [*once, *(line.replace("b0", "b1") for line in once), "yes\n"]
+
+
+def test_effort_says_how_doubtful_a_step_must_be_to_be_checked():
+    assert lines_of(1) == ["a\n", "a\n", "yes\n"]  # .6 is sure enough for effort minimal
+    assert lines_of(2) == lines_of(4)
+    assert lines_of(4, Rules(checked=0.5)) == lines_of(1)
+
+
+def test_checks_stop_where_no_undo_is_left():
+    assert lines_of(4, Rules(undos=1)) == [
+        "a\n",
+        "check b\n",
+        "no b0\n",
+        "b\n",
+        "check b yes\n",
+        "a\n",
+        "check b\n",
+        "no\n",
+    ]
+
+
+def test_a_stream_is_as_sure_as_its_least_sure_step():
+    def sure(effort: int) -> float:
+        (stream,) = decoded(Written(slips, CHECKED_LETTERS), CHECKED_LETTERS.problems("train", 1), effort, Rules())
+        return stream.sure
+
+    assert sure(1) == pytest.approx(0.6)
+    assert sure(4) == pytest.approx(np.exp(2) / (np.exp(2) + np.exp(-2)))

@@ -19,6 +19,7 @@ from selfplay.teach.actor import Acting, Origin
 from selfplay.teach.evidence import Evidence, key_of
 from selfplay.teach.row_builder import RowBuilder
 from solve.calibrate.thresholds import THRESHOLDS
+from tasks import make_task
 from tasks.base import Problem
 from tasks.judging.scorers import Replay
 from tasks.numbers.countdown import Countdown
@@ -151,6 +152,28 @@ def test_choices_weigh_nothing_and_what_follows_from_true_ones_does():
     *_, last = teacher.replayed(illegal, PROBLEM, written(FALSE), known)
     teacher.teach(illegal, WORDS, PROBLEM, 1, last, known)
     assert [w for w in illegal.builder.rows().weight[0] if w] == [2.0, 2.0]
+
+
+def test_checks_are_passed_over_and_a_finished_chain_of_checked_steps_is_only_ever_accepted():
+    task = make_task("chain", streams=True)
+    problem = task.parse_problem("47 + 38 * 3")
+    steps = ["a + 3 8 = 0 8 6\n", "a + 3 8 = 0 8 5\n", "b * 0 3 = 2 5 5\n"]
+    lines = [steps[0], "check 5 8 0\n", "no b0\n", steps[1], "check 5 8 0 yes\n", steps[2], "yes\n"]
+    kinds = ("propose", "check", "undo", "propose", "check", "propose", "check")
+    thoughts = tuple(
+        Thought(kind, line, tuple(task.encode(line)), 0, 0 if kind == "undo" else None)
+        for kind, line in zip(kinds, lines, strict=True)
+    )
+    words, known = StreamWords.of(task), Evidence(0.6)
+    at = Acting(
+        LocalPolicy(None, version="none"), task, [problem], ActorConfig(), Replay(task), RowBuilder(task, words.codec),
+        np.random.default_rng(0), Origin(0, 1, ""), False,
+    )  # fmt: skip
+    lessons = {}
+    for boundary in teacher.replayed(at, problem, Stream(thoughts, (), "yes"), known):
+        taught = teacher.lesson(task, words, boundary, known, at.rng)
+        lessons["".join(s.text for s in boundary.path)] = task.decode([token for token, _ in taught])
+    assert lessons == {"": "", steps[0]: "", steps[1]: "", steps[1] + steps[2]: "yes"}
 
 
 def test_a_net_without_words_for_streams_is_refused_before_the_run():

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import BOS_ID, PAD_ID, SPLITS, Problem, TaskError, make_task
+from tasks import SPLITS, Problem, TaskError, make_task
 from tasks.splits import split_code, split_codes, unit_hashes
 
 TASK = make_task("chain")
@@ -64,20 +63,6 @@ def written(task, problem: Problem, values: list[int]) -> list[str]:
         operand, value = (" ".join(str(x).zfill(n)) for x, n in ((operand, width), (value, len(str(task.cap)))))
         steps.append(f"{label} {op} {operand} = {value}\n")
     return steps
-
-
-def read_row(task, tokens: np.ndarray) -> tuple[Problem, list[str], list[int], list[int]]:
-    """(problem, steps, results written, positions of newlines) of a row."""
-    used = tokens[tokens != PAD_ID]
-    assert used[0] == BOS_ID
-    text = task.decode(used[1:])
-    assert task.encode(text) == used[1:].tolist()
-    prompt, *steps = text.splitlines(keepends=True)
-    left, right = re.sub(r"(?<=\d) (?=\d)", "", prompt).split("|")
-    operations = tuple((op, int(operand)) for op, operand in re.findall(r"[a-z] ([-+*]) (\d+)", left))
-    results = [int(step.split("=")[1].replace(" ", "")) for step in steps]
-    newlines = np.flatnonzero(tokens == task.token_ids["\n"]).tolist()
-    return Problem("row", "chain", (int(right), operations)), steps, results, newlines
 
 
 # ---- the verifier
@@ -310,83 +295,3 @@ def test_declared_lengths_are_the_longest_that_occur(options):
         steps += [len(task.encode(step)) for step in way]
     assert max(contexts) == task.max_context_tokens
     assert set(steps) == {task.max_step_tokens}
-
-
-# ---- rows
-
-
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("split", SPLITS)
-def test_free_short_chains_are_accepted_by_the_verifier(options, split, rng):
-    task = make_task("chain", **options)
-    lengths = Counter()
-    rows = task.hindsight(split, 200, rng)
-    for tokens, weight, value in zip(rows.tokens, rows.weight, rows.value, strict=True):
-        problem, steps, _, newlines = read_row(task, tokens)
-        assert task.verdict(problem, steps).reward == 1
-        lengths[len(steps)] += 1
-        inside = (np.arange(len(tokens)) > newlines[0]) & (tokens != PAD_ID)
-        np.testing.assert_array_equal(weight, inside)
-        assert np.flatnonzero(~np.isnan(value)).tolist() == newlines[:-1]
-        assert (value[newlines[:-1]] == 1).all()
-    assert set(lengths) == {1, 2, 3}
-
-
-@pytest.mark.parametrize("options", OPTIONS)
-def test_random_play_computes_rightly_but_for_one_number_and_never_solves(options, rng):
-    task = make_task("chain", **options)
-    places = set()
-    for rules_only in (False, True):
-        rows = task.random_play("train", 200, rng, rules_only=rules_only)
-        assert np.isnan(rows.value).all()
-        for tokens, weight in zip(rows.tokens, rows.weight, strict=True):
-            problem, steps, results, newlines = read_row(task, tokens)
-            verdict = task.verdict(problem, steps)
-            assert (verdict.terminal, verdict.legal, verdict.reward) == (True, True, 0.0)
-            assert task.operations_min <= len(steps) <= task.operations_max
-            before = [problem.data[0], *results]
-            wrong = [k for k, op in enumerate(problem.data[1]) if applied(before[k], op) != results[k]]
-            assert len(wrong) == 1
-            places.add(len(steps) - wrong[0])
-            expected = (np.arange(len(tokens)) > newlines[0]) & (tokens != PAD_ID)
-            end = newlines[wrong[0] + 1]
-            expected[end - task.digits : end] = False
-            np.testing.assert_array_equal(weight, expected)
-    assert places == set(range(2, task.operations_max + 1))
-
-
-def test_values_of_random_chains_are_one_until_a_result_is_wrong(rng):
-    rows = TASK.value_play("train", 400, rng)
-    assert not rows.weight.any()
-    wrong_rows, near = 0, 0
-    for tokens, value in zip(rows.tokens, rows.value, strict=True):
-        problem, steps, results, newlines = read_row(TASK, tokens)
-        labels = [1.0]
-        state = TASK.initial_state(problem)
-        for k, step in enumerate(steps[:-1]):
-            verdict, state = TASK.advance(problem, state, step)
-            assert verdict.legal
-            gone_on = results[k]
-            for operation in problem.data[1][k + 1 :]:
-                gone_on = applied(gone_on, operation)
-            labels.append(float(gone_on == slow_values(problem)[-1]))
-            assert labels[-1] == TASK.solvable(problem, state)
-        assert value[newlines[:-1]].tolist() == labels
-        assert np.isfinite(value).sum() == len(labels)
-        if labels[-1] == 0:
-            wrong_rows += 1
-            slip = labels.index(0.0) - 1
-            true, shown = slow_values(problem)[slip + 1], results[slip]
-            near += (
-                abs(true - shown) in (1, 10, 100)
-                or sum(a != b for a, b in zip(f"{true:03d}", f"{shown:03d}", strict=True)) == 1
-            )
-    assert wrong_rows == near == 200
-
-
-@pytest.mark.parametrize("play", ["random_play", "hindsight", "value_play"])
-def test_the_same_generator_state_gives_the_same_rows(play):
-    first, again, other = (getattr(TASK, play)("train", 64, np.random.default_rng(seed)) for seed in (3, 3, 4))
-    for field in ("tokens", "weight", "value"):
-        np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
-    assert (first.tokens != other.tokens).any()
