@@ -194,3 +194,14 @@ def test_a_run_with_streams_goes_through_the_loop_and_says_so_in_its_checkpoint(
     traces = [t for shard in sorted((tmp_path / "run" / "traces").glob("*traces.parquet")) for t in read_shard(shard)]
     assert {trace.rule for trace in traces} == {"stream"}
     assert all(len(trace.kinds) == len(trace.steps) for trace in traces)
+
+
+def test_a_run_with_checks_goes_through_the_loop(tmp_path):
+    phases = "selfplay.phases=[{teacher:random,iterations:1,steps:2},{teacher:stream,iterations:1,steps:2}]"
+    run(f"run_dir={tmp_path / 'run'}", phases, "learner.rows=8", "evaluation.calibration=20", experiment="chain_stream")
+    (shard,) = (tmp_path / "run" / "traces").glob("*traces.parquet")
+    assert {trace.rule for trace in read_shard(shard)} == {"stream"}
+    model = open_policy(str(tmp_path / "run")).policy.model
+    task = make_task("chain", streams=True)
+    check = len(task.encode("check 0 0 0 no b9"))
+    assert model.trunk.config.max_position_embeddings >= task.max_context_tokens + task.max_step_tokens + check
