@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from bench.trust import run as trust
 from bench.trust.fuzz import TASKS
 from bench.trust.fuzz import trials as fuzzed
+from bench.trust.soak import slopes
 
 
 def test_hostile_chains_are_refused_and_some_legal_ones_are_not(tmp_path, monkeypatch):
@@ -45,3 +47,19 @@ def test_a_twentieth_of_each_promise(kind, tmp_path, monkeypatch):
     counts = trust.main(kind, seconds=1e9, run_dir=str(tmp_path))["counts"][kind]
     assert counts.total() >= few
     assert not [outcome for outcome in counts if outcome.startswith(trust.FAULT)]
+
+
+def test_a_soak_tells_what_grows_by_the_hour_and_by_the_line_and_how_the_pace_drifts():
+    at = np.arange(0.0, 3601.0, 20.0)
+    rows = np.column_stack([at, 5e8 + 2e6 * at / 3600, np.full(len(at), 9), at / 2, 4 * at])
+    told = slopes(rows)
+    assert told["mb_an_hour"] == pytest.approx(2.0)
+    assert told["low"] == pytest.approx(told["high"])
+    assert told["lines_an_hour"] == pytest.approx(14_400)
+    assert told["kb_a_line"] == pytest.approx(2000 / 14_400)
+    assert told["pace_change_percent"] == pytest.approx(0.0)
+    rows[at > 2250, 3] = 1125 + (at[at > 2250] - 2250)  # a CPU-second does half of the work
+    rows[-1, 2] = 11
+    told = slopes(rows)
+    assert told["pace_change_percent"] == pytest.approx(-50.0, abs=1)
+    assert told["handles_more"] == 2

@@ -1,4 +1,8 @@
-"""Soak: self-play and solve side by side for as long as is asked, memory, handles and pace read each minute."""
+"""Soak: self-play and solve side by side for as long as is asked; memory, handles and pace are read three times a minute.
+
+Pace is work a CPU-second, so that other programs on the machine take no part in it; memory is told by the hour and by the unit of
+work, an iteration or a batch, since a busy machine does less in an hour.
+"""
 
 from __future__ import annotations
 
@@ -59,13 +63,14 @@ def main(seconds: float, run_dir: Path) -> dict[str, Any]:
         )
         for name, arguments in commands.items()
     }
-    readings: dict[str, list[tuple[float, int, int, int]]] = {name: [] for name in processes}
+    readings: dict[str, list[tuple[float, ...]]] = {name: [] for name in processes}
     started = time.monotonic()
     try:
         while time.monotonic() - started < seconds:
             time.sleep(EVERY)
             for name, process in processes.items():
-                readings[name].append((time.monotonic() - started, *reading(process.pid), lines(Path(logs[name].name))))
+                done = lines(Path(logs[name].name))
+                readings[name].append((time.monotonic() - started, *reading(process.pid), done))
     finally:
         for process in processes.values():
             kill(process.pid)
@@ -79,10 +84,12 @@ def main(seconds: float, run_dir: Path) -> dict[str, Any]:
     return {"slopes": told, "figures": {}}
 
 
-def reading(pid: int) -> tuple[int, int]:
-    """(resident bytes, open handles)."""
+def reading(pid: int) -> tuple[int, int, float]:
+    """(resident bytes, open handles, CPU-seconds)."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]  # utime, stime
+    cpu = sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd")), cpu
 
 
 def lines(log: Path) -> int:
@@ -91,7 +98,7 @@ def lines(log: Path) -> int:
 
 
 def slopes(rows: np.ndarray) -> dict[str, float]:
-    """Of readings [T, (seconds, bytes, handles, lines)] after the warm-up: memory in MB an hour, pace, handles."""
+    """Of readings [T, (seconds, bytes, handles, CPU-seconds, lines)] after the warm-up: memory in MB an hour, pace, handles."""
     rows = rows[rows[:, 0] >= WARM * rows[-1, 0]]
     hours, megabytes = rows[:, 0] / 3600, rows[:, 1] / 1e6
     centred = hours - hours.mean()
@@ -99,11 +106,14 @@ def slopes(rows: np.ndarray) -> dict[str, float]:
     rest = megabytes - megabytes.mean() - slope * centred
     error = float(np.sqrt((rest**2).sum() / max(len(rows) - 2, 1) / (centred**2).sum()))
     half = len(rows) // 2
-    pace = [float((part[-1, 3] - part[0, 3]) / (part[-1, 0] - part[0, 0])) for part in (rows[:half], rows[half:])]
+    pace = [float((part[-1, 4] - part[0, 4]) / (part[-1, 3] - part[0, 3])) for part in (rows[:half], rows[half:])]
+    work = float(rows[-1, 4] - rows[0, 4]) / float(hours[-1] - hours[0])  # an hour
     return {
         "mb_an_hour": slope,
         "low": slope - T95 * error,
         "high": slope + T95 * error,
+        "kb_a_line": 1000 * slope / work,
+        "lines_an_hour": work,
         "pace_change_percent": 100 * (pace[1] / pace[0] - 1),
         "handles_more": float(rows[-1, 2] - rows[0, 2]),
         "readings": len(rows),
