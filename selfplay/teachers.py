@@ -25,6 +25,7 @@ class Teacher:
 TEACHERS = {
     "random": Teacher("tab:gray", rows="selfplay.teach.free:random_play", plays=True, rules_only=True),
     "hindsight": Teacher("tab:blue", rows="selfplay.teach.free:hindsight", plays=True),
+    "checks": Teacher("tab:cyan", rows="selfplay.teach.free:checks", plays=True, rules_only=True),
     "given": Teacher("tab:purple", rows="selfplay.teach.free:given_rows"),
     "star": Teacher("tab:orange", act="selfplay.teach.star:act"),
     "grpo": Teacher("tab:red", act="selfplay.teach.grpo:act", on_policy=True),
@@ -38,6 +39,6 @@ FILLS = {  # what fills a batch up beside replay
     "checks": "selfplay.teach.free:checks",
     "given": "selfplay.teach.free:given_rows",
 }
-PLAYED = {"rules", "checks"} | {
+PLAYED = {"rules"} | {
     name for name, teacher in TEACHERS.items() if teacher.plays
 }  # need a task with legal moves

@@ -1,7 +1,7 @@
 """Soak: self-play and solve side by side for as long as is asked; memory, handles and pace are read three times a minute.
 
-Pace is work a CPU-second, so that other programs on the machine take no part in it; memory is told by the hour and by the unit of
-work, an iteration or a batch, since a busy machine does less in an hour.
+Pace is work a CPU-second, so that other programs on the machine take no part in it. Memory is told by the hour and by the unit
+of work, an iteration or a batch, since a busy machine does less in an hour.
 """
 
 from __future__ import annotations

@@ -250,7 +250,8 @@ class _Wave:
 
     def _compared(self, stream: _Open, line: tuple[int, ...], sure: float, node: int) -> None:
         """A check that stands at `node`, with its verdict: P(yes) against P(no) is `sure`."""
-        stream.path[-1].sure, passed = sure, sure > 0.5
+        threshold = 0.5 if self._rules.threshold is None else self._rules.threshold
+        stream.path[-1].sure, passed = sure, sure >= 1 - threshold
         line = (*line, self._words.yes) if passed else line
         stream.note(Thought("check", f"{self._words.task.decode(line)}\n", line, stream.depth))
         stream.doubt = None if passed else node

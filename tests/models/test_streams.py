@@ -219,3 +219,9 @@ def test_a_stream_is_as_sure_as_its_least_sure_step():
 
     assert sure(1) == pytest.approx(0.6)
     assert sure(4) == pytest.approx(np.exp(2) / (np.exp(2) + np.exp(-2)))
+
+
+def test_a_check_refuses_where_its_no_is_surer_than_the_threshold():
+    no = 1 / (1 + np.exp(-4))  # of `slips`, against yes
+    assert "no b0\n" in lines_of(4, Rules(threshold=no - 0.01))
+    assert "no b0\n" not in lines_of(4, Rules(threshold=no + 0.01))
