@@ -39,6 +39,4 @@ FILLS = {  # what fills a batch up beside replay
     "checks": "selfplay.teach.free:checks",
     "given": "selfplay.teach.free:given_rows",
 }
-PLAYED = {"rules"} | {
-    name for name, teacher in TEACHERS.items() if teacher.plays
-}  # need a task with legal moves
+PLAYED = {"rules"} | {name for name, teacher in TEACHERS.items() if teacher.plays}  # need a task with legal moves

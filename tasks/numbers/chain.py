@@ -53,6 +53,8 @@ DIGITS = frozenset("0123456789")
 APPLY: dict[str, Callable[[int, int], int]] = dict(zip(play.OPS, (add, sub, mul), strict=True))
 NUMBER, OP, CHAIN = re.compile("[0-9]+"), re.compile("[-+*]"), re.compile("[0-9]+([-+*][0-9]+)+")
 MAX_CHARS = 400  # of a chain as text
+WHOLE = 8  # one of so many rows of checks is a whole chain without one
+CHECK_WEIGHT, VERDICT_WEIGHT = 4.0, 4.0  # of a check's digits and of its verdict, beside 1 of all the lines before it
 
 Operation = tuple[str, int]
 
@@ -231,37 +233,38 @@ class ChainArithmetic(FreePlay, Oracle):
         return Rows(rows.tokens, np.zeros_like(rows.weight), rows.value)
 
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """See `FreePlay.check_play`. Chains cut before their last step, at a random effort; every other one ends with a misread
-        result, checked. For every split the same: operations are drawn to fit the numbers written, and no chain is whole.
+        """See `FreePlay.check_play`. Of eight chains, at random efforts, three end with a misread result that a check refuses,
+        four with a check that agrees, and one is whole and ends with `yes`, a misread result somewhere in it. For every split
+        the same: operations are drawn to fit the numbers written, and no chain is solved.
         """
         if not self.stream_words:
             raise TaskError(f"task {self.name} writes checks in streams alone: add +task.streams=true")
         drawn, ids = self._rows(split, n, rng, self.operations_min, self.operations_max, play.NEAR_SLIP), self.token_ids
-        longest = drawn.tokens.shape[1] + self.digits + 3  # check, its digits, verdict, way back
-        out = Rows(
-            np.zeros((n, longest), np.int32),
-            np.zeros((n, longest), np.float32),
-            np.full((n, longest), np.nan, np.float32),
-        )
-        for row, weight, tokens, given in zip(out.tokens, out.weight, drawn.tokens.tolist(), drawn.weight, strict=True):
+        shape = (n, drawn.tokens.shape[1] + self.digits + 3)  # check, its digits, verdict, way back
+        out = Rows(np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32))
+        for k, (tokens, given) in enumerate(zip(drawn.tokens.tolist(), drawn.weight, strict=True)):
             bar = tokens.index(play.BAR_ID)
-            operations = (bar - 1) // (2 + self.operand_digits)
-            first = bar + self.digits + 2
-            slips = np.flatnonzero(given[first : first + operations * self.max_step_tokens] == 0)
-            at = int(slips[0]) // self.max_step_tokens if len(slips) else int(rng.integers(operations - 1))
+            operations, first = (bar - 1) // (2 + self.operand_digits), bar + self.digits + 2
+            slips = np.flatnonzero(given[first : first + operations * self.max_step_tokens] == 0)  # in every other row
+            at = int(rng.integers(operations - 1)) if not len(slips) else int(slips[0]) // self.max_step_tokens
+            at = operations - 1 if k % WHOLE == 1 else at
             end = first + (at + 1) * self.max_step_tokens
-            line = tokens[end - self.max_step_tokens : end]
-            value = end - self.max_step_tokens - 1 - self.digits if at else bar + 1
-            operand = play.number(line[2 : 2 + self.operand_digits])
-            true = APPLY[play.OPS[line[1] - play.PLUS_ID]](play.number(tokens[value : value + self.digits]), operand)
-            check = [play.DIGIT_ID + int(digit) for digit in reversed(f"{true:0{self.digits}d}")]
-            verdict = [ids[NO], ids[f"{BACK}{at}"]] if len(slips) else [ids[YES]]
-            row[:end] = tokens[:end]
-            row[bar] = ids[f"{EFFORT}{rng.integers(1, len(EFFORTS))}"]
-            weight[:end] = given[:end]
-            added = [ids[CHECK], *check, *verdict]
-            row[end : end + len(added)] = added
-            weight[end + 1 : end + len(added)] = [1.0] * len(check) + [2.0] * len(verdict)
+            if k % WHOLE == 1:
+                added, weights = [ids[YES]], [VERDICT_WEIGHT]
+            else:
+                value = end - self.max_step_tokens - 1 - self.digits if at else bar + 1
+                operand = end - self.max_step_tokens + 2
+                true = APPLY[play.OPS[tokens[operand - 1] - play.PLUS_ID]](
+                    play.number(tokens[value : value + self.digits]),
+                    play.number(tokens[operand : operand + self.operand_digits]),
+                )
+                verdict = [ids[NO], ids[f"{BACK}{at}"]] if len(slips) else [ids[YES]]
+                check = [play.DIGIT_ID + int(digit) for digit in reversed(f"{true:0{self.digits}d}")]
+                added = [ids[CHECK], *check, *verdict]
+                weights = [0.0] + [CHECK_WEIGHT] * len(check) + [VERDICT_WEIGHT] * len(verdict)
+            out.tokens[k, :end], out.weight[k, :end] = tokens[:end], given[:end]
+            out.tokens[k, bar] = ids[f"{EFFORT}{rng.integers(1, len(EFFORTS))}"]
+            out.tokens[k, end : end + len(added)], out.weight[k, end : end + len(added)] = added, weights
         return out
 
     # ---- labels and controls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -106,29 +107,33 @@ def test_the_same_generator_state_gives_the_same_rows(play):
 @pytest.mark.parametrize("options", OPTIONS)
 def test_a_check_is_the_true_result_backwards_and_its_verdict_compares(options, rng):
     task = make_task("chain", streams=True, **options)
-    rows, refused = task.check_play("train", 60, rng), 0
+    rows, ends = task.check_play("train", 80, rng), Counter()
     for tokens, weight in zip(rows.tokens.tolist(), rows.weight, strict=True):
         used = [token for token in tokens if token not in (PAD_ID, BOS_ID)]
-        prompt, *steps, check = task.decode(used).split("\n")
+        prompt, *steps, end = task.decode(used).split("\n")
         effort = re.search(r" e[1-4] ", prompt)
         assert effort
         operations, start = prompt.split(effort[0])
-        values = ["".join(start.split()), *("".join(step.split("=")[1].split()) for step in steps)]
-        _, operation, operand = re.split("([-+*])", "".join(steps[-1].split(" =")[0].split()[1:]))
-        true = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}[operation](int(values[-2]), int(operand))
-        word, *digits = check.split()
-        length = task.digits
-        assert (word, "".join(digits[:length])[::-1]) == ("check", f"{true:0{length}d}")
-        right = int(values[-1]) == true
-        assert digits[length:] == (["yes"] if right else ["no", f"b{len(steps) - 1}"])
-        assert len(steps) < len(operations.split()) // (2 + task.operand_digits)  # never a whole chain
-        end = len(tokens) if tokens[-1] else tokens.index(PAD_ID)
-        worked = end - len(digits)
-        assert weight[worked - 1] == 0.0
-        assert weight[worked:end].tolist() == [1.0] * length + [2.0] * (len(digits) - length)
-        assert (weight[worked - 2 - length : worked - 2] == float(right)).all()
-        refused += not right
-    assert refused == 30
+        values = [int("".join(start.split())), *(int("".join(step.split("=")[1].split())) for step in steps)]
+        trues = []
+        for before, step in pairwise([start, *steps]):
+            _, op, operand = re.split("([-+*])", "".join(step.split(" =")[0].split()[1:]))
+            trues.append(applied(int("".join(before.split("=")[-1].split())), (op, int(operand))))
+        whole = len(steps) == len(operations.split()) // (2 + task.operand_digits)
+        assert whole == (end == "yes")
+        right = trues[-1] == values[-1]
+        if whole:
+            assert trues != values[1:]  # no problem is solved
+        else:
+            verdict = "yes" if right else f"no b{len(steps) - 1}"
+            assert end == f"check {' '.join(reversed(str(trues[-1]).zfill(task.digits)))} {verdict}"
+        ends["whole" if whole else right] += 1
+        written = 1 + len(used) - len(end.split())
+        assert (weight[written + (not whole) : 1 + len(used)] == 4.0).all()
+        assert whole or weight[written] == 0.0
+        results = weight[written - 1 - task.digits : written - 1]
+        assert (results == float(right)).all()
+    assert ends == {"whole": 10, True: 40, False: 30}
 
 
 def test_checks_are_written_in_streams_alone(rng):
