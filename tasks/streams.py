@@ -13,7 +13,7 @@ Where the goal does not stand in the prompt, nothing in a chain says that it is 
 once more, another way, and compared.
 
     a + 3 8 = 0 8 6               a step, of which the net was not sure
-    check 5 8 0 no b0             worked out from its last digit on: it differs, and the step is given up
+    check 5 no b0                 worked out from its last digit on: that differs, and the step is given up
     a + 3 8 = 0 8 5
     check 5 8 0 yes               it agrees; what was checked stands in the context, the check does not
 

@@ -13,11 +13,12 @@ What can follow depends on the present value alone. The context keeps all steps 
 from a number alone nothing could be said of how it came about. Numbers are padded with zeros, so that places of equal weight
 stand at equal distances; a step's label leads to its operation in the prompt, however long the chain is.
 
-A check of a step is its true result from the last place to the first (`tasks.streams`): carries are known when they are due, so
-that it slips elsewhere than the step does.
+A check of a step is its true result from the last place to the first (`tasks.streams`), up to the first place that differs from
+what was written. Carries are known when they are due, so that it slips elsewhere than the step does; one place is compared at
+a time.
 
     b * 0 3 = 2 4 5
-    check 5 5 2 no
+    check 5 5 no b1
 """
 
 from __future__ import annotations
@@ -258,8 +259,10 @@ class ChainArithmetic(FreePlay, Oracle):
                     play.number(tokens[value : value + self.digits]),
                     play.number(tokens[operand : operand + self.operand_digits]),
                 )
-                verdict = [ids[NO], ids[f"{BACK}{at}"]] if len(slips) else [ids[YES]]
                 check = [play.DIGIT_ID + int(digit) for digit in reversed(f"{true:0{self.digits}d}")]
+                differing = [a != b for a, b in zip(check, tokens[end - 2 :: -1], strict=False)]
+                verdict = [ids[NO], ids[f"{BACK}{at}"]] if any(differing) else [ids[YES]]
+                check = check[: differing.index(True) + 1] if any(differing) else check
                 added = [ids[CHECK], *check, *verdict]
                 weights = [0.0] + [CHECK_WEIGHT] * len(check) + [VERDICT_WEIGHT] * len(verdict)
             out.tokens[k, :end], out.weight[k, :end] = tokens[:end], given[:end]
