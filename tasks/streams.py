@@ -15,7 +15,7 @@ once more, another way, and compared.
     a + 3 8 = 0 8 6               a step, of which the net was not sure
     check 5 no b0                 worked out from its last digit on: that differs, and the step is given up
     a + 3 8 = 0 8 5
-    check 5 8 0 yes               it agrees; what was checked stands in the context, the check does not
+    check 5 = 8 = 0 yes           it agrees; what was checked stands in the context, the check does not
 
 Pure text: no model, no verifier. A task declares a `StreamForm`; `tasks.registry.streamed` puts its words behind the task's
 own, so that every token of a net that never learned them keeps its id.

@@ -18,7 +18,7 @@ what was written. Carries are known when they are due, so that it slips elsewher
 a time.
 
     b * 0 3 = 2 4 5
-    check 5 5 no b1
+    check 5 = 5 no b1
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ APPLY: dict[str, Callable[[int, int], int]] = dict(zip(play.OPS, (add, sub, mul)
 NUMBER, OP, CHAIN = re.compile("[0-9]+"), re.compile("[-+*]"), re.compile("[0-9]+([-+*][0-9]+)+")
 MAX_CHARS = 400  # of a chain as text
 WHOLE = 8  # one of so many rows of checks is a whole chain without one
-CHECK_WEIGHT, VERDICT_WEIGHT = 4.0, 4.0  # of a check's digits and of its verdict, beside 1 of all the lines before it
+CHECK_WEIGHT = 4.0  # of what a check works out and of its verdict, beside 1 of all the lines before it
 
 Operation = tuple[str, int]
 
@@ -251,7 +251,7 @@ class ChainArithmetic(FreePlay, Oracle):
             at = operations - 1 if k % WHOLE == 1 else at
             end = first + (at + 1) * self.max_step_tokens
             if k % WHOLE == 1:
-                added, weights = [ids[YES]], [VERDICT_WEIGHT]
+                added, weights = [ids[YES]], [CHECK_WEIGHT]
             else:
                 value = end - self.max_step_tokens - 1 - self.digits if at else bar + 1
                 operand = end - self.max_step_tokens + 2
@@ -263,8 +263,9 @@ class ChainArithmetic(FreePlay, Oracle):
                 differing = [a != b for a, b in zip(check, tokens[end - 2 :: -1], strict=False)]
                 verdict = [ids[NO], ids[f"{BACK}{at}"]] if any(differing) else [ids[YES]]
                 check = check[: differing.index(True) + 1] if any(differing) else check
-                added = [ids[CHECK], *check, *verdict]
-                weights = [0.0] + [CHECK_WEIGHT] * len(check) + [VERDICT_WEIGHT] * len(verdict)
+                compared = [token for digit in check for token in (digit, play.EQUALS_ID)][:-1]
+                added = [ids[CHECK], *compared, *verdict]
+                weights = [0.0] + [CHECK_WEIGHT] * (len(compared) + len(verdict))
             out.tokens[k, :end], out.weight[k, :end] = tokens[:end], given[:end]
             out.tokens[k, bar] = ids[f"{EFFORT}{rng.integers(1, len(EFFORTS))}"]
             out.tokens[k, end : end + len(added)], out.weight[k, end : end + len(added)] = added, weights

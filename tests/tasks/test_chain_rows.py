@@ -128,7 +128,7 @@ def test_a_check_is_the_true_result_backwards_and_its_verdict_compares(options, 
             true, shown = (str(number).zfill(task.digits)[::-1] for number in (trues[-1], values[-1]))
             alike = next((k for k in range(task.digits) if true[k] != shown[k]), task.digits)
             verdict = "yes" if right else f"no b{len(steps) - 1}"
-            assert end == f"check {' '.join(true[: alike + 1])} {verdict}"
+            assert end == f"check {' = '.join(true[: alike + 1])} {verdict}"
         ends["whole" if whole else right] += 1
         written = 1 + len(used) - len(end.split())
         assert (weight[written + (not whole) : 1 + len(used)] == 4.0).all()
