@@ -26,6 +26,7 @@ LEDGER_VERSION = 1
 SHARD_SUFFIX = ".parquet"
 _NO_END = 2**62
 FIRST_DIGEST = ""  # stands before the first iteration
+_INDEX = "CREATE INDEX shards_by_iteration ON shards (iteration, position);"  # a commit costs the same in a long run
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE iterations (
@@ -35,6 +36,7 @@ CREATE TABLE shards (
     name TEXT PRIMARY KEY, iteration INTEGER NOT NULL REFERENCES iterations, position INTEGER NOT NULL,
     sha256 TEXT NOT NULL, n INTEGER NOT NULL
 );
+{_INDEX}
 PRAGMA user_version = {LEDGER_VERSION};
 COMMIT;
 """
@@ -83,6 +85,8 @@ class Ledger:
                     )
                 if (found := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                     raise sqlite3.DatabaseError(found)
+                if not self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'shards_by_iteration'").fetchone():
+                    self._db.execute(_INDEX)  # of a release that had none
                 self._digest = self._check_chain()
         except LedgerError:
             self._db.close()
@@ -113,7 +117,7 @@ class Ledger:
             )
         named = tuple(shard if isinstance(shard, Shard) else Shard(*shard) for shard in shards)
         names = [shard.name for shard in named]
-        if len({*names}) < len(names) or {*names} & {shard.name for shard in self.shards()}:
+        if len({*names}) < len(names) or any(map(self._names, names)):
             raise LedgerError(f"ledger {self._path} already names one of {names}; give every shard a name of its own")
         texts = json.dumps(metrics), json.dumps(state)
         digest = _chain(self._digest, iteration, named, checkpoint, *texts)
@@ -214,6 +218,10 @@ class Ledger:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _names(self, shard: str) -> bool:
+        with self._errors():
+            return self._db.execute("SELECT 1 FROM shards WHERE name = ?", (shard,)).fetchone() is not None
 
     def _last_iteration(self) -> int | None:
         with self._errors():

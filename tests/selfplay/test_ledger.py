@@ -79,6 +79,38 @@ def test_a_shard_is_committed_once(three):
         assert ledger.last().iteration == 2
 
 
+def test_a_commit_costs_the_same_in_a_long_run(tmp_path, monkeypatch):
+    counted, connect = [0], sqlite3.connect
+
+    def counting(*args, **more):
+        connection = connect(*args, **more)
+        connection.set_progress_handler(
+            lambda: counted.__setitem__(0, counted[0] + 1), 1
+        )  # each of SQLite's instructions
+        return connection
+
+    monkeypatch.setattr("selfplay.run.ledger.sqlite3.connect", counting)
+    cost = []
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        for iteration in range(400):
+            before = counted[0]
+            ledger.commit_iteration(iteration, [(f"{iteration}-{k}", "", 1) for k in "ab"], None, {}, {})
+            ledger.newest(2)
+            cost.append(counted[0] - before)
+    assert max(cost[390:]) < 1.5 * max(cost[2:12])
+
+
+def test_a_ledger_of_a_release_without_its_index_gets_it(three):
+    with sqlite3.connect(three) as database:
+        database.execute("DROP INDEX shards_by_iteration")
+    database.close()
+    with Ledger(three) as ledger:
+        assert len(ledger.shards(1)) == 2
+    with sqlite3.connect(three) as database:
+        assert database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'shards_by_iteration'").fetchone()
+    database.close()
+
+
 def test_a_failed_commit_changes_nothing(three):
     with Ledger(three) as ledger:
         with pytest.raises(LedgerError):
