@@ -42,8 +42,8 @@ class FreePlay(Task):
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
         """`n` rows of streams that end with a check and its verdict: legal play, in which a result may be false.
 
-        Policy weight on steps, on what a check works out, on `yes`, `no` and the way back, 0 on a false result. No values. Some
-        are whole chains without a check: they say where a chain is done.
+        Policy weight on what a check works out, on `yes`, `no` and the way back. No values. Some are whole chains without a
+        check, their steps taught as those of `random_play`: they say where a chain is done.
 
         Raises:
             TaskError: a task whose steps have no checks, or one without stream words.

@@ -46,10 +46,11 @@ def hindsight(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.r
 
 
 def checks(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.random.Generator, given) -> Rows:
-    """Results of steps, half of them written once more as checks of streams."""
+    """Results of steps, and, two rows of three, checks of them in streams."""
     play = free_play(task)
-    parts = [play.random_play("train", n - n // 2, rng, rules_only=True)]
-    return codec.rows(stack([*parts, play.check_play("train", n // 2, rng)] if n > 1 else parts))
+    plain = -(-n // 3)
+    parts = [play.random_play("train", plain, rng, rules_only=True)]
+    return codec.rows(stack([*parts, play.check_play("train", n - plain, rng)] if n > plain else parts))
 
 
 def given_rows(

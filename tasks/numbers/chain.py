@@ -55,7 +55,9 @@ APPLY: dict[str, Callable[[int, int], int]] = dict(zip(play.OPS, (add, sub, mul)
 NUMBER, OP, CHAIN = re.compile("[0-9]+"), re.compile("[-+*]"), re.compile("[0-9]+([-+*][0-9]+)+")
 MAX_CHARS = 400  # of a chain as text
 WHOLE = 8  # one of so many rows of checks is a whole chain without one
-CHECK_WEIGHT = 4.0  # of what a check works out and of its verdict, beside 1 of all the lines before it
+CHECK_WEIGHT = (
+    4.0  # of what a check works out and of its verdict: a dozen tokens beside a hundred of another row's lines
+)
 
 Operation = tuple[str, int]
 
@@ -251,7 +253,8 @@ class ChainArithmetic(FreePlay, Oracle):
             at = operations - 1 if k % WHOLE == 1 else at
             end = first + (at + 1) * self.max_step_tokens
             if k % WHOLE == 1:
-                added, weights = [ids[YES]], [CHECK_WEIGHT]
+                added, weights = [ids[YES]], [1.0]
+                out.weight[k, :end] = given[:end]
             else:
                 value = end - self.max_step_tokens - 1 - self.digits if at else bar + 1
                 operand = end - self.max_step_tokens + 2
@@ -266,7 +269,7 @@ class ChainArithmetic(FreePlay, Oracle):
                 compared = [token for digit in check for token in (digit, play.EQUALS_ID)][:-1]
                 added = [ids[CHECK], *compared, *verdict]
                 weights = [0.0] + [CHECK_WEIGHT] * (len(compared) + len(verdict))
-            out.tokens[k, :end], out.weight[k, :end] = tokens[:end], given[:end]
+            out.tokens[k, :end] = tokens[:end]
             out.tokens[k, bar] = ids[f"{EFFORT}{rng.integers(1, len(EFFORTS))}"]
             out.tokens[k, end : end + len(added)], out.weight[k, end : end + len(added)] = added, weights
         return out

@@ -131,10 +131,12 @@ def test_a_check_is_the_true_result_backwards_and_its_verdict_compares(options, 
             assert end == f"check {' = '.join(true[: alike + 1])} {verdict}"
         ends["whole" if whole else right] += 1
         written = 1 + len(used) - len(end.split())
-        assert (weight[written + (not whole) : 1 + len(used)] == 4.0).all()
-        assert whole or weight[written] == 0.0
-        results = weight[written - 1 - task.digits : written - 1]
-        assert (results == float(right)).all()
+        if whole:
+            assert weight[written] == 1.0
+            assert (weight[len(task.encode(prompt)) + 2 : written] == 0.0).sum() == task.digits  # of the misread result
+        else:
+            assert (weight[: written + 1] == 0.0).all()
+            assert (weight[written + 1 : 1 + len(used)] == 4.0).all()
     assert ends == {"whole": 10, True: 40, False: 30}
 
 
