@@ -54,7 +54,7 @@ DIGITS = frozenset("0123456789")
 APPLY: dict[str, Callable[[int, int], int]] = dict(zip(play.OPS, (add, sub, mul), strict=True))
 NUMBER, OP, CHAIN = re.compile("[0-9]+"), re.compile("[-+*]"), re.compile("[0-9]+([-+*][0-9]+)+")
 MAX_CHARS = 400  # of a chain as text
-WHOLE = 8  # of so many rows of checks one is a whole chain without one
+WHOLE = 8  # of so many rows of checks, half of all, one is a whole chain without one
 CHECK_WEIGHT = (
     4.0  # of what a check works out and of its verdict: a dozen tokens beside a hundred of another row's lines
 )
@@ -236,7 +236,7 @@ class ChainArithmetic(FreePlay, Oracle):
         return Rows(rows.tokens, np.zeros_like(rows.weight), rows.value)
 
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """See `FreePlay.check_play`. Chains at random efforts. A quarter end with any false result, which a check refuses; of
+        """See `FreePlay.check_play`. Chains at random efforts. Half end with any false result, which a check refuses; of
         the others every eighth is whole and ends with `yes`, a misread result somewhere in it, three eighths end with a misread
         result and half with a check that agrees. So a copy of what is checked does not pay. For every split the same:
         operations are drawn to fit the numbers written, and no chain is solved.
@@ -244,7 +244,7 @@ class ChainArithmetic(FreePlay, Oracle):
         if not self.stream_words:
             raise TaskError(f"task {self.name} writes checks in streams alone: add +task.streams=true")
         lengths, ids = (self.operations_min, self.operations_max), self.token_ids
-        any_slip = n // 4
+        any_slip = n // 2
         kinds = ((n - any_slip, play.NEAR_SLIP), (any_slip, play.ANY_SLIP))
         parts = [self._rows(split, count, rng, *lengths, kind) for count, kind in kinds]
         drawn = Rows(*(np.concatenate([getattr(p, x) for p in parts]) for x in ("tokens", "weight", "value")))
