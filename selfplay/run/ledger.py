@@ -26,7 +26,8 @@ LEDGER_VERSION = 1
 SHARD_SUFFIX = ".parquet"
 _NO_END = 2**62
 FIRST_DIGEST = ""  # stands before the first iteration
-_INDEX = "CREATE INDEX shards_by_iteration ON shards (iteration, position);"  # a commit costs the same in a long run
+# So that a commit costs the same in a long run.
+_INDEX = "CREATE INDEX IF NOT EXISTS shards_by_iteration ON shards (iteration, position);"
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE iterations (

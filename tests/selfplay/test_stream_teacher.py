@@ -183,6 +183,15 @@ def test_a_net_without_words_for_streams_is_refused_before_the_run():
         check_task(config, Countdown())
 
 
+@pytest.mark.parametrize(("phase", "fill"), [("checks", "hindsight"), ("search", "checks")])
+def test_checks_of_a_task_without_any_are_refused_before_the_run(phase, fill):
+    config = SelfplayConfig(task={"name": "countdown"})
+    config.selfplay.phases = [Phase(phase, iterations=1)]
+    config.learner.fill = fill
+    with pytest.raises(ConfigError, match="has no checks to teach: use experiment=chain_stream"):
+        check_task(config, TASK)
+
+
 @pytest.mark.slow
 def test_a_run_with_streams_goes_through_the_loop_and_says_so_in_its_checkpoint(tmp_path):
     phases = "selfplay.phases=[{teacher:hindsight,iterations:1,steps:2},{teacher:stream,iterations:2,steps:2}]"
