@@ -5,10 +5,16 @@
     python -m bench reflect policy=RUN part=checks [problems=600]   false steps noticed, right ones refused
 
 No judge is in any loop but that of best of N; it says afterwards what was right. Every token in a stream is counted.
-Controls of the same net, with the same threshold: *restarts*, tries drawn independently, the first one greedy, up to the
-first `yes`; *distinct restarts*, where every `no` goes back to the root and nothing is tried twice; *best of N*, plain samples
-and the true judge. Where steps are checked also the *vote*: the commonest answer of plain samples, a draw going to the first. A
-control of tries gets the next whole number of them, never fewer tokens than the stream.
+Controls of the same net, with the same threshold:
+
+    restarts            tries drawn independently, the first one greedy, up to the first `yes`
+    distinct restarts   every `no` goes back to the root, and no first step is taken twice
+    distinct chains     no chain is begun twice, but a first step may be: each try takes those steps again that stood before the
+                        one refused, and pays for them
+    best of N           plain samples and the true judge
+    vote                where steps are checked: the commonest answer of plain samples, a draw going to the first
+
+A control of tries gets the next whole number of them, never fewer tokens than the stream.
 """
 
 from __future__ import annotations
@@ -99,9 +105,12 @@ def efforts(
         line = [name, _share(row["solved"], low, high), f"{row['tokens']:.1f}", f"{row['undos']:.2f}",
                 f"{100 * row['natural']:.1f}", str(row["false_yes"])]  # fmt: skip
         if effort:
-            rooted = policy.streams(task, asked, effort, replace(rules, to_root=True), seed=seed)
+            rooted = policy.streams(task, asked, effort, replace(rules, back="root"), seed=seed)
             spent = np.array([stream.tokens for stream in rooted])
             controls = {"distinct restarts": (solved(task, asked, rooted), float(spent.mean()))}
+            controls |= {
+                "distinct chains": chains_again(policy, task, asked, effort, rules, seed, float(tokens.mean()))
+            }
             controls |= {"restarts": at_least(again, tokens.mean()), "best of N, judge": at_least(best, tokens.mean())}
             controls |= {"vote": at_least(voted, tokens.mean())} if voted else {}
             for control, (other, price) in controls.items():
@@ -118,6 +127,7 @@ def efforts(
         "natural, %",
         "false yes",
         "distinct restarts",
+        "distinct chains",
         "restarts",
         "best of N, judge",
     ]
@@ -131,6 +141,35 @@ def solved(task: Task, asked: list[Problem], made: list[Stream]) -> np.ndarray:
     return np.array(
         [s.accepted and task.verdict(problem, s.steps).reward >= 1 for problem, s in zip(asked, made, strict=True)]
     )
+
+
+def chains_again(
+    policy: Policy, task: Task, asked: list[Problem], effort: int, rules: Rules, seed: int, tokens: float
+) -> tuple[np.ndarray, float]:
+    """(solved bool [P], mean tokens) of as few tries of distinct chains as cost so many tokens; of all where none do.
+
+    The most probable chain that none of those refused begins is, but for mass that is used up, the last one up to the step
+    that was refused, and then another: a stream that always goes back one step, its standing steps paid anew.
+    """
+    for undos in range(UNDOS[EFFORTS[HIGH]] + 1):
+        made = policy.streams(task, asked, effort, replace(rules, back="last", undos=undos), seed=seed)
+        paid = float(np.mean([stream.tokens + rederived(stream) for stream in made]))
+        if paid >= tokens:
+            break
+    return solved(task, asked, made), paid
+
+
+def rederived(stream: Stream) -> int:
+    """Tokens of the steps that stood, each time that a stream went back."""
+    path: list[int] = []
+    total = 0
+    for thought in stream.thoughts:
+        if thought.back is not None:
+            del path[thought.back :]
+            total += sum(path)
+        elif thought.kind in ("propose", "answer"):
+            path.append(len(thought.tokens))
+    return total
 
 
 def restarts(

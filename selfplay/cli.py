@@ -54,7 +54,7 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
     from models.device import device_of
     from models.net.adapters import peft_library
     from models.policy import located
-    from selfplay.parts import fixed_policy, start_of
+    from selfplay.parts import fixed_policy, longest_path, start_of
     from selfplay.report import job
     from selfplay.run.commit import Folders, check_start, rewind_damage
     from selfplay.run.folder import open_run_dir
@@ -73,7 +73,7 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
         make_scorer(**config.task)  # answers that nobody here can judge are refused, too
         print(report)
     if config.checkpoint and not config.resume:
-        check_start(Path(config.checkpoint), task)
+        check_start(Path(config.checkpoint), task, longest_path(task))
     elif config.model.kind != "tiny" and not config.resume:
         located(start_of(config))
     tree_of(config.actor, task)  # a strategy that is none is refused, too

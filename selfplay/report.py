@@ -18,12 +18,13 @@ from kit.statistics import wilson
 from models.abilities import Rollout
 from models.files.calibration import Calibration, write_calibration
 from models.local_policy import LocalPolicy
-from models.policy import Policy, open_policy
+from models.policy import FEW_SHOT, Policy, open_policy
 from selfplay.config import SelfplayConfig
 from selfplay.loop import Run, run
 from selfplay.measure.curve import learning_curve
 from selfplay.measure.display import Display
 from selfplay.measure.evaluate import Evaluation, evaluate
+from selfplay.parts import start_of
 from selfplay.teach.settle import scored
 from selfplay.team import Team
 from solve.calibrate.measure import calibrate
@@ -76,6 +77,7 @@ def final_report(finished: Run) -> dict:
     policy = LocalPolicy(finished.promoted)
     before = open_policy(str(finished.folders.checkpoint(finished.progress.before)), device=config.device).policy
     before, after = measure(finished, before, problems), measure(finished, policy, problems)
+    base = base_rate(finished, problems)
     low, high = wilson(int(after.headline.sum()), len(problems))
     seed = derived_seed(config.seed, "test")
     budgets = sorted(config.evaluation.search_tokens)
@@ -110,6 +112,7 @@ def final_report(finished: Run) -> dict:
         "trained_tokens": finished.learner.trained_tokens,
         "test": {
             "n": len(problems),
+            **({} if base is None else {"greedy_base": base, "base_examples": FEW_SHOT}),
             "greedy_before": float(before.headline.mean()),
             "greedy_after": float(after.headline.mean()),
             "greedy_ci95": [low, high],
@@ -168,6 +171,20 @@ def measure(finished: Run, policy: Policy, problems: list[Problem]) -> Evaluatio
     )
 
 
+def base_rate(finished: Run, problems: list[Problem]) -> float | None:
+    """Greedy rate of the language model that came, with solved examples before each question. Collective.
+
+    None where there was none, or where the "before" of the table is that model itself.
+    """
+    config, team = finished.config, finished.team
+    if config.model.kind == "tiny" or config.checkpoint or not finished.progress.before:
+        return None
+    base = open_policy(start_of(config), dtype=config.model.dtype, device=config.device).policy
+    mine = team.share(problems)
+    chains = scored(finished.scorer, mine, base.chains(finished.task, mine, temperature=0.0))
+    return float(np.mean(team.weave([of_one[0].verdict.reward >= 1 for of_one in chains])))
+
+
 def test_problems(task: Task, config: SelfplayConfig) -> list[Problem]:
     """The test problems of the final table; all of the split where it holds fewer than asked."""
     return task.first_problems("test", config.evaluation.test)
@@ -176,22 +193,24 @@ def test_problems(task: Task, config: SelfplayConfig) -> list[Problem]:
 def test_table(summary: dict) -> Table:
     """Before and after on test, search and its controls at equal generated tokens."""
     test = summary["test"]
-    table = Table(title=f"test split, n={test['n']} (solved, %)", title_justify="left")
+    table = Table(title=f"test split, n={test['n']} (solved, %)", title_justify="left", caption_justify="left")
+    has_base, notes = "greedy_base" in test, []
+    if has_base:
+        notes.append(
+            f"base: the model that came, shown {test['base_examples']} solved problems; before: it knows the form"
+        )
     if test["judge"] == IN_THE_LOOP and MEASURED[0] in test:
-        table.caption, table.caption_justify = f"with a budget in generated tokens: {IN_THE_LOOP}", "left"
-    for name in ("", "before", "after", "95 % CI"):
+        notes.append(f"with a budget in generated tokens: {IN_THE_LOOP}")
+    table.caption = "\n".join(notes)
+    for name in ("", *["base"] * has_base, "before", "after", "95 % CI"):
         table.add_column(name, justify="left" if not name else "right")
 
-    def row(name: str, before: float | None, after: float, interval=None) -> None:
+    def row(name: str, before: float | None, after: float, interval=None, base: float | None = None) -> None:
         low, high = interval or wilson(round(after * test["n"]), test["n"])
-        table.add_row(
-            name,
-            "" if before is None else f"{100 * before:.1f}",
-            f"{100 * after:.1f}",
-            f"{100 * low:.1f} to {100 * high:.1f}",
-        )
+        earlier = ["" if rate is None else f"{100 * rate:.1f}" for rate in (base, before)]
+        table.add_row(name, *earlier[not has_base :], f"{100 * after:.1f}", f"{100 * low:.1f} to {100 * high:.1f}")
 
-    row("greedy, one chain", test["greedy_before"], test["greedy_after"])
+    row("greedy, one chain", test["greedy_before"], test["greedy_after"], base=test.get("greedy_base"))
     row("one sample", test["sampled_before"], test["sampled_after"], test["sampled_ci95"])
     for n, rate in test["guess"].items():
         row("guessing, no model" if n == "1" else f"any of {n} guesses, no model", None, rate)

@@ -26,13 +26,18 @@ from solve.budgets import UNLIMITED, Cost, TokenBudget, budget_of, chains_of
 from solve.policies import Shelved, one_policy, read_problem, take
 from solve.search.primed import PrimedSearch
 from solve.search.samples import Samples
-from solve.search.think import Think
+from solve.search.think import Think, ThinkSearch
 from solve.search.wall import wall
 from solve.strategies import Way, way
 from solve.types import Interrupted, Search, SolveError, Verify, Workbench
 from tasks.base import END_OF_TEXT, Problem, Task
 
 DEFAULT_STRATEGY, WITHOUT_SEARCH = "best_first", "greedy"
+STREAM_STOPPED = {
+    "tokens": "budget",
+    "exhausted": "exhausted",
+    "broken": "exhausted",
+}  # by its end; else it came to one
 UNANSWERED = "unanswered"  # why a search stopped that has paid nothing for what it asked
 
 OnProgress = Callable[[int, int], None]  # problems done, tokens generated
@@ -53,7 +58,7 @@ class Solution:
     strategy: str
     verify: Verify
     value_trusted: bool
-    stopped: str  # solved | exhausted | budget | interrupted | unanswered: the policy's server gave no step at all
+    stopped: str  # solved | ended: a stream, by itself | exhausted | budget | interrupted | unanswered: a server gave no step
     cost: Cost
     thoughts: tuple[Thought, ...] = ()  # of strategy think: the hidden chain, what was given up included
 
@@ -306,4 +311,6 @@ def _reason(i: int, search: Search, bench: Workbench, judged: bool) -> str:
         return "interrupted"
     if search.simulations[i] and not search.tokens[i]:
         return UNANSWERED
+    if isinstance(search, ThinkSearch) and i in search.streams:
+        return STREAM_STOPPED.get(search.streams[i].end, "ended")
     return "exhausted" if bool(search.exhausted[i]) else "budget"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.reflect import at_least, checks, judged_samples, labels, restarts, solved, votes
+from bench.reflect import at_least, chains_again, checks, judged_samples, labels, rederived, restarts, solved, votes
 from models.abilities import Rollout
 from models.local_policy import LocalPolicy
 from models.steps.stream_types import Rules, Stream, Thought
@@ -33,6 +33,25 @@ def test_restarts_go_on_until_the_first_yes_and_pay_for_every_try():
                 tokens, over = tokens + stream.tokens, stream.accepted
                 good = bool(solved(LETTERS, [problem], [stream])[0])
             assert (paid[k, p], right[k, p]) == (tokens, good)
+
+
+def test_distinct_chains_pay_again_for_the_steps_that_stood():
+    lines = [("propose", 2, None), ("propose", 3, None), ("answer", 4, None), ("undo", 2, 2), ("answer", 5, None),
+             ("undo", 2, 2), ("undo", 2, 1), ("propose", 7, None), ("undo", 2, 1), ("undo", 2, 0)]  # fmt: skip
+    thoughts = tuple(Thought(kind, "", (1,) * tokens, 0, back) for kind, tokens, back in lines)  # ty: ignore[invalid-argument-type]
+    assert rederived(Stream(thoughts, (), "no")) == 5 + 5 + 2 + 2
+
+
+def test_distinct_chains_get_no_fewer_tokens_than_the_stream_beside_them():
+    paid, right = [], []
+    for undos in range(3):
+        made = POLICY.streams(LETTERS, PROBLEMS, 3, Rules(threshold=0.15, back="last", undos=undos), seed=1)
+        paid.append(float(np.mean([stream.tokens + rederived(stream) for stream in made])))
+        right.append(solved(LETTERS, PROBLEMS, made).tolist())
+    assert paid[0] < paid[1] < paid[2]
+    for wanted, undos in ((0.0, 0), (paid[0], 0), (paid[0] + 0.01, 1), (paid[1] + 0.01, 2)):
+        found = chains_again(POLICY, LETTERS, PROBLEMS, 3, Rules(threshold=0.15), 1, wanted)
+        assert (found[0].tolist(), found[1]) == (right[undos], paid[undos])
 
 
 def test_samples_end_at_the_first_that_the_judge_accepts():

@@ -174,8 +174,9 @@ class _Wave:
             row[words.back[: stream.depth]] = True
         for stream, word in zip(going, self._written(going, nodes, allowed, DEPTH).tolist(), strict=True):
             back = None if word == words.stop else int(np.flatnonzero(words.back == word)[0])
-            if back is not None and self._rules.to_root:
-                back, word = 0, int(words.back[0])
+            if back is not None and self._rules.back != "net":
+                back = 0 if self._rules.back == "root" else stream.depth - 1
+                word = int(words.back[back])
             stream.note(Thought("undo", form.back(back), (words.no, word), stream.depth, back))
             stream.doubt = None
             if back is None:

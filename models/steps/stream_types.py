@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from models.abilities import Step
 from tasks.streams import Kind, StreamForm
 
 THRESHOLD = 0.7  # where none was fitted: docs/results/reflect.md
+Back = Literal["net", "root", "last"]
 End = Literal["yes", "no", "stop", "tokens", "exhausted", "broken", "plain"]
 
 
@@ -25,11 +26,13 @@ class Rules:
     checked: float | None = (
         None  # a step of lower probability is checked, where a task's can be; None: as the effort says
     )
-    to_root: bool = False  # every `no` goes back to depth 0: distinct restarts, where `distinct` is on
+    back: Back = "net"  # who says where a `no` goes back to: the net; always depth 0; always the step before
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0 or (self.undos or 0) < 0 or (self.tokens is not None and self.tokens < 1):
             raise ValueError("temperature and undos are 0 or more, tokens 1 or more")
+        if self.back not in get_args(Back):
+            raise ValueError(f"back={self.back}: use {', '.join(get_args(Back))}")
         if self.checked is not None and not 0 <= self.checked <= 1:
             raise ValueError(f"a step is checked below a probability, 0..1, not {self.checked}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:

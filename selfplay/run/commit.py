@@ -104,8 +104,8 @@ def needed(commit: Commit) -> set[int]:
     return {commit.iteration, commit.state["promoted"], commit.state["before"]}
 
 
-def check_start(folder: Path, task: Task) -> None:
-    """Refuse the checkpoint of `checkpoint=` before anything is written.
+def check_start(folder: Path, task: Task, longest: int) -> None:
+    """Refuse the checkpoint of `checkpoint=` before anything is written. `longest`: tokens of the longest context to come.
 
     Raises:
         CheckpointError: it is damaged, of another task, or of one with shorter chains.
@@ -116,7 +116,6 @@ def check_start(folder: Path, task: Task) -> None:
     if isinstance(policy, LocalPolicy) and policy.lacks(task):
         return  # it is given the words, and positions
     policy.check(task)
-    longest = task.max_context_tokens + task.max_step_tokens
     positions = getattr(policy.model.config.get_text_config(), "max_position_embeddings", longest)
     if positions < longest:
         raise CheckpointError(

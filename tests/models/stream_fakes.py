@@ -115,9 +115,9 @@ def slow_stream(forward: Written, problem: Problem, effort: int, rules: Rules) -
             if word == words.stop:
                 return lines, "stop"
             undos += 1
-            del path[(0 if rules.to_root else choices.index(word)) + 1 :]
-            if rules.to_root:
-                lines[-1] = "no b0\n"
+            depth = {"net": choices.index(word), "root": 0, "last": depth - 1}[rules.back]
+            lines[-1] = f"no b{depth}\n"
+            del path[depth + 1 :]
             continue
         step = (words.yes,) if over else best_untried(forward, context, tried if rules.distinct else set(), words)
         text = " ".join(LETTERS.vocabulary[t] for t in step)

@@ -29,12 +29,12 @@ def gives_up(path: tuple[int, ...]) -> dict[int, float]:
     return {NEWLINE_ID: 0.6} | ({A: 0.0, B: 0.3, Z: -0.4} if path[-2:-1] == (NEWLINE_ID,) else {})
 
 
-@pytest.mark.parametrize("to_root", [False, True])
+@pytest.mark.parametrize("back", ["net", "root", "last"])
 @pytest.mark.parametrize("distinct", [True, False])
 @pytest.mark.parametrize("effort", [1, 2, 3])
-def test_greedy_streams_are_those_of_the_slow_decoder(effort, distinct, to_root):
+def test_greedy_streams_are_those_of_the_slow_decoder(effort, distinct, back):
     problems, forward = LETTERS.problems("train", 12), Written()
-    rules = Rules(threshold=0.15, distinct=distinct, to_root=to_root)
+    rules = Rules(threshold=0.15, distinct=distinct, back=back)
     made = decoded(forward, problems, effort, rules)
     for problem, stream in zip(problems, made, strict=True):
         lines, end = slow_stream(forward, problem, effort, rules)

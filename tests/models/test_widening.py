@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.files.checkpoint import save_checkpoint
+from models.files.manifest import CheckpointError
+from models.net.tokenizer import make_tokenizer
 from models.policy import open_policy
 from selfplay.config import SelfplayConfig
 from selfplay.parts import first_model, longest_path, taught_words
@@ -50,9 +53,16 @@ def test_a_seed_makes_the_same_words(task):
     assert not np.array_equal(first, other)
 
 
+def test_a_checkpoint_too_short_for_streams_is_refused_before_a_run_begins(task, tmp_path):
+    save_checkpoint(tmp_path / "net", net(task), make_tokenizer(task.vocabulary), {"task": OPTIONS})
+    check_start(tmp_path / "net", task, longest_path(task))
+    with pytest.raises(CheckpointError, match=f"fewer than the {longest_path(task) + 1} tokens"):
+        check_start(tmp_path / "net", task, longest_path(task) + 1)
+
+
 def test_a_run_gives_the_words_to_a_checkpoint_that_lacks_them(task):
     config = SelfplayConfig(task=OPTIONS, checkpoint="countdown3")
-    check_start("countdown3", task)
+    check_start("countdown3", task, longest_path(task))
     model, tokenizer = first_model(task, config)
     assert tokenizer.get_vocab() == task.token_ids
     assert len(model.trunk.get_input_embeddings().weight) == len(task.vocabulary)

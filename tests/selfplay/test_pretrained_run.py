@@ -46,6 +46,21 @@ def test_a_folder_of_any_causal_lm_searches_and_learns(folder, tmp_path, train):
     assert json.loads((root / "metrics.jsonl").read_text().splitlines()[-1])["generated_tokens"] > 0
 
 
+def test_the_final_table_has_the_model_that_came_beside_the_one_that_knows_the_form(folder, tmp_path, capsys):
+    root = tmp_path / "run"
+    phases = "selfplay.phases=[{teacher: random, iterations: 1, steps: 1}, {teacher: search, iterations: 1, steps: 1}]"
+    run(
+        "model=hf", f"model.path={folder}", f"run_dir={root}", phases, "actor.mine=false", "evaluation.search_tokens=[]"
+    )
+    test = json.loads((root / "summary.json").read_text())["test"]
+    assert test["greedy_base"] == 0.0  # random weights
+    assert test["base_examples"] == 3
+    shown = capsys.readouterr().out
+    assert shown.index("base") < shown.index("before") < shown.index("95 % CI")
+    greedy = next(line for line in shown.splitlines() if "greedy, one chain" in line)
+    assert len(greedy.replace("greedy, one chain", "").replace(" to ", "-").split("│")[2:-1]) == 4
+
+
 def test_a_model_that_is_not_there_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
     for settings, said in (
         (["model=hf"], "set model.path=FOLDER"),

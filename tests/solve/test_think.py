@@ -78,9 +78,11 @@ def test_efforts_are_counted_in_undos_and_tokens_cut_a_stream_short(solver):
     found = {effort: solver.solve(problems, strategy="think", effort=effort) for effort in ("minimal", "high")}
     assert all(one.cost.simulations <= 2 for one in found["minimal"])
     assert all(one.thoughts and one.strategy == "think" for one in found["high"])
+    assert "ended" in {one.stopped for one in found["high"]} <= {"ended", "exhausted"}
     longest = solver.shelved.task.max_step_tokens
     cut = solver.solve(problems, strategy="think", effort="high", tokens=longest)
     assert all(one.cost.generated_tokens < 2 * longest for one in cut)
+    assert "budget" in {one.stopped for one in cut}
 
 
 def test_the_hidden_chain_is_drawn_with_what_it_gave_up(solver):
@@ -117,6 +119,8 @@ def test_what_cannot_think_says_so_in_one_line(folder, solver):
         assert "\n" not in str(refusal.value)
     with pytest.raises(SolveError, match="threshold of a verdict"):
         solver.solve(["3 7 12 = 15"], strategy="think:threshold=2")
+    with pytest.raises(SolveError, match="back=up: use net, root, last"):
+        solver.solve(["3 7 12 = 15"], strategy="think:back=up")
 
 
 def test_the_command_thinks_and_shows_it(command, folder):  # noqa: F811
