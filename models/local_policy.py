@@ -16,7 +16,7 @@ from models.steps.codec import Codec, codec_of
 from models.steps.evaluator import ModelEvaluator
 from models.steps.rollout import rollouts
 from models.steps.stream_decoder import streams
-from models.steps.stream_types import Rules, Stream
+from models.steps.stream_types import Planted, Rules, Stream
 from models.steps.stream_words import StreamWords
 from models.trie.batch import TrieForward
 from models.trie.pool import TriePool
@@ -146,6 +146,7 @@ class LocalPolicy:
         *,
         seed: int = 0,
         first: Sequence[int] | None = None,
+        planted: Sequence[Planted] | None = None,
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[Stream]:
         """One stream of each problem, see `models.steps.stream_decoder`. `effort`: a number of `EFFORTS`; 0: plain chains.
@@ -157,7 +158,7 @@ class LocalPolicy:
         if effort:
             words = StreamWords.of(task)
             with self._pool(task, (words.vocabulary_size, words.masked)).lent() as trie:
-                made = streams(trie, words, problems, effort, rules, seed=seed, first=first)
+                made = streams(trie, words, problems, effort, rules, seed=seed, first=first, planted=planted)
                 if on_prefill is not None:
                     on_prefill(trie.prefilled_tokens)
             return made

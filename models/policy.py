@@ -24,7 +24,7 @@ from models.files.calibration import Calibration, read_calibration
 from models.files.manifest import EXTRA, MANIFEST, CheckpointError, weights_digest
 from models.local_policy import LocalPolicy
 from models.steps.codec import Codec
-from models.steps.stream_types import Rules, Stream
+from models.steps.stream_types import Planted, Rules, Stream
 from tasks.base import Problem, Task
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -107,9 +107,12 @@ class Policy(Protocol):
         *,
         seed: int = 0,
         first: Sequence[int] | None = None,
+        planted: Sequence[Planted] | None = None,
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[Stream]:
         """One stream of each problem: a chain that judges itself, goes back and tries again; see `models.steps.stream_decoder`.
+
+        `planted`: what each stream is made to begin with; effort 0 has none.
 
         Raises:
             PolicyError: the policy writes none, or the task says not what they need.

@@ -24,7 +24,7 @@ import numpy as np
 
 from models.abilities import Step
 from models.steps.history import digest
-from models.steps.stream_types import End, Rules, Stream, Thought
+from models.steps.stream_types import End, Planted, Rules, Stream, Thought
 from models.steps.stream_words import StreamWords
 from models.trie import sampling_kernels as kernels
 from models.trie.batch import NEVER_SAMPLED
@@ -85,16 +85,18 @@ def streams(
     *,
     seed: int = 0,
     first: Sequence[int] | None = None,
+    planted: Sequence[Planted] | None = None,
 ) -> list[Stream]:
     """One stream of each problem at an effort of 1 or more.
 
-    `first`: number of each problem's sample, 0 if None.
+    `first`: number of each problem's sample, 0 if None. `planted`: what each begins with; None: nothing but its prompt.
 
     Raises:
         TrieError: a stream does not fit the model's positions.
     """
     samples = [0] * len(problems) if first is None else first
-    jobs, done = list(zip(problems, samples, strict=True)), []
+    begun = [Planted()] * len(problems) if planted is None else planted
+    jobs, done = list(zip(problems, samples, begun, strict=True)), []
     for start in range(0, len(jobs), AT_ONCE):
         done += _Wave(trie, words, jobs[start : start + AT_ONCE], effort, rules, seed).play()
     return done
@@ -116,9 +118,40 @@ class _Wave:
             temperature=rules.temperature or 1.0,
             ends=words.ends,
         )
-        roots = trie.prefill([words.context(problem, effort) for problem, _ in jobs]).tolist()
-        seeds = [digest(f"{seed}\0{problem.id}\0{sample}".encode()) for problem, sample in jobs]
+        roots = trie.prefill([words.context(problem, effort) for problem, _, _ in jobs]).tolist()
+        seeds = [digest(f"{seed}\0{problem.id}\0{sample}".encode()) for problem, sample, _ in jobs]
         self._streams = [_Open(s, [_State(node)]) for s, node in zip(seeds, roots, strict=True)]
+        self._plant([planted for _, _, planted in jobs])
+
+    def _plant(self, planted: Sequence[Planted]) -> None:
+        """Bring each stream to where it is made to begin."""
+        lines = [(*begun.steps, *((begun.tried,) if begun.tried else ())) for begun in planted]
+        for depth in range(max(map(len, lines), default=0)):
+            some = [i for i, line in enumerate(lines) if len(line) > depth]
+            if self._rules.distinct:
+                self._open_slots([self._streams[i] for i in some])
+                slots = np.array([self._streams[i].path[-1].slot for i in some], np.int32)
+                self._sampler.leave_out(slots, [lines[i][depth].tokens or () for i in some])
+            standing = [i for i in some if len(planted[i].steps) > depth]
+            self._stand([self._streams[i] for i in standing], [lines[i][depth] for i in standing])
+        if self._words.form.checks:
+            made = [stream for stream in self._streams if stream.depth]
+            self._check([stream for stream in made if stream.path[-1].sure < self._checked])
+
+    def _stand(self, made: list[_Open], steps: list[Step]) -> None:
+        """Put a step behind what stands in each stream."""
+        nodes, logprobs = [stream.path[-1].node for stream in made], [0.0] * len(made)
+        tokens = [step.tokens or () for step in steps]
+        for k in range(max(map(len, tokens), default=0)):
+            going = [i for i, line in enumerate(tokens) if len(line) > k]
+            for i in going:
+                logprobs[i] += float(self._trie.logprobs[nodes[i], tokens[i][k]])
+            for i, node in zip(
+                going, self._extended([nodes[i] for i in going], [tokens[i][k] for i in going]), strict=True
+            ):
+                nodes[i] = node
+        for stream, node, step, logprob in zip(made, nodes, steps, logprobs, strict=True):
+            stream.path.append(_State(node, step=step, sure=math.exp(logprob)))
 
     def play(self) -> list[Stream]:
         active = self._streams
@@ -148,6 +181,7 @@ class _Wave:
             return np.array([stream.doubt is not None for stream in active])
         if self._rules.threshold is None:
             allowed = np.ones((len(active), words.vocabulary_size), np.bool_)
+            allowed[~over, words.no] = self._rules.early
             allowed[over] = np.isin(np.arange(words.vocabulary_size), [words.yes, words.no])
             return self._written(active, [stream.path[-1].node for stream in active], allowed, VERDICT) == words.no
         rows = self._trie.logprobs[[stream.path[-1].node for stream in active]]
@@ -155,7 +189,7 @@ class _Wave:
         sure = yes / np.maximum(no + yes, 1e-30)
         for stream, share in zip(active, sure.tolist(), strict=True):
             stream.sure = share
-        return np.where(over, sure <= self._rules.threshold, no > self._rules.threshold)
+        return np.where(over, sure <= self._rules.threshold, (no > self._rules.threshold) & self._rules.early)
 
     def _go_back(self, refused: list[_Open]) -> None:
         words, form = self._words, self._words.form
@@ -262,7 +296,7 @@ class _Wave:
         if fresh:
             starts = np.array([stream.path[-1].node for stream in fresh], np.int32)
             slots = self._sampler.open(starts, np.array([stream.noise for stream in fresh], np.uint64))
-            self._sampler.leave_out(slots, self._words.no)
+            self._sampler.leave_out(slots, [(self._words.no,)] * len(fresh))
             for stream, slot in zip(fresh, slots.tolist(), strict=True):
                 stream.path[-1].slot = slot
 

@@ -23,6 +23,7 @@ class Rules:
     distinct: bool = True  # no step twice at one state of the stream; False: drawn again, each time anew
     undos: int | None = None  # at most; None: those of the effort. 0: one try and its verdict
     tokens: int | None = None  # at most, the line under way is still written; None: no limit but that of the undos
+    early: bool = True  # `no` may come before a chain is finished
     checked: float | None = (
         None  # a step of lower probability is checked, where a task's can be; None: as the effort says
     )
@@ -48,6 +49,14 @@ class Thought:
     tokens: tuple[int, ...]  # all that were written for it
     depth: int  # steps before it
     back: int | None = None  # of kind undo: the depth that it goes back to; None: it ends the stream
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """What a stream is made to begin with, as if it had written it; it pays no tokens for that."""
+
+    steps: tuple[Step, ...] = ()  # stand in its context; where `distinct` is on, they count as tried
+    tried: Step | None = None  # what counts as tried after them, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ Legend: L starts of one wave, K steps a start, C steps of one draw, S tokens of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,18 +141,25 @@ class StepSampler:
         self._n_slots += count
         return slots
 
-    def leave_out(self, slots: np.ndarray, token: int) -> None:
-        """Never draw a step that opens with `token` at `slots` [L], where nothing was drawn yet: its mass counts as handed out.
+    def leave_out(self, slots: np.ndarray, steps: Sequence[Sequence[int]]) -> None:
+        """Never draw the step of `steps` [L] at each of `slots` [L]: its mass counts as handed out.
 
-        `token` ends a step wherever it stands (`StepEnds`).
+        Its tokens end a step (`StepEnds`). No step that opens with the same token was drawn there, or left out, before.
         """
-        slots = np.ascontiguousarray(slots, np.int32)
-        self._entries = grown(self._entries, self._n_entries, len(slots))
-        found = np.empty(len(slots), np.int32)
-        self._n_entries = kernels.enter_token(
-            *self._tables(), slots, token, *self._rows(), *self._limits, self._draw_number, found
-        )
-        self._hand_out(found[found != NO_ENTRY], np.flatnonzero(found != NO_ENTRY))
+        at = self._slots["root"][np.ascontiguousarray(slots, np.int32)]
+        going = np.arange(len(at))
+        for k in range(max(map(len, steps), default=0)):
+            going = going[[len(steps[i]) > k for i in going]]
+            tokens, found = np.array([steps[i][k] for i in going], np.int32), np.empty(len(going), np.int32)
+            self._entries = grown(self._entries, self._n_entries, len(going))
+            self._n_entries = kernels.enter_token(
+                *self._tables(), at[going], tokens, *self._rows(), *self._limits, self._draw_number, found
+            )
+            at[going] = found
+            going = going[found != NO_ENTRY]
+            self._compute(at[going])
+        left_out = np.flatnonzero(at != NO_ENTRY)
+        self._hand_out(at[left_out], left_out)
 
     def draw(self, slots: np.ndarray, k: int, draw: Draw = "sample") -> DrawnSteps:
         """Up to `k` steps never drawn before at each of `slots` (int32 [L], distinct); fewer where they run out."""

@@ -319,22 +319,22 @@ def best_level(
 
 @jit
 def enter_token(
-    entries, slots, n_entries, wave, token, logprobs, choices, temperature, prune, kinds, after, max_tokens, stamp, found
+    entries, slots, n_entries, at, tokens, logprobs, choices, temperature, prune, kinds, after, max_tokens, stamp, found
 ):  # fmt: skip
-    """found [L]: a new entry of `token` after the start of each slot of `wave` [L], NO_ENTRY where it is never drawn.
+    """found [L]: a new entry of `tokens` [L] after each of the entries `at` [L], NO_ENTRY where it is never drawn.
 
     Returns the number of entries.
     """
     places, weights = np.empty(logprobs.shape[1] + 1, np.int32), np.empty(logprobs.shape[1] + 1)
-    for i in range(wave.size):
-        e = slots[wave[i]].root
+    for i in range(at.size):
+        e = at[i]
         node = entries[e].node
         row = logprobs[node]
         found[i] = NO_ENTRY
         for j in range(_shares(row, temperature, prune, places, weights)):
-            if _token(choices, logprobs, node, places[j]) == token:
+            if _token(choices, logprobs, node, places[j]) == tokens[i]:
                 found[i] = _add_child(
-                    entries, slots, n_entries, e, places[j], token, weights[j], row[places[j]], kinds, after, max_tokens,
+                    entries, slots, n_entries, e, places[j], tokens[i], weights[j], row[places[j]], kinds, after, max_tokens,
                     stamp,
                 )  # fmt: skip
                 n_entries += 1

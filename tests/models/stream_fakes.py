@@ -106,7 +106,7 @@ def slow_stream(forward: Written, problem: Problem, effort: int, rules: Rules) -
         row, depth = np.exp(forward.row(context).astype(float)), len(path) - 1
         over = depth == 2 or (depth > 0 and context[len(path[-2][0])] == IDS["z"])
         sure = row[words.yes] / (row[words.no] + row[words.yes]) > rules.threshold
-        if (over and not sure) or (not over and row[words.no] > rules.threshold):
+        if (over and not sure) or (not over and rules.early and row[words.no] > rules.threshold):
             if undos == most:
                 return [*lines, "no\n"], "no"
             choices = [*words.back[:depth].tolist(), words.stop]

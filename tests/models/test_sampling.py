@@ -90,6 +90,35 @@ def test_every_step_is_handed_out_once_with_its_exact_logprob_and_mass(trie, dra
     assert steps_of(sampler.draw(slot, k)) == steps_of(sampler.draw(slot, k, "best")) == []
 
 
+@pytest.mark.parametrize("lengths", [(1, 1), (2, 3), (3, 1)])
+def test_what_is_left_out_counts_as_drawn(trie, lengths):
+    starts = trie.prefill([[1, 4], [1, 5]])
+    sampler = StepSampler(trie, max_step_tokens=LONGEST, prune_logprob=-50.0)
+    slots = sampler.open(starts, np.array([7, 8], np.uint64))
+    every = [every_step(trie, int(start), LONGEST) for start in starts]
+    gone = [next(step for step in steps if len(step) == n) for steps, n in zip(every, lengths, strict=True)]
+    sampler.leave_out(slots, gone)
+    drawn = sampler.draw(slots, 200)
+    for i, steps in enumerate(every):
+        assert set(steps_of(drawn, i)) == set(steps) - {gone[i]}
+        assert drawn.unseen_logmass[i] == -np.inf
+
+
+def test_what_is_left_is_drawn_in_proportion_to_its_mass(trie):
+    start = trie.prefill([[1, 4]])
+    steps = every_step(trie, int(start[0]), LONGEST)
+    gone = max(steps, key=lambda step: (len(step) == 2) * math.exp(steps[step]))
+    sampler = StepSampler(trie, max_step_tokens=LONGEST, prune_logprob=-50.0)
+    slots = sampler.open(np.repeat(start, DRAWS), np.arange(DRAWS))
+    sampler.leave_out(slots, [gone] * DRAWS)
+    drawn = sampler.draw(slots, 1)
+    found = [tuple(tokens[:n]) for tokens, n in zip(drawn.tokens.tolist(), drawn.lengths.tolist(), strict=True)]
+    left = 1 - math.exp(steps.pop(gone))
+    for step, logprob in steps.items():
+        exact = math.exp(logprob) / left
+        assert abs(found.count(step) / DRAWS - exact) < 4.5 * math.sqrt(exact * (1 - exact) / DRAWS)
+
+
 def test_best_first_begins_with_the_greedy_step(trie):
     start = trie.prefill([[1, 4], [1, 5]])
     sampler = StepSampler(trie, max_step_tokens=LONGEST)

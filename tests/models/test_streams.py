@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.abilities import PolicyError
+from models.abilities import PolicyError, Step
 from models.local_policy import LocalPolicy
 from models.steps.stream_decoder import streams
-from models.steps.stream_types import Rules
+from models.steps.stream_types import Planted, Rules
 from models.steps.stream_words import StreamWords, effort_number
 from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID
@@ -30,17 +30,51 @@ def gives_up(path: tuple[int, ...]) -> dict[int, float]:
 
 
 @pytest.mark.parametrize("back", ["net", "root", "last"])
-@pytest.mark.parametrize("distinct", [True, False])
+@pytest.mark.parametrize(("distinct", "early"), [(True, True), (False, True), (True, False)])
 @pytest.mark.parametrize("effort", [1, 2, 3])
-def test_greedy_streams_are_those_of_the_slow_decoder(effort, distinct, back):
+def test_greedy_streams_are_those_of_the_slow_decoder(effort, distinct, early, back):
     problems, forward = LETTERS.problems("train", 12), Written()
-    rules = Rules(threshold=0.15, distinct=distinct, back=back)
+    rules = Rules(threshold=0.15, distinct=distinct, back=back, early=early)
     made = decoded(forward, problems, effort, rules)
     for problem, stream in zip(problems, made, strict=True):
         lines, end = slow_stream(forward, problem, effort, rules)
         assert ([thought.text for thought in stream.thoughts], stream.end) == (lines, end)
     assert len({stream.end for stream in made}) > 1
     assert max(stream.undos for stream in made) > 0
+
+
+@pytest.mark.parametrize("distinct", [True, False])
+def test_a_stream_goes_on_from_what_is_planted_as_from_what_it_wrote_itself(distinct):
+    problems, rules, told = LETTERS.problems("train", 40), Rules(threshold=0.15, distinct=distinct), 0
+    made = decoded(Written(), problems, 3, rules)
+    for stand in (1, 2):
+        some = [
+            (problem, stream)
+            for problem, stream in zip(problems, made, strict=True)
+            if len(stream.thoughts) > stand and all(thought.kind != "undo" for thought in stream.thoughts[:stand])
+        ]
+        steps = [tuple(Step(t.text, t.tokens) for t in stream.thoughts[:stand]) for _, stream in some]
+        again = decoded(
+            Written(), [problem for problem, _ in some], 3, rules, planted=[Planted(standing) for standing in steps]
+        )
+        for (_, stream), rest in zip(some, again, strict=True):
+            assert rest.thoughts == stream.thoughts[stand:]
+            assert (rest.steps, rest.end) == (stream.steps, stream.end)
+            told += rest.undos > 0
+    assert told > 5
+
+
+def test_what_is_planted_as_tried_is_not_tried_again():
+    (problem,) = LETTERS.problems("train", 1)
+    rules = Rules()
+    (whole,) = decoded(Written(gives_up), [problem], 4, rules)
+    first, back = whole.thoughts[:2]
+    assert (first.kind, back.back) == ("propose", 0)
+    given_up = Planted(tried=Step(first.text, first.tokens))
+    (rest,) = decoded(Written(gives_up), [problem], 4, rules, planted=[given_up])
+    assert rest.thoughts == whole.thoughts[2:]
+    assert Planted() == Planted((), None)
+    assert decoded(Written(gives_up), [problem], 4, rules, planted=[Planted()]) == [whole]
 
 
 def test_what_is_left_is_drawn_with_its_exact_conditional_probability():
@@ -191,6 +225,14 @@ def lines_of(effort: int, rules: Rules | None = None) -> list[str]:
 def test_a_doubtful_step_is_worked_out_again_and_given_up_where_it_differs():
     once = ["a\n", "check b\n", "no b0\n", "b\n", "check b yes\n"]
     assert lines_of(4) == [*once, *(line.replace("b0", "b1") for line in once), "yes\n"]
+
+
+def test_a_planted_step_is_checked_as_if_it_had_been_written():
+    (problem,) = CHECKED_LETTERS.problems("train", 1)
+    forward = Written(slips, CHECKED_LETTERS)
+    (whole,) = decoded(forward, [problem], 4, Rules())
+    (rest,) = decoded(forward, [problem], 4, Rules(), planted=[Planted((Step("a\n", (A, NEWLINE_ID)),))])
+    assert rest.thoughts == whole.thoughts[1:]
 
 
 def test_effort_says_how_doubtful_a_step_must_be_to_be_checked():
