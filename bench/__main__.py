@@ -8,7 +8,7 @@
     python -m bench compare runs=... against=...  finished runs on the same test problems, see bench/loop/compare.py
     python -m bench trust run_dir=DIR             promises measured: kills, damage, repeats, fuzz, see bench/trust/run.py
     python -m bench transfer policies=A,B         harder forms of a task, and plain text: see bench/loop/transfer.py
-    python -m bench reflect policy=RUN            efforts of a net that thinks, beside its controls: see bench/reflect.py
+    python -m bench reflect policy=RUN            efforts of a net that thinks, beside its controls: see bench/reflect/run.py
     python -m bench curves runs=... against=...   their learning curves in one picture
     python -m bench learner [train=last:10]       a language model learns, beside Trainer, see bench/loop/learner.py
 
@@ -21,11 +21,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import command, paired, reflect
+from bench import command, paired
 from bench.budget import anatomy, calibration, merging, sharing
 from bench.budget import run as budget
 from bench.judges import run as judges
 from bench.loop import acting, compare, curves, learner, train, transfer
+from bench.reflect import run as reflect
 from bench.speed import expand, first_answer, generate, store
 from bench.trust import run as trust
 

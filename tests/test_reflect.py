@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.reflect import at_least, chains_again, checks, judged_samples, labels, rederived, restarts, solved, votes
+from bench.reflect.controls import at_least, chains_again, judged_samples, rederived, restarts, solved, votes
+from bench.reflect.inside import checks, labels
 from models.abilities import Rollout
 from models.local_policy import LocalPolicy
 from models.steps.stream_types import Rules, Stream, Thought

@@ -12,6 +12,7 @@ from tasks.streams import Kind, StreamForm
 THRESHOLD = 0.7  # where none was fitted: docs/results/reflect.md
 Back = Literal["net", "root", "last"]
 End = Literal["yes", "no", "stop", "tokens", "exhausted", "broken", "plain"]
+NATURAL: tuple[End, ...] = ("yes", "no", "stop", "plain")  # ends that a stream comes to by itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,93 @@
+"""Inside a stream, beside exact labels: steps that were checked, and what the teacher knew of its states."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from bench.reflect.controls import HIGH
+from bench.tables import table
+from kit.seeds import generator
+from models.policy import Policy
+from selfplay.config import ActorConfig
+from selfplay.teach.actor import Acting, Origin
+from selfplay.teach.row_builder import RowBuilder
+from selfplay.teach.stream import played, replayed, searched
+from tasks import Problem, Task
+from tasks.judging.scorers import Replay
+from tasks.oracle import Oracle, oracle
+from tasks.streams import CHECK, EFFORTS, UNDOS, YES
+
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)  # of mass tried in vain
+AT_ONCE = 128  # problems at once
+
+
+def checks(policy: Policy, task: Task, asked: list[Problem]) -> dict[str, Any]:
+    """Of steps in greedy streams, from states that exact labels call right: which were checked, and what came of it."""
+    exact, rows = oracle(task), []
+    for effort in range(1, len(EFFORTS)):
+        counts: Counter[str] = Counter()
+        for problem, stream in zip(asked, policy.streams(task, asked, effort), strict=True):
+            path: list[str] = []
+            for thought, after in zip(stream.thoughts, (*stream.thoughts[1:], None), strict=True):
+                if thought.back is not None:
+                    del path[thought.back :]
+                elif thought.kind == "propose":
+                    before, path = truth(exact, task, problem, path), [*path, thought.text]
+                    checked = after is not None and after.text.startswith(CHECK)
+                    refused = checked and after is not None and not after.text.endswith(f" {YES}\n")
+                    if before:
+                        kind = "right" if truth(exact, task, problem, path) else "wrong"
+                        counts.update({kind: 1, f"{kind}, checked": checked, f"{kind}, refused": refused})
+        rows.append({"effort": EFFORTS[effort], **counts})
+    heads = ["effort", *(f"{kind}{what}" for kind in ("wrong", "right") for what in ("", ", checked", ", refused"))]
+    print("\n".join(table(heads, [[str(row.get(head, 0)) for head in heads] for row in rows])))
+    return {"rows": rows, "problems": len(asked)}
+
+
+def truth(exact: Oracle, task: Task, problem: Problem, steps: list[str]) -> bool:
+    """Whether right steps still lead to the end, or have."""
+    state: tuple | None = task.initial_state(problem)
+    for step in steps:
+        if state is None:
+            return False
+        verdict, state = task.advance(problem, state, step)
+    return exact.solvable(problem, state) if state is not None else verdict.reward >= 1
+
+
+def labels(policy: Policy, task: Task, asked: list[Problem], tokens: int, seed: int) -> dict[str, Any]:
+    """Precision and coverage of the teacher's labels, by depth, over the states of high-effort streams."""
+    exact, codec = oracle(task), policy.codec(task)
+    assert codec is not None, "a net that writes streams reads in this process"
+    config = ActorConfig(tokens=tokens, strategy="unique_merged")
+    acting = Acting(
+        policy, task, asked, config, Replay(task), RowBuilder(task, codec), generator(seed, "labels"),
+        Origin(seed, 0, policy.version), False,
+    )  # fmt: skip
+    streams, _ = played(acting, np.full(len(asked), HIGH))
+    known = [one for k in range(0, len(asked), AT_ONCE) for one in searched(acting, asked[k : k + AT_ONCE]).evidence]
+    seen: dict[tuple[str, bytes], tuple[int, bool, bool, float]] = {}  # depth, alive, labelled alive, share tried
+    for problem, stream, evidence in zip(asked, streams, known, strict=True):
+        for boundary in list(replayed(acting, problem, stream, evidence)):
+            for depth, (state, key) in enumerate(zip(boundary.states, boundary.keys, strict=True)):
+                alive, share = evidence.label(key) == "alive", evidence.tried_share(key)
+                seen[problem.id, key] = depth, exact.solvable(problem, state), alive, share
+    rows = []
+    facts = np.array(list(seen.values()), float)
+    for depth in np.unique(facts[:, 0]):
+        _, truth, alive, share = facts[facts[:, 0] == depth].T
+        for least in SHARES:
+            dead = (alive == 0) & (share >= least)
+            rows.append({
+                "depth": int(depth), "share": least, "states": len(truth), "alive": int(truth.sum()),
+                "labelled_alive": int(alive.sum()), "labelled_dead": int(dead.sum()),
+                "precision": float((truth[dead] == 0).mean()) if dead.any() else None,
+                "coverage": float(dead[truth == 0].mean()) if (truth == 0).any() else None,
+            })  # fmt: skip
+    cells = [
+        ["" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
+    ]
+    print("\n".join(table(list(rows[0]), cells)))
+    return {"rows": rows, "tokens": tokens, "problems": len(asked), "seed": seed, "undos": UNDOS[EFFORTS[HIGH]]}
