@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kit.command import CONF, guarded, help_page, in_sweep, run, word
 from kit.pages import page
 from kit.process import core_count
-from selfplay.config import ConfigError, SelfplayConfig, check_config, learns, register
+from selfplay.config import ConfigError, SelfplayConfig, actor_in, check_config, learns, register
 from selfplay.teachers import PLAYED
 from tasks.registry import task_pages
 
@@ -76,9 +76,11 @@ def play(config: SelfplayConfig, plain_config: dict) -> int:
         check_start(Path(config.checkpoint), task, longest_path(task))
     elif config.model.kind != "tiny" and not config.resume:
         located(start_of(config))
-    tree_of(config.actor, task)  # a strategy that is none is refused, too
-    if (fixed := fixed_policy(config, task)) is not None:
-        way(config.actor.strategy, task).check(config.actor.strategy, fixed.policy)
+    fixed = fixed_policy(config, task)
+    for actor in [config.actor, *(actor_in(config, phase) for phase in range(len(config.selfplay.phases)))]:
+        tree_of(actor, task)  # a strategy that is none is refused, too
+        if fixed is not None:
+            way(actor.strategy, task).check(actor.strategy, fixed.policy)
     if not config.workers:
         config.workers = plain_config["workers"] = 1 if device == "cuda" else core_count()
     root = Path(config.resume or config.run_dir or unused(default_run_dir(config)))

@@ -6,13 +6,14 @@ Every limit is optional; the first one reached ends what it limits. Units stand 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from selfplay.teachers import FILLS, TEACHERS
 from tasks.registry import register_tasks
@@ -52,6 +53,7 @@ class Phase:
     steps: int = 100  # learner steps an iteration (at most, where a teacher generates)
     rate: float = 1.0  # share of the peak learning rates; low where targets are noise, which a fast learner walks after
     train: str | None = None  # what learns in it, in the words of model.train; null: as there
+    actor: dict[str, Any] = field(default_factory=dict)  # settings of actor for this phase alone: {tokens: 200}
 
 
 @dataclass
@@ -219,16 +221,12 @@ def check_config(config: SelfplayConfig) -> None:
         if phase.steps < 1:
             raise ConfigError(f"{where}.steps={phase.steps} teaches nothing: use at least 1")
         check_train(f"{where}.train", learns(config, i))
+        if phase.actor:
+            check_ranges(replace(config, actor=actor_in(config, i)), f"{where}.")
     check_train("model.train", config.model.train)
-    for name, allowed in CHOICES.items():
-        if (value := attrgetter(name)(config)) not in allowed:
-            raise ConfigError(f"{name}={value!r} is unknown: use one of {', '.join(allowed)}")
+    check_ranges(config)
     if config.model.kind == "hf" and not (config.model.path or config.checkpoint or config.resume):
         raise ConfigError("model=hf needs a model: set model.path=FOLDER (or a GGUF file)")
-    for names, holds, must in RANGES:
-        for name in names.split():
-            if not holds(value := attrgetter(name)(config)):
-                raise ConfigError(f"{name}={value} {must}")
     learner = config.learner
     free = round(learner.value_share + learner.rules_share + learner.ended_share, 9)
     if free > 1:
@@ -241,6 +239,21 @@ def check_config(config: SelfplayConfig) -> None:
         raise ConfigError(
             f"model.hidden_size={config.model.hidden_size} must be an even multiple of model.heads={config.model.heads}"
         )
+
+
+def check_ranges(config: SelfplayConfig, where: str = "") -> None:
+    """Refuse a setting beyond its choices or range. `where` stands before its name.
+
+    Raises:
+        ConfigError: one line that names the setting and the mend.
+    """
+    for name, allowed in CHOICES.items():
+        if (value := attrgetter(name)(config)) not in allowed:
+            raise ConfigError(f"{where}{name}={value!r} is unknown: use one of {', '.join(allowed)}")
+    for names, holds, must in RANGES:
+        for name in names.split():
+            if not holds(value := attrgetter(name)(config)):
+                raise ConfigError(f"{where}{name}={value} {must}")
 
 
 def check_train(name: str, value: str) -> None:
@@ -256,6 +269,21 @@ def check_train(name: str, value: str) -> None:
 def learns(config: SelfplayConfig, phase: int) -> str:
     """What of the model learns in a phase, in the words of `model.train`."""
     return config.selfplay.phases[phase].train or config.model.train
+
+
+def actor_in(config: SelfplayConfig, phase: int) -> ActorConfig:
+    """How experience is made in a phase.
+
+    Raises:
+        ConfigError: a setting that actor has not, or of another type.
+    """
+    changed = config.selfplay.phases[phase].actor
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(config.actor), changed)
+    except OmegaConfBaseException as error:
+        said = " ".join(str(error).splitlines()[0].split())
+        raise ConfigError(f"selfplay.phases[{phase}].actor={dict(changed)}: {said}") from None
+    return cast("ActorConfig", OmegaConf.to_object(merged))
 
 
 def phase_limits(phase: Phase) -> tuple[float | None, ...]:

@@ -22,7 +22,7 @@ from models.local_policy import LocalPolicy
 from models.net.adapters import choose
 from models.policy import Opened
 from models.steps.codec import Codec
-from selfplay.config import SelfplayConfig, learns
+from selfplay.config import SelfplayConfig, actor_in, learns
 from selfplay.learn.learner import Learner, within
 from selfplay.learn.replay import Replay
 from selfplay.measure.evaluate import Evaluation, evaluate
@@ -97,7 +97,7 @@ class Run:
             policy,
             self.task,
             teacher,
-            self.config.actor,
+            actor_in(self.config, self.progress.position.phase),
             self.team,
             seed=self.config.seed,
             iteration=self.progress.iteration,

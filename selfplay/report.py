@@ -19,13 +19,16 @@ from models.abilities import Rollout
 from models.files.calibration import Calibration, write_calibration
 from models.local_policy import LocalPolicy
 from models.policy import FEW_SHOT, Policy, open_policy
+from models.steps.stream_types import THRESHOLD, Rules
 from selfplay.config import SelfplayConfig
 from selfplay.loop import Run, run
 from selfplay.measure.curve import learning_curve
 from selfplay.measure.display import Display
 from selfplay.measure.evaluate import Evaluation, evaluate
+from selfplay.measure.thinking import hidden_chains, thinking, thinking_table
 from selfplay.parts import start_of
 from selfplay.teach.settle import scored
+from selfplay.teachers import TEACHERS
 from selfplay.team import Team
 from solve.calibrate.measure import calibrate
 from solve.search.enumeration import enumeration
@@ -45,22 +48,24 @@ GUESSES = 8  # of the guessing control
 def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
     """The whole of `python -m selfplay` on one rank: the loop, then the report."""
     if not team.leads:
-        final_report(run(team, config, folder, resume, None))
+        final_report(run(team, config, folder, resume, None), None)
         return
     with Display(Path(folder), plain=config.plain, tensorboard=config.tensorboard) as display:
         finished = run(team, config, folder, resume, display)
         assert finished.ledger is not None, "rank 0 keeps the ledger"
-        display.opened("measuring on the test split ...")
-        summary = final_report(finished)
         display.opened("calibrating on the dev split ...")
         calibration = calibrated(finished)
+        display.opened("measuring on the test split ...")
+        summary = final_report(finished, calibration)
         root = finished.folders.root
         write_whole(root / "summary.json", json_line(summary))
         learning_curve(finished.ledger.metrics(), root / "learning_curve.png", title=_title(config))
         display.closed(
             test_table(summary),
+            *([thinking_table(summary["thinking"], summary["test"]["n"])] if "thinking" in summary else []),
             phase_table(finished.ledger.metrics()),
             *solved_chains(finished),
+            *(thoughts(finished, calibration) if "thinking" in summary else ()),
             f"calibration {said(calibration)}",
             f"checkpoint  {summary['checkpoint']}",
             f"traces      {finished.folders.traces}",
@@ -70,8 +75,8 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
         finished.ledger.close()
 
 
-def final_report(finished: Run) -> dict:
-    """Everything of summary.json. Collective."""
+def final_report(finished: Run, calibration: Calibration | None) -> dict:
+    """Everything of summary.json. Collective; the calibration is that of the rank that leads."""
     config, task, team = finished.config, finished.task, finished.team
     problems = test_problems(task, config)
     policy = LocalPolicy(finished.promoted)
@@ -90,6 +95,10 @@ def final_report(finished: Run) -> dict:
     def shared(strategy: Callable[[list[Problem]], np.ndarray]) -> np.ndarray:
         return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)
 
+    thought = {}
+    if task.self_verifying and task.stream_words and any(TEACHERS[p.teacher].streams for p in config.selfplay.phases):
+        rules = stream_rules(team.lead(calibration and calibration.verdict_threshold))
+        thought = {"thinking": thinking(policy, task, problems, team, rules, seed)}
     spent = (
         {
             **{strategy: searched(strategy) for strategy in MEASURED},
@@ -123,12 +132,25 @@ def final_report(finished: Run) -> dict:
             "guess": {str(n): float(guesses[:, n - 1].mean()) for n in (1, GUESSES)},
             **{name: {str(budget): float((at <= budget).mean()) for budget in budgets} for name, at in spent.items()},
         },
+        **thought,
         "illegal_rate": after.illegal_rate,
         "illegal_steps": after.illegal_steps,
         "value_auc": after.value_auc,
         "value_ece": after.value_ece,
         "checkpoint": str(finished.folders.checkpoint(finished.progress.promoted)),
     }
+
+
+def stream_rules(threshold: float | None) -> Rules:
+    """How streams are decoded with the threshold that was fitted for the net."""
+    return Rules(threshold=THRESHOLD if threshold is None else threshold)
+
+
+def thoughts(finished: Run, calibration: Calibration) -> list[str]:
+    """Hidden chains of some test problems. On one rank."""
+    problems = test_problems(finished.task, finished.config)[:50]
+    rules = stream_rules(calibration.verdict_threshold)
+    return hidden_chains(LocalPolicy(finished.promoted), finished.task, problems, rules, finished.config.seed)
 
 
 def calibrated(finished: Run) -> Calibration:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.reflect.controls import at_least, chains_again, judged_samples, rederived, restarts, solved, votes
+from bench.reflect.controls import chains_again, rederived, votes
 from bench.reflect.inside import checks, labels
 from models.abilities import Rollout
 from models.local_policy import LocalPolicy
 from models.steps.stream_types import Rules, Stream, Thought
+from selfplay.measure.thinking import at_least, judged_samples, restarts, solved
 from solve.calibrate.thresholds import THRESHOLDS, threshold_fit
 from tasks import make_task
 from tasks.base import NEWLINE_ID

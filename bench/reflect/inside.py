@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.reflect.controls import HIGH
 from bench.tables import table
 from kit.seeds import generator
 from models.policy import Policy
 from selfplay.config import ActorConfig
+from selfplay.measure.thinking import HIGH
 from selfplay.teach.actor import Acting, Origin
 from selfplay.teach.row_builder import RowBuilder
 from selfplay.teach.stream import played, replayed, searched

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from bench import command
-from bench.reflect.controls import HIGH, solved
 from bench.tables import share, table
 from kit.seeds import derived_seed, generator
 from kit.statistics import wilson
@@ -21,6 +20,7 @@ from models.abilities import Step
 from models.policy import Policy
 from models.steps.stream_types import Planted, Rules, Stream, Thought
 from models.steps.stream_words import StreamWords
+from selfplay.measure.thinking import HIGH, solved
 from tasks import Problem, Task
 from tasks.oracle import Oracle, oracle
 

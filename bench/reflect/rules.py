@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.reflect.controls import HIGH, solved
 from bench.tables import points, share, table
 from kit.seeds import generator
 from kit.statistics import bootstrap_difference, wilson
 from models.policy import Policy
 from models.steps.stream_types import NATURAL, Rules, Stream
+from selfplay.measure.thinking import HIGH, solved
 from tasks import Problem, Task
 
 OFF: dict[str, dict[str, Any]] = {

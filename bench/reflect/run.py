@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from bench import command
-from bench.reflect.controls import JUDGED, at_least, chains_again, judged_samples, restarts, solved, votes
+from bench.reflect.controls import chains_again, votes
 from bench.reflect.inside import checks, labels
 from bench.reflect.planted import verdicts
 from bench.reflect.rules import switched_off
@@ -39,6 +39,7 @@ from kit.statistics import bootstrap_difference, wilson
 from models.policy import Policy, open_policy
 from models.steps.stream_types import NATURAL, THRESHOLD, Rules
 from models.steps.stream_words import StreamWords
+from selfplay.measure.thinking import JUDGED, at_least, judged_samples, restarts, solved
 from tasks import Problem, Task, make_task
 from tasks.streams import EFFORTS
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.steps.stream_types import Thought
     from solve.solver import Solution
 
 SHOWN = ("answer", "thoughts")  # what `show` knows
@@ -20,7 +23,7 @@ def page(solution: Solution, show: str = "answer") -> str:
     return "\n".join(
         [
             solution.problem,
-            *(hidden(solution) if show == "thoughts" else ()),
+            *(hidden(solution.thoughts) if show == "thoughts" else ()),
             *(f"  {line.rstrip()}" for step in solution.steps for line in step.splitlines() if line.strip()),
             f"answer  {solution.answer if solution.answer is not None else 'none found'}  ({verdict}{sure})",
             f"search  {solution.strategy}, verify={solution.verify}, value {'on' if solution.value_trusted else 'off'}; "
@@ -32,10 +35,10 @@ def page(solution: Solution, show: str = "answer") -> str:
     )
 
 
-def hidden(solution: Solution) -> list[str]:
+def hidden(thoughts: Sequence[Thought]) -> list[str]:
     """The lines of a hidden chain, a step further in each; a line that goes back stands where it goes to."""
     lines = []
-    for thought in solution.thoughts:
+    for thought in thoughts:
         depth, said = thought.depth, ""
         if thought.kind == "undo":
             depth = thought.back or 0

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.files.checkpoint import load_checkpoint
 from selfplay.cli import CONF, hydra_main
-from selfplay.config import SelfplayConfig, check_config
+from selfplay.config import ConfigError, Phase, ScheduleConfig, SelfplayConfig, check_config
 from tests.selfplay.tiny import run
 
 SUMMARY_KEYS = {
@@ -104,6 +104,28 @@ def test_a_phase_says_what_learns_in_it(tmp_path, last, moved):
     assert any((first[name] != end[name]).any() for name in first) is moved
     tokens = [line["trained_tokens"] for line in lines_of(tmp_path / "run")]
     assert 0 == tokens[0] < tokens[1] < tokens[2]
+
+
+def test_a_phase_has_settings_of_the_actor_of_its_own(tmp_path):
+    phases = "{teacher: star, iterations: 1, steps: 1, actor: {problems: 6}}, {teacher: star, iterations: 1, steps: 1}"
+    run(f"run_dir={tmp_path / 'run'}", f"selfplay.phases=[{phases}]", "evaluation.every=9", "actor.mine=false")
+    assert [line["actor"]["problems"] for line in lines_of(tmp_path / "run")[1:]] == [6, 4]
+
+
+@pytest.mark.parametrize(
+    ("actor", "said"),
+    [
+        ({"tokns": 3}, r"phases\[0\].actor=\{'tokns': 3\}: Key 'tokns'"),
+        ({"tokens": "many"}, "'many'"),
+        ({"tokens": 0}, r"phases\[0\].actor.tokens=0 must be at least 1"),
+        ({"advantage": "none"}, r"phases\[0\].actor.advantage='none' is unknown: use one of group, steps"),
+    ],
+)
+def test_a_phase_refuses_settings_that_the_actor_has_not(actor, said):
+    phase = Phase(teacher="search", iterations=1, actor=actor)
+    with pytest.raises(ConfigError, match=said) as refusal:
+        check_config(SelfplayConfig(task={"name": "countdown"}, selfplay=ScheduleConfig(phases=[phase])))
+    assert "\n" not in str(refusal.value)
 
 
 STRATEGIES = {"puct": "puct", "gumbel": "gumbel", "proportional": "unique_merged"}  # by the rule that each is about

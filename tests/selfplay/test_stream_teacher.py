@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,7 @@ from tasks.base import Problem
 from tasks.judging.scorers import Replay
 from tasks.numbers.countdown import Countdown
 from tasks.registry import streamed
+from tasks.streams import EFFORTS
 from tests.selfplay.tiny import run
 
 TASK = streamed(Countdown(number_max=9, target_max=50))
@@ -197,6 +200,8 @@ def test_a_run_with_streams_goes_through_the_loop_and_says_so_in_its_checkpoint(
     phases = "selfplay.phases=[{teacher:hindsight,iterations:1,steps:2},{teacher:stream,iterations:2,steps:2}]"
     settings = ("+task.streams=true", "actor.strategy=unique_merged", "actor.mine=false", "evaluation.calibration=20")
     run(f"run_dir={tmp_path / 'run'}", phases, *settings)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert set(summary["thinking"]) >= set(EFFORTS)
     opened = open_policy(str(tmp_path / "run"))
     assert opened.task_options["streams"] is True
     assert opened.calibration.verdict_threshold in THRESHOLDS

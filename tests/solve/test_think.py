@@ -95,7 +95,7 @@ def test_the_hidden_chain_is_drawn_with_what_it_gave_up(solver):
         replace(one.thoughts[0], text="no b0\n", kind="undo", depth=2, back=0),
         replace(one.thoughts[0], text="no\n", kind="undo", depth=0, back=None),
     ]
-    assert hidden(replace(one, thoughts=tuple(thoughts))) == [
+    assert hidden(thoughts) == [
         "  | 12 - 7 = 5 | 3 5",
         "  |   answer 5 + 3 = 8",
         "  |   no b1   back to step 1",

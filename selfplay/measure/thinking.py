@@ -1,0 +1,120 @@
+"""What a net that thinks does on the test split, beside what it does with as many tokens without thinking.
+
+The verdict is the net's own; the judge says afterwards what was right, and is in the loop of best of N alone. Every token of a
+stream is counted, what it gave up included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from kit.statistics import wilson
+from models.policy import Policy
+from models.steps.stream_types import Rules, Stream
+from selfplay.team import Team
+from solve.cli.page import hidden
+from tasks import Problem, Task
+from tasks.streams import EFFORTS
+
+HIGH = len(EFFORTS) - 1
+RESTARTS, JUDGED = "restarts", "best of N, judge"
+TRIES, TEMPERATURE = 24, 0.7  # of the controls; 1.0 is worse for them (docs/results/reflect.md)
+SHOWN = 3  # hidden chains
+
+
+def thinking(
+    policy: Policy, task: Task, problems: list[Problem], team: Team, rules: Rules, seed: int
+) -> dict[str, Any]:
+    """Solved and tokens of every effort, and of the controls at no fewer tokens than the highest one. Collective."""
+    mine = team.share(problems)
+    rows = team.weave(played(policy, task, mine, rules, seed) if mine else [])
+    columns = [tuple(np.array([row[k][part] for row in rows]).T for part in (0, 1)) for k in range(len(rows[0]))]
+    found = {name: (right, float(paid.mean())) for name, (right, paid) in zip(EFFORTS, columns, strict=False)}
+    for name, (right, paid) in zip((RESTARTS, JUDGED), columns[len(EFFORTS) :], strict=True):
+        found[name] = at_least((right, paid), found[EFFORTS[HIGH]][1])
+    return {name: {"solved": float(right.mean()), "tokens": tokens} for name, (right, tokens) in found.items()}
+
+
+def played(policy: Policy, task: Task, mine: list[Problem], rules: Rules, seed: int) -> list[list[tuple]]:
+    """Of each problem (solved, tokens) of every effort, then of both controls, whose pairs hold an entry a try."""
+    columns: list[tuple[np.ndarray, np.ndarray]] = []
+    for effort in range(len(EFFORTS)):
+        made = policy.streams(task, mine, effort, rules, seed=seed)
+        columns.append((solved(task, mine, made), np.array([stream.tokens for stream in made])))
+    columns.append(restarts(policy, task, mine, replace(rules, undos=0), TRIES, TEMPERATURE, seed))
+    columns.append(judged_samples(policy, task, mine, TRIES, TEMPERATURE, seed))
+    return [[(right.T[i], paid.T[i]) for right, paid in columns] for i in range(len(mine))]
+
+
+def solved(task: Task, asked: list[Problem], made: list[Stream]) -> np.ndarray:
+    """bool [P]: accepted by the stream itself, and right."""
+    return np.array(
+        [s.accepted and task.verdict(problem, s.steps).reward >= 1 for problem, s in zip(asked, made, strict=True)],
+        bool,
+    )
+
+
+def at_least(found: tuple[np.ndarray, np.ndarray], tokens: float) -> tuple[np.ndarray, float]:
+    """(solved bool [P], mean tokens) after the fewest tries that cost as many tokens; after all where none do."""
+    right, paid = found
+    k = min(int(np.searchsorted(paid.mean(1), tokens)), len(right) - 1)
+    return right[k], float(paid[k].mean())
+
+
+def restarts(
+    policy: Policy, task: Task, asked: list[Problem], rules: Rules, tries: int, temperature: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(solved bool [K, P], tokens int64 [K, P]) after 1 to K tries of each problem, up to its first `yes`."""
+    right, paid = np.zeros((tries, len(asked)), np.bool_), np.zeros((tries, len(asked)), np.int64)
+    going = np.arange(len(asked))
+    for k in range(tries):
+        some = [asked[i] for i in going]
+        drawn = replace(rules, temperature=temperature if k else 0.0)
+        made = policy.streams(task, some, HIGH, drawn, seed=seed, first=[k] * len(some)) if some else []
+        right[k:, going] = solved(task, some, made) if some else False
+        paid[k:, going] += np.array([stream.tokens for stream in made], np.int64)
+        going = going[[not stream.accepted for stream in made]] if some else going
+    return right, paid
+
+
+def judged_samples(
+    policy: Policy, task: Task, asked: list[Problem], tries: int, temperature: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for plain samples, up to the first that the judge accepts."""
+    drawn = policy.chains(task, asked, tries, temperature=temperature, seed=seed)
+    right = np.array([[chain.verdict.reward >= 1 for chain in chains] for chains in drawn]).T
+    tokens = np.array([[chain.tokens for chain in chains] for chains in drawn]).T
+    before = np.vstack([np.zeros_like(right[:1]), np.logical_or.accumulate(right)[:-1]])
+    return np.logical_or.accumulate(right), np.cumsum(np.where(before, 0, tokens), 0)
+
+
+def thinking_table(found: dict[str, Any], n: int) -> Table:
+    """For a person."""
+    table = Table(
+        title=f"one hidden stream, no judge, n={n} (test, solved, %)", title_justify="left", caption_justify="left"
+    )
+    for name in ("", "solved", "95 % CI", "tokens"):
+        table.add_column(name, justify="left" if not name else "right")
+    told = {RESTARTS: "tries by itself, first one accepted", JUDGED: "best of N with the true judge"}
+    for name, row in found.items():
+        low, high = wilson(round(row["solved"] * n), n)
+        cells = f"{100 * row['solved']:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", f"{row['tokens']:.1f}"
+        table.add_row(told.get(name, f"effort {name}"), *cells)
+    return table
+
+
+def hidden_chains(policy: Policy, task: Task, problems: list[Problem], rules: Rules, seed: int) -> list[str]:
+    """Some problems that the highest effort solves: the hidden chain with what it gave up. Those that went back first."""
+    made = policy.streams(task, problems, HIGH, rules, seed=seed)
+    right = solved(task, problems, made)
+    order = sorted(np.flatnonzero(right).tolist(), key=lambda i: not made[i].undos)
+    return [
+        "\n".join(
+            [f"{task.prompt(problems[i]).strip()}   hidden chain, {made[i].tokens} tokens", *hidden(made[i].thoughts)]
+        )
+        for i in order[:SHOWN]
+    ]
