@@ -1,7 +1,9 @@
 """What a net says of chains: of its own, and of errors that are planted into its stream as if it had written them.
 
-A planted stream stands behind the planted steps, which count as tried. *Noticed*: the first line that it writes goes back.
-*Recovered*: it ends with `yes` and a right chain. Of right chains that are planted, to be noticed is a false alarm.
+Errors of a net's own are as probable as its right steps; planted ones are not, and a rule of decoding sees that: the two say
+different things. A planted stream stands behind the planted steps, which count as tried. *Noticed*: the first line that it
+writes goes back. *Recovered*: it ends with `yes` and a right chain. Of right chains that are planted, to be noticed is a false
+alarm.
 """
 
 from __future__ import annotations

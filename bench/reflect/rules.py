@@ -21,6 +21,7 @@ OFF: dict[str, dict[str, Any]] = {
     "the same, T = .7": {"distinct": False, "temperature": 0.7},
     "a verdict is a word like others": {"threshold": None},
     "no verdict before the end": {"early": False},
+    "no step doubted for what follows in it": {"doubted": 0.0},
     "always back to the root": {"back": "root"},
     "always back one step": {"back": "last"},
 }

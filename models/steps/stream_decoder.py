@@ -5,6 +5,10 @@ is left in its context. What is left at `yes` is therefore the visible chain. Th
 `StepSampler` keeps at each state of the path: a step is drawn from the policy restricted to what was not drawn there before,
 exactly (rule `distinct`). A verdict is written where the net is sure of it (rule `threshold`). No verifier is asked.
 
+Much of a step follows from what is chosen in it: results, new states. Where the net itself gave that little probability, the
+step is given up at once (rule `doubted`), and the next one drawn behind the same steps. Of what follows from a choice that was
+refused before, the probability is that among what was not. This costs no forward, and sees what a verdict on meaning does not.
+
 Of a task whose steps have checks, a step of low probability (rule `checked`) is worked out once more, and a verdict follows.
 What was checked stays in the context, the check does not: it costs tokens, and leaves none.
 
@@ -47,6 +51,10 @@ class _State:
     slot: int = NO_SLOT  # of the sampler: what was tried here
     step: Step | None = None  # that led here; None: the prompt
     sure: float = 1.0  # of that step: by its check, or by its own probability
+    doubtful: bool = False  # see rule `doubted`
+    refused: dict[tuple[int, ...], float] = field(
+        default_factory=dict
+    )  # by choice: mass of the consequences refused here
 
 
 @dataclass(slots=True)
@@ -152,6 +160,7 @@ class _Wave:
                 nodes[i] = node
         for stream, node, step, logprob in zip(made, nodes, steps, logprobs, strict=True):
             stream.path.append(_State(node, step=step, sure=math.exp(logprob)))
+            self._doubt(stream)
 
     def play(self) -> list[Stream]:
         active = self._streams
@@ -179,17 +188,20 @@ class _Wave:
         words = self._words
         if words.form.checks:
             return np.array([stream.doubt is not None for stream in active])
+        doubtful = np.array([stream.path[-1].doubtful for stream in active])
         if self._rules.threshold is None:
             allowed = np.ones((len(active), words.vocabulary_size), np.bool_)
             allowed[~over, words.no] = self._rules.early
             allowed[over] = np.isin(np.arange(words.vocabulary_size), [words.yes, words.no])
-            return self._written(active, [stream.path[-1].node for stream in active], allowed, VERDICT) == words.no
+            nodes = [stream.path[-1].node for stream in active]
+            return doubtful | (self._written(active, nodes, allowed, VERDICT) == words.no)
         rows = self._trie.logprobs[[stream.path[-1].node for stream in active]]
         no, yes = np.exp(rows[:, words.no].astype(np.float64)), np.exp(rows[:, words.yes].astype(np.float64))
         sure = yes / np.maximum(no + yes, 1e-30)
         for stream, share in zip(active, sure.tolist(), strict=True):
             stream.sure = share
-        return np.where(over, sure <= self._rules.threshold, (no > self._rules.threshold) & self._rules.early)
+        refused = np.where(over, sure <= self._rules.threshold, (no > self._rules.threshold) & self._rules.early)
+        return doubtful | refused
 
     def _go_back(self, refused: list[_Open]) -> None:
         words, form = self._words, self._words.form
@@ -208,7 +220,7 @@ class _Wave:
             row[words.back[: stream.depth]] = True
         for stream, word in zip(going, self._written(going, nodes, allowed, DEPTH).tolist(), strict=True):
             back = None if word == words.stop else int(np.flatnonzero(words.back == word)[0])
-            if back is not None and self._rules.back != "net":
+            if stream.path[-1].doubtful or (back is not None and self._rules.back != "net"):
                 back = 0 if self._rules.back == "root" else stream.depth - 1
                 word = int(words.back[back])
             stream.note(Thought("undo", form.back(back), (words.no, word), stream.depth, back))
@@ -263,8 +275,24 @@ class _Wave:
             logprobs.append(float(drawn.logprobs[first]))
         for stream, node, logprob in zip(moved, self._extended(parents, lasts), logprobs, strict=True):
             stream.path[-1].node, stream.path[-1].sure = node, math.exp(logprob)
+            self._doubt(stream)
         if self._words.form.checks:
             self._check([stream for stream in moved if stream.path[-1].sure < self._checked])
+
+    def _doubt(self, stream: _Open) -> None:
+        """See rule `doubted`: of the last step."""
+        *_, before, last = stream.path
+        form, least = self._words.form, self._rules.doubted
+        assert last.step is not None, "a state below the prompt has its step"
+        tokens, chosen = last.step.tokens or (), form.choice(last.step.text)
+        if form.checks or not least or chosen >= len(last.step.text.split()):
+            return
+        at = self._trie.path(last.node)[-1 - len(tokens) + chosen : -1]
+        gained = math.exp(float(self._trie.logprobs[at, list(tokens[chosen:])].sum()))
+        gone = before.refused.get(tokens[:chosen], 0.0)
+        last.doubtful = gained < least * (1.0 - gone)
+        if last.doubtful:
+            before.refused[tokens[:chosen]] = gone + gained
 
     def _check(self, doubtful: list[_Open]) -> None:
         """The last step of each stream worked out once more, greedily, up to where a verdict is likelier than anything else."""

@@ -11,6 +11,7 @@ from tasks.streams import Kind, StreamForm
 
 THRESHOLD = 0.7  # where none was fitted: docs/results/reflect.md
 Back = Literal["net", "root", "last"]
+DOUBTED = 0.05  # chosen on dev: the same page
 End = Literal["yes", "no", "stop", "tokens", "exhausted", "broken", "plain"]
 NATURAL: tuple[End, ...] = ("yes", "no", "stop", "plain")  # ends that a stream comes to by itself
 
@@ -25,6 +26,9 @@ class Rules:
     undos: int | None = None  # at most; None: those of the effort. 0: one try and its verdict
     tokens: int | None = None  # at most, the line under way is still written; None: no limit but that of the undos
     early: bool = True  # `no` may come before a chain is finished
+    doubted: float = (
+        DOUBTED  # a step is given up whose consequences, once it was chosen, were less probable; 0: none is
+    )
     checked: float | None = (
         None  # a step of lower probability is checked, where a task's can be; None: as the effort says
     )
@@ -37,6 +41,8 @@ class Rules:
             raise ValueError(f"back={self.back}: use {', '.join(get_args(Back))}")
         if self.checked is not None and not 0 <= self.checked <= 1:
             raise ValueError(f"a step is checked below a probability, 0..1, not {self.checked}")
+        if not 0 <= self.doubted <= 1:
+            raise ValueError(f"a step is doubted below a probability, 0..1, not {self.doubted}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"a threshold of a verdict lies in 0..1, not {self.threshold}")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.abilities import PolicyError
-from models.steps.stream_types import Back, Rules, Stream
+from models.steps.stream_types import DOUBTED, Back, Rules, Stream
 from models.steps.stream_words import effort_number
 from solve.types import NEVER, Chain, SolveError, Workbench
 from tasks.base import Problem
@@ -25,6 +25,7 @@ class Think:
     temperature: float = 0.0
     threshold: float | None = None  # of a verdict; null: as fitted for the net
     distinct: bool = True  # nothing is tried twice at one state
+    doubted: float = DOUBTED  # a step is given up whose consequences were less probable
     back: Back = "net"  # where it goes back to: as the net says, root: always to the start, last: always one step
     sized: bool = False
 
@@ -32,7 +33,9 @@ class Think:
         """See `solve.types.Strategy`; a stream of more than `limit` tokens is cut short."""
         threshold = bench.verdict_threshold if self.threshold is None else self.threshold
         try:
-            rules = Rules(self.temperature, threshold, self.distinct, tokens=limit, back=self.back)
+            rules = Rules(
+                self.temperature, threshold, self.distinct, tokens=limit, back=self.back, doubted=self.doubted
+            )
             return ThinkSearch(rules, effort_number(bench.effort), bench, problems)
         except (PolicyError, ValueError) as error:
             raise SolveError(f"strategy think: {error}") from None

@@ -98,24 +98,27 @@ def slow_stream(forward: Written, problem: Problem, effort: int, rules: Rules) -
     """Lines of the greedy stream of a problem and how it ends, by enumeration of every step at every state."""
     words = StreamWords.of(LETTERS)
     prompt = tuple(words.context(problem, effort))
-    path: list[tuple[tuple[int, ...], set]] = [(prompt, set())]  # contexts and what was tried there
+    path: list[tuple[tuple[int, ...], set, dict, bool]] = [
+        (prompt, set(), {}, False)
+    ]  # context, tried, refused, doubtful
     lines: list[str] = []
     undos, most = 0, UNDOS[[*UNDOS][effort]]
     while True:
-        context, tried = path[-1]
+        context, tried, refused, doubtful = path[-1]
         row, depth = np.exp(forward.row(context).astype(float)), len(path) - 1
         over = depth == 2 or (depth > 0 and context[len(path[-2][0])] == IDS["z"])
         sure = row[words.yes] / (row[words.no] + row[words.yes]) > rules.threshold
-        if (over and not sure) or (not over and rules.early and row[words.no] > rules.threshold):
+        if doubtful or (over and not sure) or (not over and rules.early and row[words.no] > rules.threshold):
             if undos == most:
                 return [*lines, "no\n"], "no"
             choices = [*words.back[:depth].tolist(), words.stop]
             word = max(choices, key=lambda w: forward.row((*context, words.no))[w])
             lines.append(f"no {LETTERS.vocabulary[word]}\n")
-            if word == words.stop:
+            if word == words.stop and not doubtful:
                 return lines, "stop"
             undos += 1
-            depth = {"net": choices.index(word), "root": 0, "last": depth - 1}[rules.back]
+            meant = depth - 1 if doubtful else choices.index(word)
+            depth = {"net": meant, "root": 0, "last": depth - 1}[rules.back]
             lines[-1] = f"no b{depth}\n"
             del path[depth + 1 :]
             continue
@@ -127,7 +130,12 @@ def slow_stream(forward: Written, problem: Problem, effort: int, rules: Rules) -
             return [*lines, text], "broken"
         tried.add(step)
         lines.append(text.replace(" \n", "\n"))
-        path.append(((*context, *step), set()))
+        chosen = step.index(IDS["="]) + 1 if IDS["="] in step[:-2] else len(step)
+        follows = np.prod([np.exp(forward.row((*context, *step[:k]))[step[k]]) for k in range(chosen, len(step))])
+        gone = refused.get(step[:chosen], 0.0)
+        doubted = bool(rules.doubted and follows < rules.doubted * (1 - gone))
+        refused[step[:chosen]] = gone + follows * doubted
+        path.append(((*context, *step), set(), {}, doubted))
 
 
 def best_untried(forward: Written, context: tuple, tried: set, words: StreamWords) -> tuple[int, ...]:

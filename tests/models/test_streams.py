@@ -12,6 +12,7 @@ from models.steps.stream_types import Planted, Rules
 from models.steps.stream_words import StreamWords, effort_number
 from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID
+from tasks.registry import streamed
 from tests.models.fakes import SumTask, TableForward, sum_forward
 from tests.models.stream_fakes import CHECKED_LETTERS, IDS, LETTERS, Letters, Written, decoded, slow_stream
 
@@ -30,11 +31,13 @@ def gives_up(path: tuple[int, ...]) -> dict[int, float]:
 
 
 @pytest.mark.parametrize("back", ["net", "root", "last"])
-@pytest.mark.parametrize(("distinct", "early"), [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("distinct", "early", "doubted"), [(True, True, 0.0), (False, True, 0.05), (True, False, 0.05), (True, True, 0.5)]
+)
 @pytest.mark.parametrize("effort", [1, 2, 3])
-def test_greedy_streams_are_those_of_the_slow_decoder(effort, distinct, early, back):
+def test_greedy_streams_are_those_of_the_slow_decoder(effort, distinct, early, doubted, back):
     problems, forward = LETTERS.problems("train", 12), Written()
-    rules = Rules(threshold=0.15, distinct=distinct, back=back, early=early)
+    rules = Rules(threshold=0.15, distinct=distinct, back=back, early=early, doubted=doubted)
     made = decoded(forward, problems, effort, rules)
     for problem, stream in zip(problems, made, strict=True):
         lines, end = slow_stream(forward, problem, effort, rules)
@@ -62,6 +65,33 @@ def test_a_stream_goes_on_from_what_is_planted_as_from_what_it_wrote_itself(dist
             assert (rest.steps, rest.end) == (stream.steps, stream.end)
             told += rest.undos > 0
     assert told > 5
+
+
+class LongLetters(Letters):
+    """With room for `a = b`."""
+
+    max_step_tokens = 4
+
+
+def follows(path: tuple[int, ...]) -> dict[int, float]:
+    """Steps `a = a` (.9 x .7), `a = b` (.9 x .28) and `a = z` (.9 x .02), or b; then nothing but yes."""
+    if path[-1] == NEWLINE_ID:
+        return {YES: 0.0} if path.count(NEWLINE_ID) > 1 else {A: np.log(0.9), B: np.log(0.1)}
+    if path[-1] == IDS["="]:
+        return {A: np.log(0.7), B: np.log(0.28), Z: np.log(0.02)}
+    return {IDS["="]: 0.0} if path[-2:] == (NEWLINE_ID, A) else {NEWLINE_ID: 0.0}
+
+
+def test_a_step_whose_consequences_are_improbable_is_given_up_and_another_one_drawn_behind_the_same_steps():
+    (problem,) = LETTERS.problems("train", 1)
+    false = Planted((Step("a = z\n", (A, IDS["="], Z, NEWLINE_ID)),))
+    forward, lines = Written(follows, streamed(LongLetters())), {}
+    for doubted in (0.0, 0.05, 0.75):
+        (made,) = decoded(forward, [problem], 4, Rules(doubted=doubted), planted=[false])
+        lines[doubted] = [thought.text for thought in made.thoughts]
+    assert lines[0.0] == ["yes\n"]
+    assert lines[0.05] == ["no b0\n", "a = a\n", "yes\n"]
+    assert lines[0.75] == ["no b0\n", "a = a\n", "no b0\n", "a = b\n", "yes\n"]  # .7 of .98, then all that is left
 
 
 def test_what_is_planted_as_tried_is_not_tried_again():
