@@ -40,10 +40,10 @@ class FreePlay(Task):
         raise TaskError(f"task {self.name} makes no finished chains to tell apart: set learner.ended_share=0")
 
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """`n` rows of streams that end with a check and its verdict: legal play, in which a result may be false.
+        """`n` rows of streams that end with a check of a step: legal play, in which a result may be false.
 
-        Policy weight on what a check works out, on `yes`, `no` and the way back. No values. Some are whole chains without a
-        check, their steps taught as those of `random_play`: they say where a chain is done.
+        The check stands in the place of what follows from the step's choice. Policy weight on what it works out, and nowhere
+        else. No values.
 
         Raises:
             TaskError: a task whose steps have no checks, or one without stream words.

@@ -9,13 +9,14 @@
     yes                           ends the stream: the steps in the context are its answer
     no stop                       gives up for good
 
-Where the goal does not stand in the prompt, nothing in a chain says that it is wrong. There a step can be checked: worked out
-once more, another way, and compared.
+Where the goal does not stand in the prompt, nothing in a chain says that it is wrong. There a step can be checked: what follows
+from its choice is worked out once more, the last word first, in a context in which it does not stand yet, and compared.
 
     a + 3 8 = 0 8 6               a step, of which the net was not sure
-    check 5 no b0                 worked out from its last digit on: that differs, and the step is given up
+    check 5                       worked out behind "a + 3 8 =", from the last digit on: that differs
+    no b0                         so the step is given up
     a + 3 8 = 0 8 5
-    check 5 = 8 = 0 yes           it agrees; what was checked stands in the context, the check does not
+    check 5 8 0 yes               it agrees; what was checked stands in the context, the check does not
 
 Pure text: no model, no verifier. A task declares a `StreamForm`; `tasks.registry.streamed` puts its words behind the task's
 own, so that every token of a net that never learned them keeps its id.
@@ -50,7 +51,9 @@ class StreamForm:
     answer: str = (
         ""  # opens a step that ends a chain; "": chains end at the task's `max_steps`, or where a stream says so
     )
-    checks: bool = False  # a step can be worked out another way; then `no` is written after a check, and nowhere else
+    checks: bool = (
+        False  # a step can be worked out the last word first; then `no` follows a check that differs, and nothing else
+    )
 
     def words(self, depths: int) -> tuple[str, ...]:
         """All that a stream adds; `depths`: steps of the longest chain."""

@@ -9,8 +9,8 @@ Much of a step follows from what is chosen in it: results, new states. Where the
 step is given up at once (rule `doubted`), and the next one drawn behind the same steps. Of what follows from a choice that was
 refused before, the probability is that among what was not. This costs no forward, and sees what a verdict on meaning does not.
 
-Of a task whose steps have checks, a step of low probability (rule `checked`) is worked out once more, and a verdict follows.
-What was checked stays in the context, the check does not: it costs tokens, and leaves none.
+Of a task whose steps have checks, a step of low probability (rule `checked`) is worked out once more, in a context in which its
+result does not stand, and given up where the two differ. The check leaves nothing in the context; its tokens are counted.
 
 A round writes one line of every stream that goes on. Noise is keyed by (seed, problem id, sample, lines so far): a stream does
 not depend on the others. Every token that stands in a stream is counted, whether or not the trie knew it.
@@ -51,7 +51,7 @@ class _State:
     slot: int = NO_SLOT  # of the sampler: what was tried here
     step: Step | None = None  # that led here; None: the prompt
     sure: float = 1.0  # of that step: by its check, or by its own probability
-    doubtful: bool = False  # see rule `doubted`
+    doubtful: bool = False  # by rule `doubted`, or by a check that differs
     refused: dict[tuple[int, ...], float] = field(
         default_factory=dict
     )  # by choice: mass of the consequences refused here
@@ -67,7 +67,6 @@ class _Open:
     tokens: int = 0
     undos: int = 0
     sure: float = 0.5  # see `Stream`
-    doubt: int | None = None  # where a check stands that does not agree with the last step
     end: End | None = None
 
     @property
@@ -186,9 +185,9 @@ class _Wave:
     def _refused(self, active: list[_Open], over: np.ndarray) -> np.ndarray:
         """bool [A]: whether each stream gives up what it stands at; where it is `over` bool [A], it writes `yes` otherwise."""
         words = self._words
-        if words.form.checks:
-            return np.array([stream.doubt is not None for stream in active])
         doubtful = np.array([stream.path[-1].doubtful for stream in active])
+        if words.form.checks:
+            return doubtful
         if self._rules.threshold is None:
             allowed = np.ones((len(active), words.vocabulary_size), np.bool_)
             allowed[~over, words.no] = self._rules.early
@@ -212,8 +211,7 @@ class _Wave:
         going = [stream for stream in refused if stream.end is None]
         if not going:
             return
-        stand = [stream.path[-1].node if stream.doubt is None else stream.doubt for stream in going]
-        nodes = self._extended(stand, [words.no] * len(going))
+        nodes = self._extended([stream.path[-1].node for stream in going], [words.no] * len(going))
         allowed = np.zeros((len(going), words.vocabulary_size), np.bool_)
         allowed[:, words.stop] = True
         for row, stream in zip(allowed, going, strict=True):
@@ -224,7 +222,6 @@ class _Wave:
                 back = 0 if self._rules.back == "root" else stream.depth - 1
                 word = int(words.back[back])
             stream.note(Thought("undo", form.back(back), (words.no, word), stream.depth, back))
-            stream.doubt = None
             if back is None:
                 stream.end = "stop"
             else:
@@ -294,30 +291,38 @@ class _Wave:
         if last.doubtful:
             before.refused[tokens[:chosen]] = gone + gained
 
-    def _check(self, doubtful: list[_Open]) -> None:
-        """The last step of each stream worked out once more, greedily, up to where a verdict is likelier than anything else."""
-        words = self._words
-        nodes = self._extended([stream.path[-1].node for stream in doubtful], [words.check] * len(doubtful))
-        lines = [(words.check,)] * len(doubtful)
-        going = np.arange(len(doubtful))
-        for place in range(words.codec.max_step_tokens):
+    def _check(self, improbable: list[_Open]) -> None:
+        """The last step of each stream worked out once more, greedily, behind its choice, up to the first word that differs."""
+        words, form = self._words, self._words.form
+        results, nodes = [], []
+        for stream in improbable:
+            step, path = stream.path[-1].step, self._trie.path(stream.path[-1].node)
+            assert step is not None, "a state below the prompt has its step"
+            tokens, chosen = step.tokens or (), form.choice(step.text)
+            results.append(tokens[chosen:-1][::-1])
+            nodes.append(int(path[chosen - 1 - len(tokens)]))
+        nodes = self._extended(nodes, [words.check] * len(improbable))
+        lines, agreeing = [(words.check,)] * len(improbable), [1.0] * len(improbable)
+        going = list(range(len(improbable)))
+        for place in range(max(map(len, results), default=0)):
+            going = [k for k in going if len(results[k]) > place]
             rows = self._trie.logprobs[[nodes[k] for k in going]]
-            no, yes = np.exp(rows[:, words.no].astype(np.float64)), np.exp(rows[:, words.yes].astype(np.float64))
-            due = (no + yes > 0.5) | (place == words.codec.max_step_tokens - 1)
-            for k, share in zip(going[due].tolist(), (yes / np.maximum(no + yes, 1e-30))[due].tolist(), strict=True):
-                self._compared(doubtful[k], lines[k], share, nodes[k])
-            tokens = np.where(self._plain, rows, np.float32(-np.inf)).argmax(1)[~due].tolist()
-            going = going[~due]
-            for k, token, node in zip(going, tokens, self._extended([nodes[k] for k in going], tokens), strict=True):
-                lines[k], nodes[k] = (*lines[k], token), node
-
-    def _compared(self, stream: _Open, line: tuple[int, ...], sure: float, node: int) -> None:
-        """A check that stands at `node`, with its verdict: P(yes) against P(no) is `sure`."""
-        threshold = 0.5 if self._rules.threshold is None else self._rules.threshold
-        stream.path[-1].sure, passed = sure, sure >= 1 - threshold
-        line = (*line, self._words.yes) if passed else line
-        stream.note(Thought("check", f"{self._words.task.decode(line)}\n", line, stream.depth))
-        stream.doubt = None if passed else node
+            made = np.where(self._plain, rows, np.float32(-np.inf)).argmax(1).tolist()
+            for k, row, token in zip(going, rows, made, strict=True):
+                lines[k] = (*lines[k], token)
+                agreeing[k] *= math.exp(float(row[results[k][place]]))
+            differing = {k for k, token in zip(going, made, strict=True) if token != results[k][place]}
+            for k in differing:
+                improbable[k].path[-1].doubtful = True
+            going = [k for k in going if k not in differing and len(results[k]) > place + 1]
+            for k, node in zip(
+                going, self._extended([nodes[k] for k in going], [lines[k][-1] for k in going]), strict=True
+            ):
+                nodes[k] = node
+        for stream, line, sure in zip(improbable, lines, agreeing, strict=True):
+            stream.path[-1].sure = sure
+            line = line if stream.path[-1].doubtful else (*line, words.yes)
+            stream.note(Thought("check", f"{words.task.decode(line)}\n", line, stream.depth))
 
     def _open_slots(self, fresh: list[_Open]) -> None:
         """An account at the present state of each stream: of what a step may be, `no` is none."""

@@ -46,9 +46,9 @@ def hindsight(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.r
 
 
 def checks(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.random.Generator, given) -> Rows:
-    """Results of steps, and, two rows of three, checks of them in streams."""
+    """Results of steps, and, every other row, a check of one in a stream."""
     play = free_play(task)
-    plain = -(-n // 3)
+    plain = -(-n // 2)
     parts = [play.random_play("train", plain, rng, rules_only=True)]
     return codec.rows(stack([*parts, play.check_play("train", n - plain, rng)] if n > plain else parts))
 

@@ -13,12 +13,11 @@ What can follow depends on the present value alone. The context keeps all steps 
 from a number alone nothing could be said of how it came about. Numbers are padded with zeros, so that places of equal weight
 stand at equal distances; a step's label leads to its operation in the prompt, however long the chain is.
 
-A check of a step is its true result from the last place to the first (`tasks.streams`), up to the first place that differs from
-what was written. Carries are known when they are due, so that it slips elsewhere than the step does; one place is compared at
-a time.
+A check of a step is its true result from the last place to the first (`tasks.streams`), written where the step's own result
+would stand: carries are known when they are due, so that it slips elsewhere than the step does, and nothing can be copied.
 
     b * 0 3 = 2 4 5
-    check 5 = 5 no b1
+    check 5 5                           differs in its second place
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from tasks.guessing import CommonestEnds, Guesser
 from tasks.numbers import chain_play as play
 from tasks.oracle import Oracle
 from tasks.splits import check_fraction, check_int, draw_distinct, drawn_distinct, split_code
-from tasks.streams import BACK, CHECK, EFFORT, EFFORTS, NO, YES, StreamForm
+from tasks.streams import CHECK, EFFORT, EFFORTS, StreamForm
 
 LISTED = 4096  # problems of dev, and of test
 RANKED = 4096  # train problems behind the guessing control
@@ -54,10 +53,7 @@ DIGITS = frozenset("0123456789")
 APPLY: dict[str, Callable[[int, int], int]] = dict(zip(play.OPS, (add, sub, mul), strict=True))
 NUMBER, OP, CHAIN = re.compile("[0-9]+"), re.compile("[-+*]"), re.compile("[0-9]+([-+*][0-9]+)+")
 MAX_CHARS = 400  # of a chain as text
-WHOLE = 8  # of so many rows of checks, half of all, one is a whole chain without one
-CHECK_WEIGHT = (
-    4.0  # of what a check works out and of its verdict: a dozen tokens beside a hundred of another row's lines
-)
+CHECK_WEIGHT = 8.0  # of a digit of a check: three tokens beside thirty of another row's results
 
 Operation = tuple[str, int]
 
@@ -236,48 +232,31 @@ class ChainArithmetic(FreePlay, Oracle):
         return Rows(rows.tokens, np.zeros_like(rows.weight), rows.value)
 
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """See `FreePlay.check_play`. Chains at random efforts. Half end with any false result, which a check refuses; of
-        the others every eighth is whole and ends with `yes`, a misread result somewhere in it, three eighths end with a misread
-        result and half with a check that agrees. So a copy of what is checked does not pay. For every split the same:
-        operations are drawn to fit the numbers written, and no chain is solved.
+        """See `FreePlay.check_play`. Chains at random efforts, a misread result in every other one; each ends with a check.
+
+        For every split the same: operations are drawn to fit the numbers written, and no chain is solved.
         """
         if not self.stream_words:
             raise TaskError(f"task {self.name} writes checks in streams alone: add +task.streams=true")
-        lengths, ids = (self.operations_min, self.operations_max), self.token_ids
-        any_slip = n // 2
-        kinds = ((n - any_slip, play.NEAR_SLIP), (any_slip, play.ANY_SLIP))
-        parts = [self._rows(split, count, rng, *lengths, kind) for count, kind in kinds]
-        drawn = Rows(*(np.concatenate([getattr(p, x) for p in parts]) for x in ("tokens", "weight", "value")))
-        shape = (n, drawn.tokens.shape[1] + self.digits + 3)  # check, its digits, verdict, way back
+        drawn = self._rows(split, n, rng, self.operations_min, self.operations_max, play.NEAR_SLIP)
+        shape = (n, drawn.tokens.shape[1] + 1)
         out = Rows(np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32))
-        for k, (tokens, given) in enumerate(zip(drawn.tokens.tolist(), drawn.weight, strict=True)):
+        ids = self.token_ids
+        for k, tokens in enumerate(drawn.tokens.tolist()):
             bar = tokens.index(play.BAR_ID)
             operations, first = (bar - 1) // (2 + self.operand_digits), bar + self.digits + 2
-            slips = np.flatnonzero(given[first : first + operations * self.max_step_tokens] == 0)  # in every other row
-            at = int(rng.integers(operations - 1)) if not len(slips) else int(slips[0]) // self.max_step_tokens
-            whole = k < n - any_slip and k % WHOLE == 1
-            at = operations - 1 if whole else at
-            end = first + (at + 1) * self.max_step_tokens
-            if whole:
-                added, weights = [ids[YES]], [1.0]
-                out.weight[k, :end] = given[:end]
-            else:
-                value = end - self.max_step_tokens - 1 - self.digits if at else bar + 1
-                operand = end - self.max_step_tokens + 2
-                true = APPLY[play.OPS[tokens[operand - 1] - play.PLUS_ID]](
-                    play.number(tokens[value : value + self.digits]),
-                    play.number(tokens[operand : operand + self.operand_digits]),
-                )
-                check = [play.DIGIT_ID + int(digit) for digit in reversed(f"{true:0{self.digits}d}")]
-                differing = [a != b for a, b in zip(check, tokens[end - 2 :: -1], strict=False)]
-                verdict = [ids[NO], ids[f"{BACK}{at}"]] if any(differing) else [ids[YES]]
-                check = check[: differing.index(True) + 1] if any(differing) else check
-                compared = [token for digit in check for token in (digit, play.EQUALS_ID)][:-1]
-                added = [ids[CHECK], *compared, *verdict]
-                weights = [0.0] + [CHECK_WEIGHT] * (len(compared) + len(verdict))
-            out.tokens[k, :end] = tokens[:end]
+            at = int(rng.integers(operations - 1 + k % 2))  # the end of a right chain is not shown
+            end = first + at * self.max_step_tokens + 2 + self.operand_digits + 1  # behind =
+            value = end - self.max_step_tokens if at else bar + 1
+            operand = end - 1 - self.operand_digits
+            true = APPLY[play.OPS[tokens[operand - 1] - play.PLUS_ID]](
+                play.number(tokens[value : value + self.digits]),
+                play.number(tokens[operand : operand + self.operand_digits]),
+            )
+            check = [play.DIGIT_ID + int(digit) for digit in reversed(f"{true:0{self.digits}d}")]
+            out.tokens[k, : end + 1 + self.digits] = [*tokens[:end], ids[CHECK], *check]
             out.tokens[k, bar] = ids[f"{EFFORT}{rng.integers(1, len(EFFORTS))}"]
-            out.tokens[k, end : end + len(added)], out.weight[k, end : end + len(added)] = added, weights
+            out.weight[k, end + 1 : end + 1 + self.digits] = CHECK_WEIGHT
         return out
 
     # ---- labels and controls

@@ -55,8 +55,9 @@ class Letters(SumTask):
 
 
 class CheckedLetters(Letters):
-    """The same, with steps that can be checked; a chain ends after its second step."""
+    """The same, with steps like `a = b`, whose b can be checked; a chain ends after its second step."""
 
+    max_step_tokens = 4
     stream = StreamForm(mark="=", follows="=", checks=True)
 
 
