@@ -77,7 +77,10 @@ def main(
     elif part == "checks":
         result = checks(thinker, task, asked)
     elif part == "verdicts":
-        result = verdicts(thinker, task, asked, rules, open_policy(donor).policy if donor else thinker, seed)
+        giver = open_policy(donor).policy if donor else thinker
+        if donor:
+            giver.check(make_task(**{**(opened.task_options or {}), "streams": False}))
+        result = verdicts(thinker, task, asked, rules, giver, seed)
     elif part == "rules":
         result = switched_off(thinker, task, asked, rules, seed)
     else:
