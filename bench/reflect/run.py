@@ -68,7 +68,8 @@ def main(
     command.one_of("part", part, PARTS)
     torch.set_num_threads(1)
     opened = open_policy(policy)
-    thinker, task = opened.policy, make_task(**(opened.task_options or {}))
+    options: dict[str, Any] = opened.task_options or {}
+    thinker, task = opened.policy, make_task(**options)
     asked = task.first_problems(command.one_of("split", split, ("train", "dev", "test")), problems)
     fitted = None if opened.calibration is None else opened.calibration.verdict_threshold
     rules = Rules(threshold=THRESHOLD if fitted is None else fitted)
@@ -79,7 +80,7 @@ def main(
     elif part == "verdicts":
         giver = open_policy(donor).policy if donor else thinker
         if donor:
-            giver.check(make_task(**{**(opened.task_options or {}), "streams": False}))
+            giver.check(make_task(**{**options, "streams": False}))
         result = verdicts(thinker, task, asked, rules, giver, seed)
     elif part == "rules":
         result = switched_off(thinker, task, asked, rules, seed)
