@@ -80,7 +80,8 @@ def main(
     elif part == "verdicts":
         giver = open_policy(donor).policy if donor else thinker
         if donor:
-            giver.check(make_task(**{**options, "streams": False}))
+            plain: dict[str, Any] = options | {"streams": False}
+            giver.check(make_task(**plain))
         result = verdicts(thinker, task, asked, rules, giver, seed)
     elif part == "rules":
         result = switched_off(thinker, task, asked, rules, seed)
