@@ -11,7 +11,7 @@ import pytest
 from bench.trust import run as trust
 from bench.trust.fuzz import TASKS
 from bench.trust.fuzz import trials as fuzzed
-from bench.trust.soak import slopes
+from bench.trust.soak import over, slopes
 
 
 def test_hostile_chains_are_refused_and_some_legal_ones_are_not(tmp_path, monkeypatch):
@@ -49,7 +49,7 @@ def test_a_twentieth_of_each_promise(kind, tmp_path, monkeypatch):
     assert not [outcome for outcome in counts if outcome.startswith(trust.FAULT)]
 
 
-def test_a_soak_tells_what_grows_by_the_hour_and_by_the_line_and_how_the_pace_drifts():
+def test_a_soak_tells_what_grows_by_the_hour_and_by_the_line():
     at = np.arange(0.0, 3601.0, 20.0)
     rows = np.column_stack([at, 5e8 + 2e6 * at / 3600, np.full(len(at), 9), at / 2, 4 * at])
     told = slopes(rows)
@@ -57,9 +57,18 @@ def test_a_soak_tells_what_grows_by_the_hour_and_by_the_line_and_how_the_pace_dr
     assert told["low"] == pytest.approx(told["high"])
     assert told["lines_an_hour"] == pytest.approx(14_400)
     assert told["kb_a_line"] == pytest.approx(2000 / 14_400)
-    assert told["pace_change_percent"] == pytest.approx(0.0)
-    rows[at > 2250, 3] = 1125 + (at[at > 2250] - 2250)  # a CPU-second does half of the work
-    rows[-1, 2] = 11
-    told = slopes(rows)
-    assert told["pace_change_percent"] == pytest.approx(-50.0, abs=1)
-    assert told["handles_more"] == 2
+    rows[-1, 2] = 11  # a file that was open at that instant
+    assert slopes(rows)["handles_more"] == 0
+    rows[at > 2000, 2] = 11
+    assert slopes(rows)["handles_more"] == 2
+
+
+def test_the_pace_of_an_old_process_is_told_over_that_of_a_new_one_in_the_same_minutes():
+    at = np.arange(0.0, 721.0, 20.0)
+    speed = np.where(at < 400, 1.0, 0.7)  # of the machine
+    lines = np.cumsum(20 * speed)
+    old, new = (np.column_stack([at, at, at, at, share * lines]).tolist() for share in (0.95, 1.0))
+    told = over(old, new)
+    assert told["percent"] == pytest.approx(95.0)
+    assert (told["low"], told["high"]) == (pytest.approx(95.0), pytest.approx(95.0))
+    assert told["windows"] == 9
