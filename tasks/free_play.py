@@ -42,8 +42,8 @@ class FreePlay(Task):
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
         """`n` rows of streams that end with a check of a step: legal play, in which a result may be false.
 
-        The check stands in the place of what follows from the step's choice. Policy weight on what it works out, and nowhere
-        else. No values.
+        The check stands in the place of what follows from the step's choice. Policy weight on what it works out, and on what is
+        right of the steps before. No values.
 
         Raises:
             TaskError: a task whose steps have no checks, or one without stream words.

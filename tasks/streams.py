@@ -10,10 +10,10 @@
     no stop                       gives up for good
 
 Where the goal does not stand in the prompt, nothing in a chain says that it is wrong. There a step can be checked: what follows
-from its choice is worked out once more, the last word first, in a context in which it does not stand yet, and compared.
+from its choice is read once more, the last word first, in a context in which it does not stand yet.
 
     a + 3 8 = 0 8 6               a step, of which the net was not sure
-    check 5                       worked out behind "a + 3 8 =", from the last digit on: that differs
+    check 6 8 0                   read behind "a + 3 8 =", from its last digit on: to the net that is improbable
     no b0                         so the step is given up
     a + 3 8 = 0 8 5
     check 5 8 0 yes               it agrees; what was checked stands in the context, the check does not

@@ -9,8 +9,11 @@ Much of a step follows from what is chosen in it: results, new states. Where the
 step is given up at once (rule `doubted`), and the next one drawn behind the same steps. Of what follows from a choice that was
 refused before, the probability is that among what was not. This costs no forward, and sees what a verdict on meaning does not.
 
-Of a task whose steps have checks, a step of low probability (rule `checked`) is worked out once more, in a context in which its
-result does not stand, and given up where the two differ. The check leaves nothing in the context; its tokens are counted.
+Of a task whose steps have checks, a step of low probability (rule `checked`) is read once more, its last word first, in a
+context in which its result does not stand, and given up where that is improbable, too (rule `threshold`). The check leaves
+nothing in the context; its tokens are counted. A right step may be given up: where no other one behind the same steps can be
+as probable, by itself and by its check, as one that was refused, that one is taken again. Where no undo is left nothing is
+checked.
 
 A round writes one line of every stream that goes on. Noise is keyed by (seed, problem id, sample, lines so far): a stream does
 not depend on the others. Every token that stands in a stream is counted, whether or not the trie knew it.
@@ -40,6 +43,7 @@ from tasks.streams import CHECKED, EFFORTS, UNDOS
 AT_ONCE = 512  # streams that share a trie
 NO_SLOT = -1
 LEAST = np.float32(-1e3)  # log-probability of a word that is allowed where the net would write none that is
+NOTHING = (0.0, Step(""))
 VERDICT, DEPTH = range(2)  # what a line's own noise is for
 
 
@@ -52,6 +56,11 @@ class _State:
     step: Step | None = None  # that led here; None: the prompt
     sure: float = 1.0  # of that step: by its check, or by its own probability
     doubtful: bool = False  # by rule `doubted`, or by a check that differs
+    bound: float = 1.0  # no step that was not drawn here is more probable
+    best: tuple[float, Step] = (
+        0.0,
+        Step(""),
+    )  # of the steps that a check refused here: probability by both, and the step
     refused: dict[tuple[int, ...], float] = field(
         default_factory=dict
     )  # by choice: mass of the consequences refused here
@@ -142,8 +151,7 @@ class _Wave:
             standing = [i for i in some if len(planted[i].steps) > depth]
             self._stand([self._streams[i] for i in standing], [lines[i][depth] for i in standing])
         if self._words.form.checks:
-            made = [stream for stream in self._streams if stream.depth]
-            self._check([stream for stream in made if stream.path[-1].sure < self._checked])
+            self._check([stream for stream in self._streams if stream.depth])
 
     def _stand(self, made: list[_Open], steps: list[Step]) -> None:
         """Put a step behind what stands in each stream."""
@@ -245,13 +253,18 @@ class _Wave:
     # ---- a step
 
     def _step(self, going: list[_Open]) -> None:
+        going = self._unsettled(going)
         if not going:
             return
         self._open_slots([s for s in going if s.path[-1].slot == NO_SLOT or not self._rules.distinct])
         slots = np.array([stream.path[-1].slot for stream in going], np.int32)
         drawn = self._sampler.draw(slots, 1, "sample" if self._rules.temperature else "best")
         moved, parents, lasts, logprobs = [], [], [], []
-        for stream, first, last in zip(going, drawn.offsets[:-1].tolist(), drawn.offsets[1:].tolist(), strict=True):
+        bounds = np.exp(drawn.best_unseen_logprob).tolist()
+        for stream, first, last, bound in zip(
+            going, drawn.offsets[:-1].tolist(), drawn.offsets[1:].tolist(), bounds, strict=True
+        ):
+            stream.path[-1].bound = bound
             if first == last:
                 stream.end = "exhausted"
                 continue
@@ -274,7 +287,19 @@ class _Wave:
             stream.path[-1].node, stream.path[-1].sure = node, math.exp(logprob)
             self._doubt(stream)
         if self._words.form.checks:
-            self._check([stream for stream in moved if stream.path[-1].sure < self._checked])
+            self._check(moved)
+
+    def _unsettled(self, going: list[_Open]) -> list[_Open]:
+        """Those that draw a step. The others take up one that was refused, and that nothing left can be more probable than."""
+        settled, rest = [], []
+        for stream in going:
+            (settled if stream.path[-1].best[0] > stream.path[-1].bound else rest).append(stream)
+        steps = [stream.path[-1].best[1] for stream in settled]
+        for stream, step in zip(settled, steps, strict=True):
+            stream.path[-1].best = NOTHING
+            stream.note(Thought(self._words.form.kind(step.text), step.text, step.tokens or (), stream.depth))
+        self._stand(settled, steps)
+        return rest
 
     def _doubt(self, stream: _Open) -> None:
         """See rule `doubted`: of the last step."""
@@ -291,9 +316,10 @@ class _Wave:
         if last.doubtful:
             before.refused[tokens[:chosen]] = gone + gained
 
-    def _check(self, improbable: list[_Open]) -> None:
-        """The last step of each stream worked out once more, greedily, behind its choice, up to the first word that differs."""
+    def _check(self, made: list[_Open]) -> None:
+        """The last step of each stream that is not sure of it read once more behind its choice, the last word first."""
         words, form = self._words, self._words.form
+        improbable = [s for s in made if s.path[-1].sure < self._checked and s.undos < self._most_undos]
         results, nodes = [], []
         for stream in improbable:
             step, path = stream.path[-1].step, self._trie.path(stream.path[-1].node)
@@ -302,26 +328,23 @@ class _Wave:
             results.append(tokens[chosen:-1][::-1])
             nodes.append(int(path[chosen - 1 - len(tokens)]))
         nodes = self._extended(nodes, [words.check] * len(improbable))
-        lines, agreeing = [(words.check,)] * len(improbable), [1.0] * len(improbable)
-        going = list(range(len(improbable)))
+        agreeing = [1.0] * len(improbable)
         for place in range(max(map(len, results), default=0)):
-            going = [k for k in going if len(results[k]) > place]
-            rows = self._trie.logprobs[[nodes[k] for k in going]]
-            made = np.where(self._plain, rows, np.float32(-np.inf)).argmax(1).tolist()
-            for k, row, token in zip(going, rows, made, strict=True):
-                lines[k] = (*lines[k], token)
-                agreeing[k] *= math.exp(float(row[results[k][place]]))
-            differing = {k for k, token in zip(going, made, strict=True) if token != results[k][place]}
-            for k in differing:
-                improbable[k].path[-1].doubtful = True
-            going = [k for k in going if k not in differing and len(results[k]) > place + 1]
-            for k, node in zip(
-                going, self._extended([nodes[k] for k in going], [lines[k][-1] for k in going]), strict=True
-            ):
+            going = [k for k, result in enumerate(results) if len(result) > place]
+            for k in going:
+                agreeing[k] *= math.exp(float(self._trie.logprobs[nodes[k], results[k][place]]))
+            going = [k for k in going if len(results[k]) > place + 1]
+            told = [results[k][place] for k in going]
+            for k, node in zip(going, self._extended([nodes[k] for k in going], told), strict=True):
                 nodes[k] = node
-        for stream, line, sure in zip(improbable, lines, agreeing, strict=True):
-            stream.path[-1].sure = sure
-            line = line if stream.path[-1].doubtful else (*line, words.yes)
+        threshold = 0.5 if self._rules.threshold is None else self._rules.threshold
+        for stream, result, sure in zip(improbable, results, agreeing, strict=True):
+            *_, before, last = stream.path
+            last.doubtful = sure < 1.0 - threshold
+            if last.doubtful and last.sure * sure > before.best[0]:
+                before.best = last.sure * sure, last.step or Step("")
+            last.sure = sure
+            line = (words.check, *result) if last.doubtful else (words.check, *result, words.yes)
             stream.note(Thought("check", f"{words.task.decode(line)}\n", line, stream.depth))
 
     def _open_slots(self, fresh: list[_Open]) -> None:

@@ -232,7 +232,8 @@ class ChainArithmetic(FreePlay, Oracle):
         return Rows(rows.tokens, np.zeros_like(rows.weight), rows.value)
 
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """See `FreePlay.check_play`. Chains at random efforts, a misread result in every other one; each ends with a check.
+        """See `FreePlay.check_play`. Chains at random efforts, a misread result in every other one; each ends with a check, and
+        what is right of the steps before it is taught as well.
 
         For every split the same: operations are drawn to fit the numbers written, and no chain is solved.
         """
@@ -256,6 +257,9 @@ class ChainArithmetic(FreePlay, Oracle):
             check = [play.DIGIT_ID + int(digit) for digit in reversed(f"{true:0{self.digits}d}")]
             out.tokens[k, : end + 1 + self.digits] = [*tokens[:end], ids[CHECK], *check]
             out.tokens[k, bar] = ids[f"{EFFORT}{rng.integers(1, len(EFFORTS))}"]
+            out.weight[k, : end - 3 - self.operand_digits] = drawn.weight[
+                k, : end - 3 - self.operand_digits
+            ]  # steps before
             out.weight[k, end + 1 : end + 1 + self.digits] = CHECK_WEIGHT
         return out
 

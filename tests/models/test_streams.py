@@ -258,9 +258,10 @@ def lines_of(effort: int, rules: Rules | None = None) -> list[str]:
     return [thought.text for thought in stream.thoughts]
 
 
-def test_a_doubtful_step_is_worked_out_again_and_given_up_where_it_differs():
-    once = ["a = a\n", "check b\n", "no b0\n", "a = b\n", "check b yes\n"]
+def test_a_doubtful_step_is_read_again_and_given_up_where_that_is_improbable():
+    once = ["a = a\n", "check a\n", "no b0\n", "a = b\n", "check b yes\n"]
     assert lines_of(4) == [*once, *(line.replace("b0", "b1") for line in once), "yes\n"]
+    assert lines_of(4, Rules(threshold=0.95)) == [*["a = a\n", "check a yes\n"] * 2, "yes\n"]  # .1 is enough
 
 
 def test_a_planted_step_is_checked_as_if_it_had_been_written():
@@ -277,9 +278,10 @@ def test_effort_says_how_doubtful_a_step_must_be_to_be_checked():
     assert lines_of(4, Rules(checked=0.5)) == lines_of(1)
 
 
-def test_checks_stop_where_no_undo_is_left():
-    once = ["a = a\n", "check b\n", "no b0\n", "a = b\n", "check b yes\n"]
-    assert lines_of(4, Rules(undos=1)) == [*once, "a = a\n", "check b\n", "no\n"]
+def test_nothing_is_checked_where_no_undo_is_left():
+    once = ["a = a\n", "check a\n", "no b0\n", "a = b\n"]
+    assert lines_of(4, Rules(undos=1)) == [*once, "a = a\n", "yes\n"]
+    assert lines_of(4, Rules(undos=0)) == ["a = a\n", "a = a\n", "yes\n"]
 
 
 def test_a_stream_is_as_sure_as_its_least_sure_step():
@@ -298,9 +300,13 @@ class Wide(CheckedLetters):
 
 
 def wide(path: tuple[int, ...]) -> dict[int, float]:
-    """Writes `= a b z` (.7) or `= a b a` (.3), where a check comes to z, a, a: the last word first."""
+    """Writes `= a b z` (.7) or `= a b a` (.3); read again, z is as good as nothing (.2), and a is worse (.01)."""
     if CHECK in path:
-        return {(Z, A, A)[len(path) - path.index(CHECK) - 1]: 0.0}
+        return (
+            {Z: np.log(0.2), A: np.log(0.01), B: np.log(0.79)}
+            if path[-1] == CHECK
+            else {A: np.log(0.5), B: np.log(0.5)}
+        )
     if path[-1] == NEWLINE_ID:
         return {EQ: 0.0}
     if path[-1] == B:
@@ -308,9 +314,10 @@ def wide(path: tuple[int, ...]) -> dict[int, float]:
     return {A: 0.0} if path[-1] == EQ else {B: 0.0} if path[-2:-1] == (EQ,) else {NEWLINE_ID: 0.0}
 
 
-def test_a_check_ends_with_the_first_word_that_differs():
+def test_the_best_of_what_checks_refused_is_taken_where_nothing_better_is_left():
     task = streamed(Wide())
-    (stream,) = decoded(Written(wide, task), task.problems("train", 1), 4, Rules(undos=1))
+    (stream,) = decoded(Written(wide, task), task.problems("train", 1), 4, Rules(undos=2))
     lines = [thought.text for thought in stream.thoughts]
-    assert lines == ["= a b z\n", "check z a\n", "no b0\n", "= a b a\n", "check z\n", "no\n"]
-    assert stream.tokens == 5 + 3 + 2 + 5 + 2 + 1
+    tried = ["= a b z\n", "check z b a\n", "no b0\n", "= a b a\n", "check a b a\n", "no b0\n"]
+    assert lines == [*tried, "= a b z\n", "= a b z\n", "yes\n"]  # then no undo is left
+    assert stream.tokens == 2 * (5 + 4 + 2) + 5 + 5 + 1

@@ -125,7 +125,13 @@ def test_a_check_is_the_true_result_backwards_where_the_result_would_stand(optio
         assert not (whole and right)  # no problem is solved
         seen[right] += 1
         seen["whole"] += whole
-        assert (weight[: 1 + len(used) - task.digits] == 0.0).all()
+        line, before = task.max_step_tokens, 2 + len(task.encode(prompt))
+        for k, right_there in enumerate(np.array(values[1:]) == trues[:-1]):
+            part = weight[before + k * line : before + (k + 1) * line]
+            assert (np.delete(part, range(line - 1 - task.digits, line - 1)) == 1.0).all()
+            assert (part[line - 1 - task.digits : line - 1] == float(right_there)).all()
+        assert (weight[:before] == 0.0).all()
+        assert (weight[before + line * len(steps) : 1 + len(used) - task.digits] == 0.0).all()
         assert (weight[1 + len(used) - task.digits : 1 + len(used)] == 8.0).all()
         assert not weight[1 + len(used) :].any()
     assert seen[False] > 10
