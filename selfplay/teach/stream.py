@@ -97,9 +97,8 @@ def played(acting: Acting, efforts: np.ndarray) -> tuple[list[Stream], int]:
         for temperature, chosen in ((0.0, ~hot), (HOT, hot)):
             at = np.flatnonzero((efforts == effort) & chosen)
             some = [acting.problems[i] for i in at]
-            drawn = acting.policy.streams(
-                acting.task, some, effort, Rules(temperature=temperature), seed=seed, on_prefill=prefilled.append
-            )
+            rules = Rules(temperature=temperature, doubted=0.0)  # what a rule would mend the net would not learn to see
+            drawn = acting.policy.streams(acting.task, some, effort, rules, seed=seed, on_prefill=prefilled.append)
             for i, stream in zip(at, drawn, strict=True):
                 made[i] = stream
     return [stream for stream in made if stream is not None], sum(prefilled)
