@@ -37,7 +37,7 @@ from tasks.guessing import CommonestEnds, Guesser
 from tasks.numbers import chain_play as play
 from tasks.oracle import Oracle
 from tasks.splits import check_fraction, check_int, draw_distinct, drawn_distinct, split_code
-from tasks.streams import CHECK, EFFORT, EFFORTS, StreamForm
+from tasks.streams import CHECK, EFFORT, EFFORTS, YES, StreamForm
 
 LISTED = 4096  # problems of dev, and of test
 RANKED = 4096  # train problems behind the guessing control
@@ -53,6 +53,7 @@ DIGITS = frozenset("0123456789")
 APPLY: dict[str, Callable[[int, int], int]] = dict(zip(play.OPS, (add, sub, mul), strict=True))
 NUMBER, OP, CHAIN = re.compile("[0-9]+"), re.compile("[-+*]"), re.compile("[0-9]+([-+*][0-9]+)+")
 MAX_CHARS = 400  # of a chain as text
+WHOLE = 8  # of so many rows of streams one is a whole chain, and `yes`
 CHECK_WEIGHT = 8.0  # of a digit of a check: three tokens beside thirty of another row's results
 
 Operation = tuple[str, int]
@@ -232,8 +233,8 @@ class ChainArithmetic(FreePlay, Oracle):
         return Rows(rows.tokens, np.zeros_like(rows.weight), rows.value)
 
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """See `FreePlay.check_play`. Chains at random efforts, a misread result in every other one; each ends with a check, and
-        what is right of the steps before it is taught as well.
+        """See `FreePlay.check_play`. Chains at random efforts, a misread result in every other one. Each ends with a check, or,
+        every eighth, with `yes`; what is right of the steps before is taught as well.
 
         For every split the same: operations are drawn to fit the numbers written, and no chain is solved.
         """
@@ -246,6 +247,12 @@ class ChainArithmetic(FreePlay, Oracle):
         for k, tokens in enumerate(drawn.tokens.tolist()):
             bar = tokens.index(play.BAR_ID)
             operations, first = (bar - 1) // (2 + self.operand_digits), bar + self.digits + 2
+            out.tokens[k, : len(tokens)], out.weight[k, : len(tokens)] = tokens, drawn.weight[k]
+            out.tokens[k, bar] = ids[f"{EFFORT}{rng.integers(1, len(EFFORTS))}"]
+            if k % WHOLE == 1:
+                end = first + operations * self.max_step_tokens
+                out.tokens[k, end], out.weight[k, end] = ids[YES], 1.0
+                continue
             at = int(rng.integers(operations - 1 + k % 2))  # the end of a right chain is not shown
             end = first + at * self.max_step_tokens + 2 + self.operand_digits + 1  # behind =
             value = end - self.max_step_tokens if at else bar + 1
@@ -255,11 +262,8 @@ class ChainArithmetic(FreePlay, Oracle):
                 play.number(tokens[operand : operand + self.operand_digits]),
             )
             check = [play.DIGIT_ID + int(digit) for digit in reversed(f"{true:0{self.digits}d}")]
-            out.tokens[k, : end + 1 + self.digits] = [*tokens[:end], ids[CHECK], *check]
-            out.tokens[k, bar] = ids[f"{EFFORT}{rng.integers(1, len(EFFORTS))}"]
-            out.weight[k, : end - 3 - self.operand_digits] = drawn.weight[
-                k, : end - 3 - self.operand_digits
-            ]  # steps before
+            out.tokens[k, end:], out.weight[k, end - 3 - self.operand_digits :] = 0, 0.0
+            out.tokens[k, end : end + 1 + self.digits] = [ids[CHECK], *check]
             out.weight[k, end + 1 : end + 1 + self.digits] = CHECK_WEIGHT
         return out
 
