@@ -115,10 +115,10 @@ def test_checks_are_counted_where_a_step_began_rightly(capsys):
     thoughts = tuple(Thought(k, line, (), 0, 0 if k == "undo" else None) for k, line in lines)  # ty: ignore[invalid-argument-type]
 
     class Thinker:
-        def streams(self, task, problems, effort):
+        def streams(self, task, problems, effort, rules):
             return [Stream(thoughts if effort == 4 else thoughts[:1], (), "yes")]
 
-    found = checks(Thinker(), task, [problem])["rows"]  # ty: ignore[invalid-argument-type]
+    found = checks(Thinker(), task, [problem], Rules())["rows"]  # ty: ignore[invalid-argument-type]
     assert found[0] == {"effort": "minimal", "wrong": 1, "wrong, checked": 0, "wrong, refused": 0}
     assert found[3] == {
         "effort": "high", "wrong": 2, "wrong, checked": 2, "wrong, refused": 1,

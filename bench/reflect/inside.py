@@ -10,6 +10,7 @@ import numpy as np
 from bench.tables import table
 from kit.seeds import generator
 from models.policy import Policy
+from models.steps.stream_types import Rules
 from selfplay.config import ActorConfig
 from selfplay.measure.thinking import HIGH
 from selfplay.teach.actor import Acting, Origin
@@ -24,12 +25,12 @@ SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)  # of mass tried in vain
 AT_ONCE = 128  # problems at once
 
 
-def checks(policy: Policy, task: Task, asked: list[Problem]) -> dict[str, Any]:
+def checks(policy: Policy, task: Task, asked: list[Problem], rules: Rules) -> dict[str, Any]:
     """Of steps in greedy streams, from states that exact labels call right: which were checked, and what came of it."""
     exact, rows = oracle(task), []
     for effort in range(1, len(EFFORTS)):
         counts: Counter[str] = Counter()
-        for problem, stream in zip(asked, policy.streams(task, asked, effort), strict=True):
+        for problem, stream in zip(asked, policy.streams(task, asked, effort, rules), strict=True):
             path: list[str] = []
             for thought, after in zip(stream.thoughts, (*stream.thoughts[1:], None), strict=True):
                 if thought.back is not None:
@@ -44,7 +45,7 @@ def checks(policy: Policy, task: Task, asked: list[Problem]) -> dict[str, Any]:
         rows.append({"effort": EFFORTS[effort], **counts})
     heads = ["effort", *(f"{kind}{what}" for kind in ("wrong", "right") for what in ("", ", checked", ", refused"))]
     print("\n".join(table(heads, [[str(row.get(head, 0)) for head in heads] for row in rows])))
-    return {"rows": rows, "problems": len(asked)}
+    return {"rows": rows, "problems": len(asked), "threshold": rules.threshold}
 
 
 def truth(exact: Oracle, task: Task, problem: Problem, steps: list[str]) -> bool:

@@ -1,6 +1,6 @@
 """What thinking in one stream buys: efforts beside what the same net does with as many tokens; and what labels are worth.
 
-    python -m bench reflect policy=RUN [problems=600]               efforts, and three controls
+    python -m bench reflect policy=RUN [problems=600]               efforts, and their controls
     python -m bench reflect policy=RUN part=labels [problems=300]   labels of the teacher against exact ones
     python -m bench reflect policy=RUN part=checks [problems=600]   false steps noticed, right ones refused
     python -m bench reflect policy=RUN part=verdicts                what it says of its own chains, and of planted errors
@@ -76,7 +76,7 @@ def main(
     if part == "labels":
         result = labels(thinker, task, asked, label_tokens, seed)
     elif part == "checks":
-        result = checks(thinker, task, asked)
+        result = checks(thinker, task, asked, rules)
     elif part == "verdicts":
         giver = open_policy(donor).policy if donor else thinker
         if donor:
