@@ -40,10 +40,10 @@ class FreePlay(Task):
         raise TaskError(f"task {self.name} makes no finished chains to tell apart: set learner.ended_share=0")
 
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
-        """`n` rows of streams that end with a check of a step: legal play, in which a result may be false.
+        """`n` rows of streams that end with what is said of a step: legal play, in which a result may be false.
 
-        The check stands in the place of what follows from the step's choice. Policy weight on what it works out, and on what is
-        right of the steps before. No values.
+        A check stands in the place of what follows from the step's choice; a verdict of a context that shows the present state
+        alone stands behind the step. Policy weight on these, and on what is right of the steps before. No values.
 
         Raises:
             TaskError: a task whose steps have no checks, or one without stream words.

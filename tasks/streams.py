@@ -18,6 +18,12 @@ from its choice is read once more, the last word first, in a context in which it
     a + 3 8 = 0 8 5
     check 5 8 0 yes               it agrees; what was checked stands in the context, the check does not
 
+A context may show the present state alone, and not what led to it. There a verdict is said of a step, behind it.
+
+    A b c D e e4 A D c E b        goal, effort, present state
+    c b A D E b c                 a step, and the new state; of it `on`, which leaves nothing in the context, or
+    no b0                         it leads away: back to the state whose best untried step is the most probable
+
 Pure text: no model, no verifier. A task declares a `StreamForm`; `tasks.registry.streamed` puts its words behind the task's
 own, so that every token of a net that never learned them keeps its id.
 """
@@ -36,7 +42,7 @@ CHECKED = {
     "medium": 0.99,
     "high": 1.0,
 }  # steps less probable are checked, if any are
-YES, NO, STOP, CHECK = "yes", "no", "stop", "check"
+YES, NO, STOP, ON, CHECK = "yes", "no", "stop", "on", "check"
 BACK, EFFORT = "b", "e"  # stand before a number
 
 Kind = Literal["propose", "answer", "check", "undo"]
@@ -47,9 +53,13 @@ class StreamForm:
     """What a task says of its streams."""
 
     mark: str  # the word of a prompt, its last one of this name, whose place an effort takes
-    follows: str  # what stands behind this word in a step follows from what stands before it: no choice
+    follows: str = ""  # what stands behind this word in a step follows from what stands before it: no choice
+    following: int = 0  # where no word says so: how many words at the end of a step follow from the others
     answer: str = (
         ""  # opens a step that ends a chain; "": chains end at the task's `max_steps`, or where a stream says so
+    )
+    markov: bool = (
+        False  # a context shows the present state alone: a verdict is said of a step, `on` if it is neither yes nor no
     )
     checks: bool = (
         False  # a step can be worked out the last word first; then `no` follows a check that differs, and nothing else
@@ -57,8 +67,8 @@ class StreamForm:
 
     def words(self, depths: int) -> tuple[str, ...]:
         """All that a stream adds; `depths`: steps of the longest chain."""
-        check = (CHECK,) if self.checks else ()
-        return (*self.stands_for(), YES, NO, STOP, *(f"{BACK}{depth}" for depth in range(depths)), *check)
+        more = (*((CHECK,) if self.checks else ()), *((ON,) if self.markov else ()))
+        return (*self.stands_for(), YES, NO, STOP, *(f"{BACK}{depth}" for depth in range(depths)), *more)
 
     def stands_for(self) -> dict[str, str]:
         """Of each effort word, the word of the task in whose place it stands."""
@@ -84,6 +94,8 @@ class StreamForm:
     def choice(self, step: str) -> int:
         """Words of a step that its writer chooses; the others follow from them."""
         words = step.split()
+        if self.following:
+            return max(len(words) - self.following, 0)
         return words.index(self.follows) + 1 if self.follows in words else len(words)
 
     def back(self, depth: int | None) -> str:

@@ -11,11 +11,14 @@ from bench.tables import table
 from kit.seeds import generator
 from models.policy import Policy
 from models.steps.stream_types import Rules
+from models.steps.stream_words import StreamWords
 from selfplay.config import ActorConfig
 from selfplay.measure.thinking import HIGH
 from selfplay.teach.actor import Acting, Origin
+from selfplay.teach.boundaries import Boundary, replayed
+from selfplay.teach.evidence import Evidence
 from selfplay.teach.row_builder import RowBuilder
-from selfplay.teach.stream import played, replayed, searched
+from selfplay.teach.stream import played, searched
 from tasks import Problem, Task
 from tasks.judging.scorers import Replay
 from tasks.oracle import Oracle, oracle
@@ -60,18 +63,13 @@ def truth(exact: Oracle, task: Task, problem: Problem, steps: list[str]) -> bool
 
 def labels(policy: Policy, task: Task, asked: list[Problem], tokens: int, seed: int) -> dict[str, Any]:
     """Precision and coverage of the teacher's labels, by depth, over the states of high-effort streams."""
-    exact, codec = oracle(task), policy.codec(task)
-    assert codec is not None, "a net that writes streams reads in this process"
-    config = ActorConfig(tokens=tokens, strategy="unique_merged")
-    acting = Acting(
-        policy, task, asked, config, Replay(task), RowBuilder(task, codec), generator(seed, "labels"),
-        Origin(seed, 0, policy.version), False,
-    )  # fmt: skip
-    streams, _ = played(acting, np.full(len(asked), HIGH))
-    known = [one for k in range(0, len(asked), AT_ONCE) for one in searched(acting, asked[k : k + AT_ONCE]).evidence]
+    exact = oracle(task)
+    replays = of_streams(policy, task, asked, tokens, seed)
+    if StreamWords.of(task).form.markov:
+        return {"rows": of_steps(exact, replays), "tokens": tokens, "problems": len(asked), "seed": seed}
     seen: dict[tuple[str, bytes], tuple[int, bool, bool, float]] = {}  # depth, alive, labelled alive, share tried
-    for problem, stream, evidence in zip(asked, streams, known, strict=True):
-        for boundary in list(replayed(acting, problem, stream, evidence)):
+    for problem, boundaries, evidence in replays:
+        for boundary in boundaries:
             for depth, (state, key) in enumerate(zip(boundary.states, boundary.keys, strict=True)):
                 alive, share = evidence.label(key) == "alive", evidence.tried_share(key)
                 seen[problem.id, key] = depth, exact.solvable(problem, state), alive, share
@@ -92,3 +90,41 @@ def labels(policy: Policy, task: Task, asked: list[Problem], tokens: int, seed: 
     ]
     print("\n".join(table(list(rows[0]), cells)))
     return {"rows": rows, "tokens": tokens, "problems": len(asked), "seed": seed, "undos": UNDOS[EFFORTS[HIGH]]}
+
+
+def of_streams(
+    policy: Policy, task: Task, asked: list[Problem], tokens: int, seed: int
+) -> list[tuple[Problem, list[Boundary], Evidence]]:
+    """Boundaries of a high-effort stream of each problem, and what a search of it has seen."""
+    codec = policy.codec(task)
+    assert codec is not None, "a net that writes streams reads in this process"
+    config = ActorConfig(tokens=tokens, strategy="unique_merged")
+    acting = Acting(
+        policy, task, asked, config, Replay(task), RowBuilder(task, codec), generator(seed, "labels"),
+        Origin(seed, 0, policy.version), False,
+    )  # fmt: skip
+    streams, _ = played(acting, np.full(len(asked), HIGH))
+    known = [one for k in range(0, len(asked), AT_ONCE) for one in searched(acting, asked[k : k + AT_ONCE]).evidence]
+    return [
+        (problem, list(replayed(acting, problem, stream, evidence)), evidence)
+        for problem, stream, evidence in zip(asked, streams, known, strict=True)
+    ]
+
+
+def of_steps(exact: Oracle, replays: list[tuple[Problem, list[Boundary], Evidence]]) -> list[dict[str, Any]]:
+    """Of legal steps of streams that go on: whether they are nearer to the goal, and what the teacher would say."""
+    counts: Counter[tuple[bool, bool | None]] = Counter()
+    for problem, boundaries, evidence in replays:
+        for boundary in boundaries:
+            if boundary.stepped and boundary.status == "open":
+                before, after = (exact.distance(problem, state) for state in boundary.states[-2:])
+                assert before is not None, "a state that is left can reach the goal"
+                assert after is not None, "moves can be taken back"
+                counts[after < before, evidence.nearer(*boundary.keys[-2:])] += 1
+    rows = [
+        {"steps": "nearer" if truth else "not nearer", "n": sum(counts[truth, said] for said in (True, False, None)),
+         "said nearer": counts[truth, True], "said not nearer": counts[truth, False]}
+        for truth in (True, False)
+    ]  # fmt: skip
+    print("\n".join(table(list(rows[0]), [[str(value) for value in row.values()] for row in rows])))
+    return rows

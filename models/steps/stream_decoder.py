@@ -15,6 +15,11 @@ nothing in the context; its tokens are counted. A right step may be given up: wh
 as probable, by itself and by its check, as one that was refused, that one is taken again. Where no undo is left nothing is
 checked.
 
+Of a task whose context shows the present state alone, a verdict is read behind the step that led to it, in the context that the
+step was drawn in, and going back is the decoder's: to the state above with the most probable step not yet tried. A state that
+stands in the path already leads nowhere new, and so does one that has nothing left; equal states are one, and keep what was
+tried at them. Where no undo is left such a stream goes on as it can.
+
 A round writes one line of every stream that goes on. Noise is keyed by (seed, problem id, sample, lines so far): a stream does
 not depend on the others. Every token that stands in a stream is counted, whether or not the trie knew it.
 
@@ -25,13 +30,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.abilities import Step
 from models.steps.history import digest
-from models.steps.stream_types import End, Planted, Rules, Stream, Thought
+from models.steps.stream_path import NO_SLOT, NOTHING, Open, State, Tried
+from models.steps.stream_types import Planted, Rules, Stream, Thought
 from models.steps.stream_words import StreamWords
 from models.trie import sampling_kernels as kernels
 from models.trie.batch import NEVER_SAMPLED
@@ -41,55 +46,8 @@ from tasks.base import NEWLINE_ID, Problem
 from tasks.streams import CHECKED, EFFORTS, UNDOS
 
 AT_ONCE = 512  # streams that share a trie
-NO_SLOT = -1
 LEAST = np.float32(-1e3)  # log-probability of a word that is allowed where the net would write none that is
-NOTHING = (0.0, Step(""))
 VERDICT, DEPTH = range(2)  # what a line's own noise is for
-
-
-@dataclass(slots=True)
-class _State:
-    """A state on the path of a stream."""
-
-    node: int  # of the trie, the last token of the context
-    slot: int = NO_SLOT  # of the sampler: what was tried here
-    step: Step | None = None  # that led here; None: the prompt
-    sure: float = 1.0  # of that step: by its check, or by its own probability
-    doubtful: bool = False  # by rule `doubted`, or by a check that differs
-    bound: float = 1.0  # no step that was not drawn here is more probable
-    best: tuple[float, Step] = (
-        0.0,
-        Step(""),
-    )  # of the steps that a check refused here: probability by both, and the step
-    refused: dict[tuple[int, ...], float] = field(
-        default_factory=dict
-    )  # by choice: mass of the consequences refused here
-
-
-@dataclass(slots=True)
-class _Open:
-    """A stream in the making."""
-
-    seed: int
-    path: list[_State]
-    thoughts: list[Thought] = field(default_factory=list)
-    tokens: int = 0
-    undos: int = 0
-    sure: float = 0.5  # see `Stream`
-    end: End | None = None
-
-    @property
-    def depth(self) -> int:
-        return len(self.path) - 1
-
-    @property
-    def noise(self) -> int:
-        """Differs from line to line."""
-        return self.seed ^ (len(self.thoughts) << 32)
-
-    def note(self, thought: Thought) -> None:
-        self.thoughts.append(thought)
-        self.tokens += len(thought.tokens)
 
 
 def streams(
@@ -113,8 +71,9 @@ def streams(
     samples = [0] * len(problems) if first is None else first
     begun = [Planted()] * len(problems) if planted is None else planted
     jobs, done = list(zip(problems, samples, begun, strict=True)), []
-    for start in range(0, len(jobs), AT_ONCE):
-        done += _Wave(trie, words, jobs[start : start + AT_ONCE], effort, rules, seed).play()
+    at_once = AT_ONCE // 4 if words.form.markov else AT_ONCE
+    for start in range(0, len(jobs), at_once):
+        done += _Wave(trie, words, jobs[start : start + at_once], effort, rules, seed).play()
     return done
 
 
@@ -122,7 +81,7 @@ class _Wave:
     """Streams that are decoded together."""
 
     def __init__(self, trie: TokenTrie, words: StreamWords, jobs: Sequence, effort: int, rules: Rules, seed: int):
-        self._trie, self._words, self._rules = trie, words, rules
+        self._trie, self._words, self._rules, self._effort = trie, words, rules, effort
         self._most_undos = UNDOS[EFFORTS[effort]] if rules.undos is None else rules.undos
         self._checked = CHECKED[EFFORTS[effort]] if rules.checked is None else rules.checked
         self._plain = np.arange(words.vocabulary_size) < words.vocabulary_size - len(words.task.stream_words)
@@ -136,7 +95,10 @@ class _Wave:
         )
         roots = trie.prefill([words.context(problem, effort) for problem, _, _ in jobs]).tolist()
         seeds = [digest(f"{seed}\0{problem.id}\0{sample}".encode()) for problem, sample, _ in jobs]
-        self._streams = [_Open(s, [_State(node)]) for s, node in zip(seeds, roots, strict=True)]
+        self._streams = [
+            Open(problem, seed, [State(node, node, tried)], {node: tried})
+            for (problem, _, _), seed, node, tried in zip(jobs, seeds, roots, [Tried() for _ in jobs], strict=True)
+        ]
         self._plant([planted for _, _, planted in jobs])
 
     def _plant(self, planted: Sequence[Planted]) -> None:
@@ -146,14 +108,14 @@ class _Wave:
             some = [i for i, line in enumerate(lines) if len(line) > depth]
             if self._rules.distinct:
                 self._open_slots([self._streams[i] for i in some])
-                slots = np.array([self._streams[i].path[-1].slot for i in some], np.int32)
+                slots = np.array([self._streams[i].path[-1].tried.slot for i in some], np.int32)
                 self._sampler.leave_out(slots, [lines[i][depth].tokens or () for i in some])
             standing = [i for i in some if len(planted[i].steps) > depth]
             self._stand([self._streams[i] for i in standing], [lines[i][depth] for i in standing])
         if self._words.form.checks:
             self._check([stream for stream in self._streams if stream.depth])
 
-    def _stand(self, made: list[_Open], steps: list[Step]) -> None:
+    def _stand(self, made: list[Open], steps: list[Step]) -> None:
         """Put a step behind what stands in each stream."""
         nodes, logprobs = [stream.path[-1].node for stream in made], [0.0] * len(made)
         tokens = [step.tokens or () for step in steps]
@@ -165,18 +127,37 @@ class _Wave:
                 going, self._extended([nodes[i] for i in going], [tokens[i][k] for i in going]), strict=True
             ):
                 nodes[i] = node
-        for stream, node, step, logprob in zip(made, nodes, steps, logprobs, strict=True):
-            stream.path.append(_State(node, step=step, sure=math.exp(logprob)))
+        self._arrive(made, nodes, steps, logprobs)
+
+    def _arrive(self, made: list[Open], behind: list[int], steps: list[Step], logprobs: list[float]) -> None:
+        """A step stands at the end of each path, read up to the nodes `behind`."""
+        nodes, alone = behind, self._words.form.markov
+        if alone:
+            contexts = [
+                self._words.context(stream.problem, self._effort, [*stream.steps, step.text])
+                for stream, step in zip(made, steps, strict=True)
+            ]
+            nodes = self._trie.prefill(contexts).tolist()
+        for stream, node, at, step, logprob in zip(made, nodes, behind, steps, logprobs, strict=True):
+            tried = stream.seen.setdefault(node, Tried()) if alone else Tried()
+            stream.path.append(State(node, at, tried, step, math.exp(logprob)))
             self._doubt(stream)
+            nowhere = tried.bound <= 0.0 or any(state.tried is tried for state in stream.path[:-1])
+            if alone and nowhere and self._rules.distinct and stream.undos < self._most_undos:
+                stream.path[-1].doubtful = True
 
     def play(self) -> list[Stream]:
         active = self._streams
         while active:
-            for_verdict = np.array([self._over(stream) for stream in active])
-            refused = self._refused(active, for_verdict)
+            over = np.array([self._over(stream) for stream in active])
+            if self._words.form.markov:
+                accepted, refused = self._of_steps(active, over)
+            else:
+                refused = self._refused(active, over)
+                accepted = over & ~refused
             self._go_back([stream for stream, no in zip(active, refused, strict=True) if no])
-            self._accept([s for s, no, over in zip(active, refused, for_verdict, strict=True) if over and not no])
-            self._step([s for s, no, over in zip(active, refused, for_verdict, strict=True) if not over and not no])
+            self._accept([stream for stream, yes in zip(active, accepted, strict=True) if yes])
+            self._step([s for s, yes, no in zip(active, accepted, refused, strict=True) if not yes and not no])
             for stream in active:
                 if stream.end is None and self._rules.tokens is not None and stream.tokens >= self._rules.tokens:
                     stream.end = "tokens"
@@ -185,12 +166,12 @@ class _Wave:
 
     # ---- the verdict
 
-    def _over(self, stream: _Open) -> bool:
+    def _over(self, stream: Open) -> bool:
         """Whether nothing but a verdict can follow: the form of the last step says so, or the number of steps."""
         last = stream.path[-1].step
         return stream.depth == len(self._words.back) or (last is not None and self._words.form.ends(last.text))
 
-    def _refused(self, active: list[_Open], over: np.ndarray) -> np.ndarray:
+    def _refused(self, active: list[Open], over: np.ndarray) -> np.ndarray:
         """bool [A]: whether each stream gives up what it stands at; where it is `over` bool [A], it writes `yes` otherwise."""
         words = self._words
         doubtful = np.array([stream.path[-1].doubtful for stream in active])
@@ -210,13 +191,37 @@ class _Wave:
         refused = np.where(over, sure <= self._rules.threshold, (no > self._rules.threshold) & self._rules.early)
         return doubtful | refused
 
-    def _go_back(self, refused: list[_Open]) -> None:
+    def _of_steps(self, active: list[Open], over: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """bool [A] each: which streams write `yes`, and which give up what they stand at, said of the last step behind it."""
+        words, threshold = self._words, self._rules.threshold
+        nodes = [stream.path[-1].behind for stream in active]
+        if threshold is None:
+            allowed = np.zeros((len(active), words.vocabulary_size), np.bool_)
+            allowed[:, [words.yes, words.no, words.on]] = True
+            said = self._written(active, nodes, allowed, VERDICT)
+            yes, no = said == words.yes, said == words.no
+        else:
+            rows = np.exp(self._trie.logprobs[nodes][:, [words.yes, words.no, words.on]].astype(np.float64))
+            shares = rows / np.maximum(rows.sum(1, keepdims=True), 1e-30)
+            for stream, share in zip(active, shares[:, 0].tolist(), strict=True):
+                stream.sure = share
+            yes, no = (shares[:, :2] > threshold).T
+        stepped = np.array([stream.depth > 0 for stream in active])
+        doubtful = np.array([stream.path[-1].doubtful for stream in active])
+        spare = np.array([stream.undos < self._most_undos for stream in active]) | (self._most_undos == 0)
+        accepted = yes & stepped & ~doubtful
+        return accepted, ~accepted & (doubtful | over | (no & stepped & spare & self._rules.early))
+
+    def _go_back(self, refused: list[Open]) -> None:
         words, form = self._words, self._words.form
         for stream in refused:
             if stream.undos >= self._most_undos:
                 stream.end = "no"
                 stream.note(Thought("undo", "no\n", (words.no,), stream.depth))
         going = [stream for stream in refused if stream.end is None]
+        if form.markov:
+            self._go_up(going)
+            return
         if not going:
             return
         nodes = self._extended([stream.path[-1].node for stream in going], [words.no] * len(going))
@@ -236,12 +241,26 @@ class _Wave:
                 stream.undos += 1
                 del stream.path[back + 1 :]
 
-    def _accept(self, accepted: list[_Open]) -> None:
+    def _go_up(self, going: list[Open]) -> None:
+        """Back on a path whose states are shown alone: their contexts do not say how far, the steps left untried do."""
+        for stream in going:
+            above = {"net": stream.most_probable(), "last": stream.depth - 1, "root": 0}[self._rules.back]
+            if above is None or (above == 0 and stream.path[0].tried.bound <= 0.0):
+                stream.end = "exhausted"
+                continue
+            line = (self._words.no, int(self._words.back[above]))
+            stream.note(Thought("undo", self._words.form.back(above), line, stream.depth, above))
+            stream.undos += 1
+            del stream.path[above + 1 :]
+            if self._rules.back == "root":
+                stream.seen = {stream.path[0].node: stream.path[0].tried}
+
+    def _accept(self, accepted: list[Open]) -> None:
         for stream in accepted:
             stream.note(Thought("check", "yes\n", (self._words.yes,), stream.depth))
             stream.end = "yes"
 
-    def _written(self, active: list[_Open], nodes: Sequence[int], allowed: np.ndarray, noise: int) -> np.ndarray:
+    def _written(self, active: list[Open], nodes: Sequence[int], allowed: np.ndarray, noise: int) -> np.ndarray:
         """int32 [A]: one word after each of `nodes`, of those `allowed` bool [A, V]."""
         rows = np.where(allowed, np.maximum(self._trie.logprobs[nodes], LEAST), np.float32(-np.inf))
         tokens, gained = np.empty(len(active), np.int32), np.empty(len(active))
@@ -252,56 +271,56 @@ class _Wave:
 
     # ---- a step
 
-    def _step(self, going: list[_Open]) -> None:
+    def _step(self, going: list[Open]) -> None:
         going = self._unsettled(going)
         if not going:
             return
-        self._open_slots([s for s in going if s.path[-1].slot == NO_SLOT or not self._rules.distinct])
-        slots = np.array([stream.path[-1].slot for stream in going], np.int32)
+        self._open_slots([s for s in going if s.path[-1].tried.slot == NO_SLOT or not self._rules.distinct])
+        slots = np.array([stream.path[-1].tried.slot for stream in going], np.int32)
         drawn = self._sampler.draw(slots, 1, "sample" if self._rules.temperature else "best")
-        moved, parents, lasts, logprobs = [], [], [], []
+        moved, steps, parents, lasts, logprobs = [], [], [], [], []
+        markov = self._words.form.markov
         bounds = np.exp(drawn.best_unseen_logprob).tolist()
         for stream, first, last, bound in zip(
             going, drawn.offsets[:-1].tolist(), drawn.offsets[1:].tolist(), bounds, strict=True
         ):
-            stream.path[-1].bound = bound
+            stream.path[-1].tried.bound = bound
             if first == last:
-                stream.end = "exhausted"
+                stream.path[-1].doubtful = markov and stream.depth > 0
+                stream.end = None if stream.path[-1].doubtful else "exhausted"
                 continue
             tokens = tuple(drawn.tokens[first, : drawn.lengths[first]].tolist())
             if tokens == (self._words.yes,):
                 self._accept([stream])
                 continue
-            finished = bool(drawn.finished[first]) and tokens[-1] not in (self._words.yes, self._words.no)
+            finished = bool(drawn.finished[first]) and tokens[-1] == NEWLINE_ID  # not a verdict in a step
             text = self._words.codec.step(tokens, finished)
             stream.note(Thought(self._words.form.kind(text), text, tokens, stream.depth))
             if not finished:
                 stream.end = "broken"
                 continue
-            stream.path.append(_State(0, step=Step(text, tokens)))
             moved.append(stream)
+            steps.append(Step(text, tokens))
             parents.append(int(drawn.parent_nodes[first]))
             lasts.append(tokens[-1])
             logprobs.append(float(drawn.logprobs[first]))
-        for stream, node, logprob in zip(moved, self._extended(parents, lasts), logprobs, strict=True):
-            stream.path[-1].node, stream.path[-1].sure = node, math.exp(logprob)
-            self._doubt(stream)
+        self._arrive(moved, self._extended(parents, lasts), steps, logprobs)
         if self._words.form.checks:
             self._check(moved)
 
-    def _unsettled(self, going: list[_Open]) -> list[_Open]:
+    def _unsettled(self, going: list[Open]) -> list[Open]:
         """Those that draw a step. The others take up one that was refused, and that nothing left can be more probable than."""
         settled, rest = [], []
         for stream in going:
-            (settled if stream.path[-1].best[0] > stream.path[-1].bound else rest).append(stream)
-        steps = [stream.path[-1].best[1] for stream in settled]
+            (settled if stream.path[-1].tried.best[0] > stream.path[-1].tried.bound else rest).append(stream)
+        steps = [stream.path[-1].tried.best[1] for stream in settled]
         for stream, step in zip(settled, steps, strict=True):
-            stream.path[-1].best = NOTHING
+            stream.path[-1].tried.best = NOTHING
             stream.note(Thought(self._words.form.kind(step.text), step.text, step.tokens or (), stream.depth))
         self._stand(settled, steps)
         return rest
 
-    def _doubt(self, stream: _Open) -> None:
+    def _doubt(self, stream: Open) -> None:
         """See rule `doubted`: of the last step."""
         *_, before, last = stream.path
         form, least = self._words.form, self._rules.doubted
@@ -309,14 +328,14 @@ class _Wave:
         tokens, chosen = last.step.tokens or (), form.choice(last.step.text)
         if form.checks or not least or chosen >= len(last.step.text.split()):
             return
-        at = self._trie.path(last.node)[-1 - len(tokens) + chosen : -1]
+        at = self._trie.path(last.behind)[-1 - len(tokens) + chosen : -1]
         gained = math.exp(float(self._trie.logprobs[at, list(tokens[chosen:])].sum()))
-        gone = before.refused.get(tokens[:chosen], 0.0)
+        gone = before.tried.refused.get(tokens[:chosen], 0.0)
         last.doubtful = gained < least * (1.0 - gone)
         if last.doubtful:
-            before.refused[tokens[:chosen]] = gone + gained
+            before.tried.refused[tokens[:chosen]] = gone + gained
 
-    def _check(self, made: list[_Open]) -> None:
+    def _check(self, made: list[Open]) -> None:
         """The last step of each stream that is not sure of it read once more behind its choice, the last word first."""
         words, form = self._words, self._words.form
         improbable = [s for s in made if s.path[-1].sure < self._checked and s.undos < self._most_undos]
@@ -341,20 +360,21 @@ class _Wave:
         for stream, result, sure in zip(improbable, results, agreeing, strict=True):
             *_, before, last = stream.path
             last.doubtful = sure < 1.0 - threshold
-            if last.doubtful and last.sure * sure > before.best[0]:
-                before.best = last.sure * sure, last.step or Step("")
+            if last.doubtful and last.sure * sure > before.tried.best[0]:
+                before.tried.best = last.sure * sure, last.step or Step("")
             last.sure = sure
             line = (words.check, *result) if last.doubtful else (words.check, *result, words.yes)
             stream.note(Thought("check", f"{words.task.decode(line)}\n", line, stream.depth))
 
-    def _open_slots(self, fresh: list[_Open]) -> None:
+    def _open_slots(self, fresh: list[Open]) -> None:
         """An account at the present state of each stream: of what a step may be, `no` is none."""
         if fresh:
             starts = np.array([stream.path[-1].node for stream in fresh], np.int32)
             slots = self._sampler.open(starts, np.array([stream.noise for stream in fresh], np.uint64))
-            self._sampler.leave_out(slots, [(self._words.no,)] * len(fresh))
+            for word in self._words.aside:
+                self._sampler.leave_out(slots, [(word,)] * len(fresh))
             for stream, slot in zip(fresh, slots.tolist(), strict=True):
-                stream.path[-1].slot = slot
+                stream.path[-1].tried.slot = slot
 
     def _extended(self, nodes: list[int], tokens: list[int]) -> list[int]:
         if not nodes:
@@ -362,7 +382,7 @@ class _Wave:
         return self._trie.extend(np.array(nodes, np.int32), np.array(tokens, np.int32), with_values=False).tolist()
 
 
-def _closed(stream: _Open, checks: bool) -> Stream:
+def _closed(stream: Open, checks: bool) -> Stream:
     assert stream.end is not None, "a stream that goes on is not closed"
     chain = tuple(state.step for state in stream.path[1:] if state.step is not None)
     sure = min((state.sure for state in stream.path[1:]), default=0.5) if checks else stream.sure

@@ -5,6 +5,7 @@ Legend: V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from models.steps.codec import WordCodec
 from models.trie.batch import NEVER_SAMPLED
 from models.trie.step_ends import StepEnds
 from tasks.base import BOS_ID, NEWLINE_ID, Problem, Task
-from tasks.streams import BACK, CHECK, EFFORT, EFFORTS, NO, STOP, UNDOS, YES, StreamForm
+from tasks.streams import BACK, CHECK, EFFORT, EFFORTS, NO, ON, STOP, UNDOS, YES, StreamForm
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,8 @@ class StreamWords:
     back: np.ndarray  # int64 [depths], the token that goes back to each depth
     vocabulary_size: int  # V, stream words included
     check: int  # opens a check; -1: steps of this task have none
+    on: int  # neither yes nor no; -1: the steps of a context that keeps them say it by going on
+    aside: tuple[int, ...]  # lines that are no step
     masked: tuple[int, ...]  # never sampled: efforts are asked, and whether a step is checked is the decoder's rule
     ends: StepEnds  # a newline ends a line; a verdict is a line of its own
 
@@ -47,18 +50,20 @@ class StreamWords:
                 "(selfplay.mode=stream), or effort=none"
             )
         last = np.zeros(len(task.vocabulary), np.bool_)
-        last[[NEWLINE_ID, ids[YES], ids[NO]]] = True
+        aside = (ids[NO], ids[YES], ids[ON]) if task.stream.markov else (ids[NO],)
+        last[[NEWLINE_ID, ids[YES], *aside]] = True
         efforts = tuple(ids[f"{EFFORT}{effort}"] for effort in range(1, len(EFFORTS)))
         check = ids[CHECK] if task.stream.checks else -1
         return cls(
             task, task.stream, WordCodec(task), ids[YES], ids[NO], ids[STOP],
             np.array([ids[f"{BACK}{depth}"] for depth in range(task.max_steps)]),
-            len(task.vocabulary), check, (*NEVER_SAMPLED, *efforts, *((check,) if check >= 0 else ())), StepEnds.at(last),
+            len(task.vocabulary), check, ids[ON] if task.stream.markov else -1, aside,
+            (*NEVER_SAMPLED, *efforts, *((check,) if check >= 0 else ())), StepEnds.at(last),
         )  # fmt: skip
 
-    def context(self, problem: Problem, effort: int) -> list[int]:
-        """Token ids that open a stream."""
-        return [BOS_ID, *self.task.encode(self.form.asked(self.task.prompt(problem), effort))]
+    def context(self, problem: Problem, effort: int, steps: Sequence[str] = ()) -> list[int]:
+        """Token ids of what a stream has read after `steps`, verdicts and what was given up left out."""
+        return [BOS_ID, *self.task.encode(self.form.asked(self.task.context(problem, steps), effort))]
 
 
 def effort_number(effort: str) -> int:

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 import mcts
 from models.abilities import Step, StepEvaluator
 from tasks.base import Problem, Task
@@ -36,9 +38,12 @@ class Tried:
 class Evidence:
     """The explored graph of one problem. States are keys, see `key_of`."""
 
-    def __init__(self, dead_share: float):
-        """`dead_share`: of the policy's mass below a state, tried without a solution, from which on it is presumed dead."""
-        self._dead_share = dead_share
+    def __init__(self, dead_share: float, root: bytes = b""):
+        """`root`: key of the problem itself.
+
+        `dead_share`: of the policy's mass below a state, tried without a solution, from which on it is presumed dead.
+        """
+        self._dead_share, self.root = dead_share, root
         self._tried: dict[bytes, dict[str, Tried]] = {}
         self._distance: dict[bytes, int] | None = None  # steps to the nearest solution, of states that have one
         self._share: dict[bytes, float] = {}
@@ -53,6 +58,19 @@ class Evidence:
         if state in self._distances():
             return "alive"
         return "dead" if self.tried_share(state) >= self._dead_share else None
+
+    def nearer(self, before: bytes, after: bytes) -> bool | None:
+        """Whether a step brought the state nearer to a solution, as far as the graph knows; None: it does not."""
+        distance = self._distances()
+        if before not in distance:
+            return None
+        if after in distance:
+            return distance[after] < distance[before]
+        return False if self.label(after) == "dead" else None
+
+    def edges(self) -> list[tuple[bytes, Tried]]:
+        """Every step that was taken, with the state that it was taken in."""
+        return [(state, tried) for state, steps in self._tried.items() for tried in steps.values()]
 
     def winning(self, state: bytes) -> list[Tried]:
         """Steps of a state that shorten its way to a solution, in the order of their text."""
@@ -107,7 +125,8 @@ def of_searches(
     """What a search over `problems` has seen of each; its answers are scored."""
     store, task = result.store, evaluator.task
     nodes, edges = store.nodes, store.edges
-    found, keys = [Evidence(dead_share) for _ in problems], {}
+    roots = [key_of(task, problem, task.initial_state(problem), ()) for problem in problems]
+    found, keys = [Evidence(dead_share, root) for root in roots], {}
 
     def key(node: int) -> bytes:
         if node not in keys:
@@ -128,3 +147,17 @@ def of_searches(
             mass=math.exp(edges["logprob"][edge]),
         )
     return found
+
+
+def solution(known: Evidence, state: bytes, tried: frozenset[str], rng: np.random.Generator) -> list[Step]:
+    """A shortest known way to a solution, drawn uniformly step by step, that begins with none of `tried`; empty: none."""
+    steps: list[Step] = []
+    ways = [way for way in known.winning(state) if way.step.text not in tried]
+    while ways:
+        way = ways[int(rng.integers(len(ways)))]
+        steps.append(way.step)
+        if way.solved:
+            return steps
+        assert way.after is not None, "a step that is over and not right wins nothing"
+        ways = known.winning(way.after)
+    return []

@@ -46,7 +46,7 @@ def hindsight(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.r
 
 
 def checks(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.random.Generator, given) -> Rows:
-    """Results of steps, and, every other row, a check of one in a stream."""
+    """Results of steps, and, every other row, what a stream says of one."""
     play = free_play(task)
     plain = -(-n // 2)
     parts = [play.random_play("train", plain, rng, rules_only=True)]

@@ -16,20 +16,19 @@ the judge found them true. Tokens of streams and of searches are both paid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 import mcts
 from kit.seeds import derived_seed
-from models.abilities import Step
 from models.steps.stream_types import Rules, Stream
 from models.steps.stream_words import StreamWords
 from selfplay.run.traces import Trace
+from selfplay.teach import stream_steps
 from selfplay.teach.actor import Acting, Experience
-from selfplay.teach.evidence import Evidence, key_of, of_searches
+from selfplay.teach.boundaries import VERDICT_WEIGHT, Boundary, replayed
+from selfplay.teach.evidence import Evidence, of_searches, solution
 from selfplay.teach.search import TREES, tree_of
 from selfplay.teach.settle import settled
 from solve.types import Workbench
@@ -40,22 +39,7 @@ ENDED = (
     3  # finished chains of a problem's search that are judged, too: they are paid, and show what its own streams do not
 )
 HOT_SHARE, HOT = 0.3, 0.7  # of the streams are sampled, at this temperature; the others are greedy
-VERDICT_WEIGHT = 2.0  # of yes, no, stop and depths
 MISS_WEIGHT = 4.0  # of the true result of a wrong answer: free rows teach to write the target there
-
-Status = Literal["open", "right", "wrong", "illegal"]
-
-
-@dataclass(frozen=True, slots=True)
-class Boundary:
-    """Where a stream stands at the end of a line. S steps in the context."""
-
-    path: tuple[Step, ...]  # [S]
-    states: tuple[tuple, ...]  # before any step, and after each one that goes on
-    keys: tuple[bytes, ...]  # of these
-    tried: tuple[frozenset[str], ...]  # in each of these states, up to now
-    status: Status
-    stepped: bool  # the last line was a step
 
 
 def act(acting: Acting) -> Experience:
@@ -67,6 +51,7 @@ def act(acting: Acting) -> Experience:
     words, traces = StreamWords.of(acting.task), []
     efforts = acting.rng.integers(1, len(EFFORTS), len(acting.problems))
     streams, prefilled = played(acting, efforts)
+    lesson_of = stream_steps.teach if words.form.markov else teach
     generated = solved = 0
     for start in range(0, len(acting.problems), TREES):
         part = range(start, min(start + TREES, len(acting.problems)))
@@ -81,7 +66,9 @@ def act(acting: Acting) -> Experience:
                 *_, last = replayed(acting, problem, chain, known)
                 boundaries.append(last)
             for boundary in boundaries:
-                teach(acting, words, problem, int(efforts[i]), boundary, known)
+                lesson_of(acting, words, problem, int(efforts[i]), boundary, known)
+            if words.form.markov:
+                stream_steps.of_graph(acting, words, problem, int(efforts[i]), known)
             traces.append(_trace(acting, problem, stream, int(efforts[i]), right, int(found.tokens[i - start])))
     generated += sum(stream.tokens for stream in streams)
     return Experience(acting.builder.rows(), traces, generated, prefilled, len(streams), solved, 0)
@@ -134,56 +121,6 @@ def searched(acting: Acting, problems: list[Problem]) -> Searched:
     return Searched(found, ended, result.tokens, search.prefilled_tokens)
 
 
-def replayed(acting: Acting, problem: Problem, stream: Stream, known: Evidence) -> Iterator[Boundary]:
-    """The boundaries of a stream, judged; what it tried goes into `known`."""
-    task, form = acting.task, acting.task.stream
-    assert form is not None, "a stream was written"
-    path: list[Step] = []
-    states: list[tuple | None] = [task.initial_state(problem)]
-    keys = [key_of(task, problem, task.initial_state(problem), ())]
-    tried: list[set[str]] = [set()]
-    status: Status = "open"
-    yield Boundary((), (task.initial_state(problem),), tuple(keys), (frozenset(),), status, False)
-    for thought in stream.thoughts:
-        if form.accepts(thought.text) or (thought.kind == "undo" and thought.back is None):
-            return
-        if thought.kind == "check":
-            continue
-        if thought.back is not None:
-            del path[thought.back :], states[thought.back + 1 :], keys[thought.back + 1 :], tried[thought.back + 1 :]
-            status = "open" if states[-1] is not None else "illegal"
-        else:
-            step, before = Step(thought.text, thought.tokens), states[-1]
-            path.append(step)
-            if before is None:  # after a step that ended the chain, nothing is legal
-                status = "illegal"
-            else:
-                tried[-1].add(step.text)
-                status, after = _judged(acting, problem, path, before)
-                states.append(after)
-                key = None if after is None else key_of(task, problem, after, [s.text for s in path])
-                known.add(keys[-1], step, key, solved=status == "right")
-                if key is not None:
-                    keys.append(key)
-                    tried.append(set())
-        stepped = thought.back is None
-        going = tuple(state for state in states if state is not None)
-        yield Boundary(tuple(path), going, tuple(keys), tuple(map(frozenset, tried)), status, stepped)
-
-
-def _judged(acting: Acting, problem: Problem, path: list[Step], before: tuple) -> tuple[Status, tuple | None]:
-    """What the last step of a path is worth, and the state after it."""
-    task = acting.task
-    if not path[-1].text.endswith("\n"):
-        return "illegal", None
-    verdict, after = task.advance(problem, before, path[-1].text)
-    if after is not None:
-        return ("open", after) if len(path) < task.max_steps else ("wrong", None)
-    if not verdict.scored:
-        verdict = acting.scorer.score([problem], [[step.text for step in path]])[0]
-    return ("right" if verdict.reward >= 1 else "wrong" if verdict.legal else "illegal"), None
-
-
 def teach(
     acting: Acting, words: StreamWords, problem: Problem, effort: int, boundary: Boundary, known: Evidence
 ) -> None:
@@ -229,20 +166,6 @@ def lesson(
     if any(known.label(key) == "alive" for key in boundary.keys):
         return []  # all that is known to win was tried, and failed further down
     return [(words.no, VERDICT_WEIGHT), (words.stop, VERDICT_WEIGHT)]
-
-
-def solution(known: Evidence, state: bytes, tried: frozenset[str], rng: np.random.Generator) -> list[Step]:
-    """A shortest known way to a solution, drawn uniformly step by step, that begins with none of `tried`; empty: none."""
-    steps: list[Step] = []
-    ways = [way for way in known.winning(state) if way.step.text not in tried]
-    while ways:
-        way = ways[int(rng.integers(len(ways)))]
-        steps.append(way.step)
-        if way.solved:
-            return steps
-        assert way.after is not None, "a step that is over and not right wins nothing"
-        ways = known.winning(way.after)
-    return []
 
 
 def _trace(acting: Acting, problem: Problem, stream: Stream, effort: int, right: bool, searched: int) -> Trace:

@@ -20,9 +20,11 @@ from tasks.free_play import FreePlay
 from tasks.oracle import Oracle
 from tasks.planning.kernels import BAR
 from tasks.splits import GoalSplits, check_fraction, check_int, split_code
+from tasks.streams import EFFORT, EFFORTS, NO, ON, YES
 
 DEV_SHARE = 0.25  # of the held-out goals; the rest is test
 SIDES = f" {BAR} "
+SAID_WEIGHT, YES_WEIGHT = 4.0, 16.0  # of what a stream says of a step, beside a word of the new state; few rows say yes
 
 STEP_ON = Verdict(reward=0.0, terminal=False, legal=True, reason="")
 SOLVED = Verdict(reward=1.0, terminal=True, legal=True, reason="the goal is reached")
@@ -138,6 +140,38 @@ class Game(FreePlay, Oracle):
         """As `hindsight`, but the step is any of the walk or of its graph, so that many lead away; policy weight 0."""
         tokens, value = self._walk_rows(split, n, rng, shorten=False)
         return Rows(tokens, np.zeros(tokens.shape, np.float32), value)
+
+    def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
+        """See `FreePlay.check_play`: a step of a walk, as in `value_play`, at a random effort, and what a stream says of it.
+
+        `yes` where it meets the goal, `on` where it comes nearer to it in the walk's own graph, else `no`. In every third row
+        one word of the new state is another: `no`, and nothing of the step is taught.
+        """
+        if not self.stream_words:
+            raise TaskError(f"task {self.name} says what a step is worth in streams alone: add +task.streams=true")
+        drawn, value = self._walk_rows(split, n, rng, shorten=False)
+        shape, ids = (n, drawn.shape[1] + 1), self.token_ids
+        tokens, weight = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        tokens[:, :-1] = drawn
+        bar = drawn == ids[BAR]
+        tokens[:, :-1][bar] = np.array([ids[f"{EFFORT}{effort}"] for effort in range(1, len(EFFORTS))])[
+            rng.integers(len(EFFORTS) - 1, size=int(bar.sum()))
+        ]
+        last, rows = (drawn != 0).sum(1) - 1, np.arange(n)
+        before, after = value[:, self.max_context_tokens - 1], value[rows, last]
+        said = np.where(after >= 1.0, ids[YES], np.where(after > before, ids[ON], ids[NO]))
+        weight[:, :-1] = self._step_weight(drawn)
+        weight[:, :-1] *= np.arange(drawn.shape[1]) > (last - self.state_tokens)[:, None]
+        false = np.flatnonzero(np.arange(n) % 3 == 2)
+        at = last[false] - rng.integers(1, self.state_tokens, size=len(false))
+        others = np.unique(drawn[:, self.max_context_tokens - self.state_tokens : self.max_context_tokens - 1])
+        words = others[rng.integers(len(others), size=len(false))]
+        slipped = false[words != tokens[false, at]]
+        tokens[false, at] = words
+        weight[slipped], said[slipped] = 0.0, ids[NO]
+        tokens[rows, last + 1] = said
+        weight[rows, last + 1] = np.where(said == ids[YES], YES_WEIGHT, SAID_WEIGHT)
+        return Rows(tokens, weight, np.full(shape, np.nan, np.float32))
 
     def solvable(self, problem: Problem, state: tuple) -> bool:
         return self.distance(problem, state) is not None

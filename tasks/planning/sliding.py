@@ -13,8 +13,10 @@ import numpy as np
 from tasks.base import Problem, Split, TaskError
 from tasks.planning import sliding_kernels as kernels
 from tasks.planning.game import Game
+from tasks.planning.kernels import BAR
 from tasks.planning.sliding_space import Board, distance, distance_table, split_goals, start_board, starts_within
 from tasks.splits import GoalSplits, check_int, draw_distinct
+from tasks.streams import StreamForm
 
 SMALL_SQUARES = 6  # boards up to here have the small defaults
 
@@ -68,6 +70,7 @@ class Sliding(Game):
             )
         self.vocabulary = kernels.vocabulary(self.squares)
         self.state_tokens = self.squares + 1
+        self.stream = StreamForm(mark=BAR, following=self.squares, markov=True)
         self.max_step_tokens = kernels.step_tokens(self.squares)
         self.max_context_tokens = kernels.context_tokens(self.squares)
         self._tile_of_word = {str(tile): tile for tile in range(self.squares)}

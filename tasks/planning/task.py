@@ -17,6 +17,7 @@ from tasks.planning.game import SIDES, Game
 from tasks.planning.kernels import NO_STATE, UNREACHABLE
 from tasks.planning.space import Pairs, Space, distances, draw_stratified, has_problem, problem_pairs, split_goals
 from tasks.splits import GoalSplits, check_int, split_code
+from tasks.streams import StreamForm
 
 ECHO = 6  # characters of hostile text that a reason repeats
 
@@ -61,6 +62,7 @@ class Planning(Game):
         self.state_tokens = tables.state_words.shape[1] + 1
         self.max_context_tokens = tables.goal_words.shape[1] + self.state_tokens + 2
         self.max_step_tokens = tables.move_words.shape[1] + self.state_tokens
+        self.stream = StreamForm(mark=kernels.BAR, following=self.state_tokens - 1, markov=True)
         self._moves = [space.text(words) for words in tables.move_words]
         self._move_of_text = {text: move for move, text in enumerate(self._moves)}
         self._move_widths = sorted({len(text.split(" ")) for text in self._moves})

@@ -71,14 +71,21 @@ class Written(TableForward):
     def __init__(self, logits: Callable[[tuple[int, ...]], dict[int, float]] | None = None, task: Letters = LETTERS):
         super().__init__(len(task.vocabulary))
         self.of, self.task = logits, task
+        self._rows: dict[tuple[int, ...], np.ndarray] = {}
 
     def row(self, path: tuple[int, ...]) -> np.ndarray:
         """float32 [V]: log-probabilities after a path."""
+        if path not in self._rows:
+            self._rows[path] = self._row(path)
+        return self._rows[path]
+
+    def _row(self, path: tuple[int, ...]) -> np.ndarray:
         if self.of is None:
             logits = np.random.default_rng(path).normal(size=self.vocabulary_size) * 1.5
             logits[NEWLINE_ID] += 2.0 if path[-1] != NEWLINE_ID else -3.0
-            logits[IDS["no"]] += 1.0 if path.count(NEWLINE_ID) > 1 and path[-1] == NEWLINE_ID else -3.0
-            logits[[IDS["yes"], IDS["stop"]]] -= 2.0
+            ids = self.task.token_ids
+            logits[ids["no"]] += 1.0 if path.count(NEWLINE_ID) > 1 and path[-1] == NEWLINE_ID else -3.0
+            logits[[ids["yes"], ids["stop"]]] -= 2.0
         else:
             known = self.of(path)
             logits = np.array([known.get(token, -np.inf) for token in range(self.vocabulary_size)])
@@ -141,20 +148,27 @@ def slow_stream(forward: Written, problem: Problem, effort: int, rules: Rules) -
 
 def best_untried(forward: Written, context: tuple, tried: set, words: StreamWords) -> tuple[int, ...]:
     """The most probable prefix that no tried step has, completed greedily; `no` opens none."""
+    left = untaken(forward, context, tried, (words.no,))
+    return completed(forward, context, max(left, key=lambda prefix: left[prefix]))
+
+
+def untaken(forward: Written, context: tuple, tried: set, aside: tuple[int, ...]) -> dict[tuple[int, ...], float]:
+    """Log-probability of every shortest prefix that no tried step has and that no word `aside` opens."""
     prefixes = {step[:n] for step in tried for n in range(len(step))} | {()}
-
-    def logprob(step: tuple[int, ...]) -> float:
-        return float(sum(forward.row((*context, *step[:k]))[token] for k, token in enumerate(step)))
-
-    untaken = [
-        (*prefix, token)
+    return {
+        (*prefix, token): float(sum(forward.row((*context, *prefix[:k]))[t] for k, t in enumerate((*prefix, token))))
         for prefix in prefixes
-        for token in range(len(LETTERS.vocabulary))
+        for token in range(forward.vocabulary_size)
         if forward.row((*context, *prefix))[token] >= PRUNE
         and (*prefix, token) not in {step[: len(prefix) + 1] for step in tried}
-        and not (prefix == () and token == words.no)
-    ]
-    step = max(untaken, key=logprob)
-    while len(step) < LETTERS.max_step_tokens and step[-1] not in (NEWLINE_ID, words.yes, words.no):
+        and not (prefix == () and token in aside)
+    }
+
+
+def completed(forward: Written, context: tuple, step: tuple[int, ...]) -> tuple[int, ...]:
+    """A prefix gone on with greedily to the end of its step."""
+    ids = forward.task.token_ids
+    ends = (NEWLINE_ID, *(ids[word] for word in ("yes", "no", "on") if word in ids))
+    while len(step) < LETTERS.max_step_tokens and step[-1] not in ends:
         step = (*step, int(forward.row((*context, *step)).argmax()))
     return step

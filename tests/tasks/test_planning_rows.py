@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from tasks import NEWLINE_ID, SPLITS, Problem, make_task
-from tests.tasks.planning_cases import NAMES, PLAYS, TASKS, goals_of, read_row
+from tasks import NEWLINE_ID, SPLITS, Problem, TaskError, make_task
+from tests.tasks.planning_cases import NAMES, PLAYS, SMALL, TASKS, goals_of, read_row
 
 
 @pytest.fixture(params=NAMES)
@@ -47,6 +48,35 @@ def test_rows_are_legal_single_steps_towards_goals_of_their_split(task, split, r
                 assert there == pytest.approx(here / 0.9)
             else:
                 assert there <= here / 0.9 + 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_stream_says_of_a_step_is_what_the_verifier_and_the_walk_say(name, rng):
+    plain, task = TASKS[name], make_task(name, **SMALL[name], streams=True)
+    rows, seen = task.check_play("train", 300, rng), Counter()
+    for tokens, weight, value in zip(rows.tokens.tolist(), rows.weight, rows.value, strict=True):
+        used = [token for token in tokens if token]
+        said = task.vocabulary[used.pop()]
+        context, step = task.decode(used[1:]).splitlines(keepends=True)
+        effort = re.search(r" e[1-4] ", context)
+        assert effort
+        problem = plain.parse_problem(context.replace(effort[0], " | "))
+        state = plain.initial_state(problem)
+        verdict, after = plain.advance(problem, state, step)
+        kind = "yes" if verdict.reward == 1 else "no" if not verdict.legal else "on or no"
+        assert said in kind.split(" or ")
+        follows = len(step.split()) + 1 - task.stream.choice(step)
+        expected = np.zeros(len(tokens))
+        expected[len(used) - follows : len(used)] = float(verdict.legal)
+        expected[len(used)] = 16.0 if said == "yes" else 4.0
+        np.testing.assert_array_equal(weight, expected)
+        assert np.isnan(value).all()
+        farther = after is not None and plain.distance(problem, after) > plain.distance(problem, state)
+        seen.update({said: 1, "illegal": not verdict.legal, "on, farther": said == "on" and farther})
+    assert min(seen["yes"], seen["on"], seen["illegal"]) > 5
+    assert seen["on, farther"] < seen["on"] / 4
+    with pytest.raises(TaskError, match="streams=true"):
+        plain.check_play("train", 4, rng)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,9 +27,8 @@ def test_streams_add_words_and_change_no_token_of_the_task():
 
 
 def test_a_task_without_streams_says_so():
-    for name in ("blocksworld", "sliding", "text"):
-        with pytest.raises(TaskError, match="leave streams out"):
-            make_task(name, streams=True)
+    with pytest.raises(TaskError, match="leave streams out"):
+        make_task("text", streams=True)
 
 
 def test_an_effort_stands_in_the_place_of_the_prompts_last_mark():
@@ -65,6 +64,22 @@ def test_what_follows_from_a_choice_is_what_stands_behind_the_equals_sign():
     form = Countdown.stream
     for step, chosen in (("8 - 5 = 3 | 6 3\n", "8 - 5 ="), ("answer 6 + 3 = 9\n", "answer 6 + 3 ="), ("8 -\n", "8 -")):
         assert " ".join(step.split()[: form.choice(step)]) == chosen
+
+
+@pytest.mark.parametrize(("name", "moved"), [("blocksworld", 2), ("sliding", 1), ("jugs", None)])
+def test_where_a_context_shows_the_present_state_alone_the_move_is_chosen_and_the_state_follows(name, moved):
+    task = make_task(name, streams=True)
+    assert {"on", "yes", "no", "b0"} <= set(task.stream_words)
+    (problem,) = task.problems("dev", 1)
+    state = task.initial_state(problem)
+    for step in task.legal_steps(problem, state):
+        chosen = task.stream.choice(step)
+        assert moved in (None, chosen)
+        _, after = task.advance(problem, state, step)
+        follows = " ".join(step.split()[chosen:])
+        assert task.context(problem, [step]).endswith(f"| {follows}\n") or after is None
+        asked = task.stream.asked(task.context(problem, [step]), 3)
+        assert asked.split(" e3 ")[1] == f"{follows}\n"
 
 
 def test_efforts_are_named_and_numbered_once():
