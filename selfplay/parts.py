@@ -80,8 +80,8 @@ def taught_words(model: PolicyValueLM, task: Task, seed: int) -> PolicyValueLM:
 
 def longest_path(task: Task) -> int:
     """Tokens of the longest context that a net of the task's words reads: a chain, and of a stream a check and going back."""
-    checked = task.stream is not None and task.stream.checks
-    stream = 2 + task.max_step_tokens * checked if task.stream_words else 0
+    checked = 0 if task.stream is None else task.stream.checks
+    stream = 2 + checked * task.max_step_tokens if task.stream_words else 0
     return task.max_context_tokens + task.max_step_tokens + stream
 
 

@@ -10,13 +10,12 @@
     no stop                       gives up for good
 
 Where the goal does not stand in the prompt, nothing in a chain says that it is wrong. There a step can be checked: what follows
-from its choice is read once more, the last word first, in a context in which it does not stand yet.
+from its choice is worked out once more, the last word first, in a context in which it does not stand yet.
 
     a + 3 8 = 0 8 6               a step, of which the net was not sure
-    check 6 8 0                   read behind "a + 3 8 =", from its last digit on: to the net that is improbable
-    no b0                         so the step is given up
-    a + 3 8 = 0 8 5
-    check 5 8 0 yes               it agrees; what was checked stands in the context, the check does not
+    check 1 5 0 8 0 0             worked out behind "a + 3 8 =", a carry and a digit at a time: 085
+    no b0                         it differs, and is the surer: the step is given up
+    a + 3 8 = 0 8 5               what the check came to; it stands in the context, the check does not
 
 A context may show the present state alone, and not what led to it. There a verdict is said of a step, behind it.
 
@@ -61,8 +60,8 @@ class StreamForm:
     markov: bool = (
         False  # a context shows the present state alone: a verdict is said of a step, `on` if it is neither yes nor no
     )
-    checks: bool = (
-        False  # a step can be worked out the last word first; then `no` follows a check that differs, and nothing else
+    checks: int = (
+        0  # words that a check writes for one that follows in a step, which is the last of them; 0: a step has no check
     )
 
     def words(self, depths: int) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def chains_again(
     that was refused, and then another: a stream that always goes back one step, its standing steps paid anew.
     """
     for undos in range(UNDOS[EFFORTS[HIGH]] + 1):
-        made = policy.streams(task, asked, effort, replace(rules, back="last", undos=undos), seed=seed)
+        made = policy.streams(task, asked, effort, replace(rules, back="last", undos=undos, mended=False), seed=seed)
         paid = float(np.mean([stream.tokens + rederived(stream) for stream in made]))
         if paid >= tokens:
             break

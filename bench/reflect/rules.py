@@ -22,6 +22,7 @@ OFF: dict[str, dict[str, Any]] = {
     "a verdict is a word like others": {"threshold": None},
     "no verdict before the end": {"early": False},
     "no step doubted for what follows in it": {"doubted": 0.0},
+    "what a check came to is not written": {"mended": False},
     "always back to the root": {"back": "root"},
     "always back one step": {"back": "last"},
 }

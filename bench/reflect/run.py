@@ -117,7 +117,7 @@ def efforts(
         line = [name, share(row["solved"], low, high), f"{tokens:.1f}", f"{row['undos']:.2f}",
                 f"{100 * row['natural']:.1f}", str(row["false_yes"])]  # fmt: skip
         if effort:
-            rooted = policy.streams(task, asked, effort, replace(rules, back="root"), seed=seed)
+            rooted = policy.streams(task, asked, effort, replace(rules, back="root", mended=False), seed=seed)
             controls = {
                 "distinct restarts": (
                     solved(task, asked, rooted), float(np.mean([stream.tokens for stream in rooted]))

@@ -9,16 +9,16 @@ Much of a step follows from what is chosen in it: results, new states. Where the
 step is given up at once (rule `doubted`), and the next one drawn behind the same steps. Of what follows from a choice that was
 refused before, the probability is that among what was not. This costs no forward, and sees what a verdict on meaning does not.
 
-Of a task whose steps have checks, a step of low probability (rule `checked`) is read once more, its last word first, in a
-context in which its result does not stand, and given up where that is improbable, too (rule `threshold`). The check leaves
-nothing in the context; its tokens are counted. A right step may be given up: where no other one behind the same steps can be
-as probable, by itself and by its check, as one that was refused, that one is taken again. Where no undo is left nothing is
-checked.
+Of a task whose steps have checks, what follows in a step of low probability (rule `checked`) is worked out once more, its last
+word first, in a context in which it does not stand. Where the two differ the step is given up, if the check is the surer by
+far (rule `threshold`), and what the check came to is written in its stead (rule `mended`; without it the next most probable
+step, until one that was refused is the more probable). The check leaves nothing in the context; its tokens are counted. Where
+no undo is left nothing is checked.
 
-Of a task whose context shows the present state alone, a verdict is read behind the step that led to it, in the context that the
-step was drawn in, and going back is the decoder's: to the state above with the most probable step not yet tried. A state that
-stands in the path already leads nowhere new, and so does one that has nothing left; equal states are one, and keep what was
-tried at them. Where no undo is left such a stream goes on as it can.
+Of a task whose context shows the present state alone, a verdict is read behind the step that led to it, in the context that
+the step was drawn in, and going back is the decoder's: to the state above with the most probable step not yet tried. A state
+that stands in the path already leads nowhere new, and so does one that has nothing left, or a step that does not end; equal
+states are one, and keep what was tried at them. Where no undo is left such a stream goes on as it can.
 
 A round writes one line of every stream that goes on. Noise is keyed by (seed, problem id, sample, lines so far): a stream does
 not depend on the others. Every token that stands in a stream is counted, whether or not the trie knew it.
@@ -35,11 +35,11 @@ import numpy as np
 
 from models.abilities import Step
 from models.steps.history import digest
+from models.steps.stream_checks import check
 from models.steps.stream_path import NO_SLOT, NOTHING, Open, State, Tried
 from models.steps.stream_types import Planted, Rules, Stream, Thought
 from models.steps.stream_words import StreamWords
 from models.trie import sampling_kernels as kernels
-from models.trie.batch import NEVER_SAMPLED
 from models.trie.sampling import StepSampler
 from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID, Problem
@@ -84,8 +84,6 @@ class _Wave:
         self._trie, self._words, self._rules, self._effort = trie, words, rules, effort
         self._most_undos = UNDOS[EFFORTS[effort]] if rules.undos is None else rules.undos
         self._checked = CHECKED[EFFORTS[effort]] if rules.checked is None else rules.checked
-        self._plain = np.arange(words.vocabulary_size) < words.vocabulary_size - len(words.task.stream_words)
-        self._plain[[*NEVER_SAMPLED, NEWLINE_ID]] = False  # what a check works out
         trie.clear()
         self._sampler = StepSampler(
             trie,
@@ -162,7 +160,7 @@ class _Wave:
                 if stream.end is None and self._rules.tokens is not None and stream.tokens >= self._rules.tokens:
                     stream.end = "tokens"
             active = [stream for stream in active if stream.end is None]
-        return [_closed(stream, self._words.form.checks) for stream in self._streams]
+        return [_closed(stream, bool(self._words.form.checks)) for stream in self._streams]
 
     # ---- the verdict
 
@@ -248,12 +246,16 @@ class _Wave:
             if above is None or (above == 0 and stream.path[0].tried.bound <= 0.0):
                 stream.end = "exhausted"
                 continue
-            line = (self._words.no, int(self._words.back[above]))
-            stream.note(Thought("undo", self._words.form.back(above), line, stream.depth, above))
-            stream.undos += 1
-            del stream.path[above + 1 :]
+            self._undo(stream, stream.depth, above)
             if self._rules.back == "root":
                 stream.seen = {stream.path[0].node: stream.path[0].tried}
+
+    def _undo(self, stream: Open, depth: int, back: int) -> None:
+        """Write that a stream goes back from `depth`, and do it."""
+        line = (self._words.no, int(self._words.back[back]))
+        stream.note(Thought("undo", self._words.form.back(back), line, depth, back))
+        stream.undos += 1
+        del stream.path[back + 1 :]
 
     def _accept(self, accepted: list[Open]) -> None:
         for stream in accepted:
@@ -297,7 +299,10 @@ class _Wave:
             text = self._words.codec.step(tokens, finished)
             stream.note(Thought(self._words.form.kind(text), text, tokens, stream.depth))
             if not finished:
-                stream.end = "broken"
+                if markov and stream.undos < self._most_undos:
+                    self._undo(stream, stream.depth + 1, stream.depth)
+                else:
+                    stream.end = "broken"
                 continue
             moved.append(stream)
             steps.append(Step(text, tokens))
@@ -309,15 +314,19 @@ class _Wave:
             self._check(moved)
 
     def _unsettled(self, going: list[Open]) -> list[Open]:
-        """Those that draw a step. The others take up one that was refused, and that nothing left can be more probable than."""
+        """Those that draw a step. The others take what a check came to, or one that it refused and that nothing left beats."""
         settled, rest = [], []
         for stream in going:
-            (settled if stream.path[-1].tried.best[0] > stream.path[-1].tried.bound else rest).append(stream)
-        steps = [stream.path[-1].tried.best[1] for stream in settled]
+            least = 0.0 if self._rules.mended else stream.path[-1].tried.bound
+            (settled if stream.path[-1].tried.best[0] > least else rest).append(stream)
+        kept = [stream.path[-1].tried.best for stream in settled]
+        steps = [step for _, step in kept]
         for stream, step in zip(settled, steps, strict=True):
             stream.path[-1].tried.best = NOTHING
             stream.note(Thought(self._words.form.kind(step.text), step.text, step.tokens or (), stream.depth))
         self._stand(settled, steps)
+        for stream, (sure, _) in zip(settled, kept, strict=True):
+            stream.path[-1].sure = sure
         return rest
 
     def _doubt(self, stream: Open) -> None:
@@ -336,35 +345,9 @@ class _Wave:
             before.tried.refused[tokens[:chosen]] = gone + gained
 
     def _check(self, made: list[Open]) -> None:
-        """The last step of each stream that is not sure of it read once more behind its choice, the last word first."""
-        words, form = self._words, self._words.form
-        improbable = [s for s in made if s.path[-1].sure < self._checked and s.undos < self._most_undos]
-        results, nodes = [], []
-        for stream in improbable:
-            step, path = stream.path[-1].step, self._trie.path(stream.path[-1].node)
-            assert step is not None, "a state below the prompt has its step"
-            tokens, chosen = step.tokens or (), form.choice(step.text)
-            results.append(tokens[chosen:-1][::-1])
-            nodes.append(int(path[chosen - 1 - len(tokens)]))
-        nodes = self._extended(nodes, [words.check] * len(improbable))
-        agreeing = [1.0] * len(improbable)
-        for place in range(max(map(len, results), default=0)):
-            going = [k for k, result in enumerate(results) if len(result) > place]
-            for k in going:
-                agreeing[k] *= math.exp(float(self._trie.logprobs[nodes[k], results[k][place]]))
-            going = [k for k in going if len(results[k]) > place + 1]
-            told = [results[k][place] for k in going]
-            for k, node in zip(going, self._extended([nodes[k] for k in going], told), strict=True):
-                nodes[k] = node
-        threshold = 0.5 if self._rules.threshold is None else self._rules.threshold
-        for stream, result, sure in zip(improbable, results, agreeing, strict=True):
-            *_, before, last = stream.path
-            last.doubtful = sure < 1.0 - threshold
-            if last.doubtful and last.sure * sure > before.tried.best[0]:
-                before.tried.best = last.sure * sure, last.step or Step("")
-            last.sure = sure
-            line = (words.check, *result) if last.doubtful else (words.check, *result, words.yes)
-            stream.note(Thought("check", f"{words.task.decode(line)}\n", line, stream.depth))
+        """Work out once more what follows in the last step of each stream that is not sure of it."""
+        spare = [s for s in made if s.undos < self._most_undos or self._most_undos == 0]
+        check(self._trie, self._words, self._rules, [s for s in spare if s.path[-1].sure < self._checked])
 
     def _open_slots(self, fresh: list[Open]) -> None:
         """An account at the present state of each stream: of what a step may be, `no` is none."""

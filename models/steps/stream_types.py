@@ -32,6 +32,9 @@ class Rules:
     checked: float | None = (
         None  # a step of lower probability is checked, where a task's can be; None: as the effort says
     )
+    mended: bool = (
+        True  # where a check refuses a step, what it came to itself is written next; False: another step is drawn
+    )
     back: Back = "net"  # who says where a `no` goes back to: the net; always depth 0; always the step before
 
     def __post_init__(self) -> None:

@@ -13,11 +13,12 @@ What can follow depends on the present value alone. The context keeps all steps 
 from a number alone nothing could be said of how it came about. Numbers are padded with zeros, so that places of equal weight
 stand at equal distances; a step's label leads to its operation in the prompt, however long the chain is.
 
-A check of a step is its true result from the last place to the first (`tasks.streams`), written where the step's own result
-would stand: carries are known when they are due, so that it slips elsewhere than the step does, and nothing can be copied.
+A check of a step works its result out from the last place to the first (`tasks.streams`), where the step's own result would
+stand. At each place it writes what is carried on, or borrowed, and the digit: a line of a table of sums or products each, so
+that it slips less than the step does, and nothing can be copied.
 
     b * 0 3 = 2 4 5
-    check 5 5                           differs in its second place
+    check 1 5 2 5 0 2                   5 * 3 = 15; 8 * 3 + 1 = 25; 0 * 3 + 2 = 02: so 255
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ APPLY: dict[str, Callable[[int, int], int]] = dict(zip(play.OPS, (add, sub, mul)
 NUMBER, OP, CHAIN = re.compile("[0-9]+"), re.compile("[-+*]"), re.compile("[0-9]+([-+*][0-9]+)+")
 MAX_CHARS = 400  # of a chain as text
 WHOLE = 8  # of so many rows of streams one is a whole chain, and `yes`
-CHECK_WEIGHT = 8.0  # of a digit of a check: three tokens beside thirty of another row's results
+CHECK_WEIGHT = 8.0  # of a word of a check: six beside thirty of another row's results
 
 Operation = tuple[str, int]
 
@@ -81,7 +82,7 @@ class ChainArithmetic(FreePlay, Oracle):
     end = "the last operation"
     reversible = False
     vocabulary = play.VOCABULARY
-    stream = StreamForm(mark=play.BAR, follows=play.EQUALS, checks=True)
+    stream = StreamForm(mark=play.BAR, follows=play.EQUALS, checks=2)
 
     def __init__(
         self,
@@ -241,7 +242,7 @@ class ChainArithmetic(FreePlay, Oracle):
         if not self.stream_words:
             raise TaskError(f"task {self.name} writes checks in streams alone: add +task.streams=true")
         drawn = self._rows(split, n, rng, self.operations_min, self.operations_max, play.NEAR_SLIP)
-        shape = (n, drawn.tokens.shape[1] + 1)
+        shape = (n, drawn.tokens.shape[1] + self.digits)  # of a check what is longer than a result and its newline
         out = Rows(np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32))
         ids = self.token_ids
         for k, tokens in enumerate(drawn.tokens.tolist()):
@@ -257,14 +258,14 @@ class ChainArithmetic(FreePlay, Oracle):
             end = first + at * self.max_step_tokens + 2 + self.operand_digits + 1  # behind =
             value = end - self.max_step_tokens if at else bar + 1
             operand = end - 1 - self.operand_digits
-            true = APPLY[play.OPS[tokens[operand - 1] - play.PLUS_ID]](
-                play.number(tokens[value : value + self.digits]),
+            check = worked_out(
+                play.OPS[tokens[operand - 1] - play.PLUS_ID],
+                [token - play.DIGIT_ID for token in tokens[value : value + self.digits]],
                 play.number(tokens[operand : operand + self.operand_digits]),
             )
-            check = [play.DIGIT_ID + int(digit) for digit in reversed(f"{true:0{self.digits}d}")]
             out.tokens[k, end:], out.weight[k, end - 3 - self.operand_digits :] = 0, 0.0
-            out.tokens[k, end : end + 1 + self.digits] = [ids[CHECK], *check]
-            out.weight[k, end + 1 : end + 1 + self.digits] = CHECK_WEIGHT
+            out.tokens[k, end : end + 1 + len(check)] = [ids[CHECK], *(play.DIGIT_ID + digit for digit in check)]
+            out.weight[k, end + 1 : end + 1 + len(check)] = CHECK_WEIGHT
         return out
 
     # ---- labels and controls
@@ -326,6 +327,20 @@ class ChainArithmetic(FreePlay, Oracle):
         law = (self.operand_max, self.factor_max, self.cap, self.digits, self.operand_digits)
         play.rows(rng, fewest, most, *law, slips, rows.tokens, rows.weight, rows.value)
         return rows
+
+
+def worked_out(op: str, value: Sequence[int], operand: int) -> list[int]:
+    """Of each place of a result, from the last on, what is carried or borrowed, and the digit. `value`: first digit first."""
+    written, carry = [], 0
+    for place, digit in enumerate(reversed(value)):
+        if op == "*":
+            carry, here = divmod(digit * operand + carry, 10)
+        else:
+            other = operand // 10**place % 10 + carry
+            here = digit + other if op == "+" else digit - other
+            carry, here = int(not 0 <= here <= 9), here % 10
+        written += [carry, here]
+    return written
 
 
 @lru_cache(maxsize=8)

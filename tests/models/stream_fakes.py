@@ -58,7 +58,7 @@ class CheckedLetters(Letters):
     """The same, with steps like `a = b`, whose b can be checked; a chain ends after its second step."""
 
     max_step_tokens = 4
-    stream = StreamForm(mark="=", follows="=", checks=True)
+    stream = StreamForm(mark="=", follows="=", checks=1)
 
 
 LETTERS, CHECKED_LETTERS = streamed(Letters()), streamed(CheckedLetters())

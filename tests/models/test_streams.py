@@ -258,39 +258,46 @@ def lines_of(effort: int, rules: Rules | None = None) -> list[str]:
     return [thought.text for thought in stream.thoughts]
 
 
-def test_a_doubtful_step_is_read_again_and_given_up_where_that_is_improbable():
-    once = ["a = a\n", "check a\n", "no b0\n", "a = b\n", "check b yes\n"]
-    assert lines_of(4) == [*once, *(line.replace("b0", "b1") for line in once), "yes\n"]
-    assert lines_of(4, Rules(threshold=0.95)) == [*["a = a\n", "check a yes\n"] * 2, "yes\n"]  # .1 is enough
+def test_a_step_is_given_up_for_a_check_that_differs_and_is_the_surer():
+    once = ["a = a\n", "check b\n", "no b0\n", "a = b\n"]  # .9 against .6: a share of .6
+    again = [line.replace("b0", "b1") for line in once]
+    assert lines_of(4, Rules(threshold=0.55)) == [*once, *again, "yes\n"]
+    assert lines_of(4, Rules(threshold=0.65)) == [*["a = a\n", "check b yes\n"] * 2, "yes\n"]
+    other = [*once, "check b yes\n"]  # not what the check came to, but the next most probable, which is the same here
+    drawn = [*other, *(line.replace("b0", "b1") for line in other), "yes\n"]
+    assert lines_of(4, Rules(threshold=0.55, mended=False)) == drawn
 
 
 def test_a_planted_step_is_checked_as_if_it_had_been_written():
     (problem,) = CHECKED_LETTERS.problems("train", 1)
     forward = Written(slips, CHECKED_LETTERS)
-    (whole,) = decoded(forward, [problem], 4, Rules())
-    (rest,) = decoded(forward, [problem], 4, Rules(), planted=[Planted((Step("a = a\n", (A, EQ, A, NEWLINE_ID)),))])
+    rules = Rules(threshold=0.55)
+    (whole,) = decoded(forward, [problem], 4, rules)
+    (rest,) = decoded(forward, [problem], 4, rules, planted=[Planted((Step("a = a\n", (A, EQ, A, NEWLINE_ID)),))])
     assert rest.thoughts == whole.thoughts[1:]
 
 
 def test_effort_says_how_doubtful_a_step_must_be_to_be_checked():
     assert lines_of(1) == ["a = a\n", "a = a\n", "yes\n"]  # .6 is sure enough for effort minimal
-    assert lines_of(2) == lines_of(4)
+    assert lines_of(2) == lines_of(4) != lines_of(1)
     assert lines_of(4, Rules(checked=0.5)) == lines_of(1)
 
 
 def test_nothing_is_checked_where_no_undo_is_left():
-    once = ["a = a\n", "check a\n", "no b0\n", "a = b\n"]
-    assert lines_of(4, Rules(undos=1)) == [*once, "a = a\n", "yes\n"]
-    assert lines_of(4, Rules(undos=0)) == ["a = a\n", "a = a\n", "yes\n"]
+    once = ["a = a\n", "check b\n", "no b0\n", "a = b\n"]
+    assert lines_of(4, Rules(threshold=0.55, undos=1)) == [*once, "a = a\n", "yes\n"]
+    assert lines_of(4, Rules(threshold=0.55, undos=0)) == ["a = a\n", "check b\n", "no\n"]  # one try and its verdict
 
 
 def test_a_stream_is_as_sure_as_its_least_sure_step():
-    def sure(effort: int) -> float:
-        (stream,) = decoded(Written(slips, CHECKED_LETTERS), CHECKED_LETTERS.problems("train", 1), effort, Rules())
+    def sure(effort: int, rules: Rules) -> float:
+        (stream,) = decoded(Written(slips, CHECKED_LETTERS), CHECKED_LETTERS.problems("train", 1), effort, rules)
         return stream.sure
 
-    assert sure(1) == pytest.approx(0.6)
-    assert sure(4) == pytest.approx(0.9)  # what the check gave the result that stands
+    assert sure(1, Rules()) == pytest.approx(0.6)
+    assert sure(4, Rules(threshold=0.65)) == pytest.approx(1 - 0.9 / 1.5)  # it stands, though the check differs
+    assert sure(4, Rules(threshold=0.55)) == pytest.approx(0.9 / 1.5)  # what the check came to stands
+    assert sure(4, Rules(threshold=0.55, mended=False)) == pytest.approx(1 - 0.6 * 0.1)  # .4 and .9 agree
 
 
 class Wide(CheckedLetters):
@@ -300,13 +307,9 @@ class Wide(CheckedLetters):
 
 
 def wide(path: tuple[int, ...]) -> dict[int, float]:
-    """Writes `= a b z` (.7) or `= a b a` (.3); read again, z is as good as nothing (.2), and a is worse (.01)."""
+    """Writes `= a b z` (.7) or `= a b a` (.3); a check comes to `= a b b`."""
     if CHECK in path:
-        return (
-            {Z: np.log(0.2), A: np.log(0.01), B: np.log(0.79)}
-            if path[-1] == CHECK
-            else {A: np.log(0.5), B: np.log(0.5)}
-        )
+        return {B: 0.0} if path[-1] == CHECK or path[-2] == CHECK else {A: 0.0}
     if path[-1] == NEWLINE_ID:
         return {EQ: 0.0}
     if path[-1] == B:
@@ -316,8 +319,9 @@ def wide(path: tuple[int, ...]) -> dict[int, float]:
 
 def test_the_best_of_what_checks_refused_is_taken_where_nothing_better_is_left():
     task = streamed(Wide())
-    (stream,) = decoded(Written(wide, task), task.problems("train", 1), 4, Rules(undos=2))
+    rules = Rules(undos=2, threshold=0.5, mended=False)
+    (stream,) = decoded(Written(wide, task), task.problems("train", 1), 4, rules)
     lines = [thought.text for thought in stream.thoughts]
-    tried = ["= a b z\n", "check z b a\n", "no b0\n", "= a b a\n", "check a b a\n", "no b0\n"]
+    tried = ["= a b z\n", "check b b a\n", "no b0\n", "= a b a\n", "check b b a\n", "no b0\n"]
     assert lines == [*tried, "= a b z\n", "= a b z\n", "yes\n"]  # then no undo is left
     assert stream.tokens == 2 * (5 + 4 + 2) + 5 + 5 + 1

@@ -83,7 +83,12 @@ def slow_walk(forward: Written, problem: Problem, effort: int, rules: Rules) -> 
         bound[last.context] = math.exp(max(rest.values(), default=-math.inf))
         text = " ".join(PLACES.vocabulary[token] for token in step)
         if step[-1] != NEWLINE_ID:
-            return [*lines, text], "broken"
+            lines.append(text)
+            if undos >= most:
+                return lines, "broken"
+            lines.append(f"no b{len(path) - 1}\n")
+            undos += 1
+            continue
         lines.append(text.replace(" \n", "\n"))
         after = tuple(words.context(problem, effort, lines[-1:]))
         nowhere = bound.get(after) == 0.0 or after in [place.context for place in path]

@@ -119,7 +119,14 @@ def test_a_check_is_the_true_result_backwards_where_the_result_would_stand(optio
         for before, step in zip(values, [*steps, head] if check else steps, strict=False):
             _, op, operand = re.split("([-+*])", "".join(step.split(" =")[0].split()[1:]))
             trues.append(applied(before, (op, int(operand))))
-        assert check == ([" ".join(str(trues[-1]).zfill(task.digits)[::-1])] if check else [])
+        if check:
+            (words,) = (line.split() for line in check)
+            assert "".join(words[1::2][::-1]) == str(trues[-1]).zfill(task.digits)
+            op, operand, value = head[2], int("".join(head[3:].split())), values[len(steps)]
+            for place in range(1, task.digits + 1):  # what is carried, from the digits below alone
+                low, of = value % 10**place, operand if op == "*" else operand % 10**place
+                sign = -1 if op == "-" else 1
+                assert int(words[2 * place - 2]) == applied(low, (op, of)) // 10**place * sign
         whole = len(trues) == len(operations.split()) // (2 + task.operand_digits)
         assert check or (whole and last == "yes")
         right = trues[: len(steps)] == values[1:]
@@ -133,7 +140,7 @@ def test_a_check_is_the_true_result_backwards_where_the_result_would_stand(optio
             assert (np.delete(part, range(line - 1 - task.digits, line - 1)) == 1.0).all()
             assert (part[line - 1 - task.digits : line - 1] == float(right_there)).all()
         assert (weight[:before] == 0.0).all()
-        taught = task.digits if check else 1
+        taught = 2 * task.digits if check else 1
         assert (weight[before + line * len(steps) : 1 + len(used) - taught] == 0.0).all()
         assert (weight[1 + len(used) - taught : 1 + len(used)] == (8.0 if check else 1.0)).all()
         assert not weight[1 + len(used) :].any()
