@@ -149,7 +149,9 @@ class LocalPolicy:
         planted: Sequence[Planted] | None = None,
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[Stream]:
-        """One stream of each problem, see `models.steps.stream_decoder`. `effort`: a number of `EFFORTS`; 0: plain chains.
+        """One stream of each problem, see `models.steps.stream_decoder`.
+
+        `effort`: a number of `EFFORTS`; 0: plain chains, which enter no state twice where steps can be undone.
 
         Raises:
             PolicyError: the net has no stream words.
@@ -166,8 +168,9 @@ class LocalPolicy:
         if form is None:
             raise PolicyError(f"task {task.name} says not what a stream of it needs: use another strategy than think")
         chains = self.chains(
-            task, problems, temperature=rules.temperature, seed=seed, first=first, on_prefill=on_prefill
-        )
+            task, problems, temperature=rules.temperature, seed=seed, no_reentry=task.reversible, first=first,
+            on_prefill=on_prefill,
+        )  # fmt: skip
         return [Stream.of_steps(chain.history, form) for (chain,) in chains]
 
     def _pool(self, task: Task, key: tuple[int, tuple[int, ...]] | None = None) -> TriePool:

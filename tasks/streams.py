@@ -12,10 +12,10 @@
 Where the goal does not stand in the prompt, nothing in a chain says that it is wrong. There a step can be checked: what follows
 from its choice is worked out once more, the last word first, in a context in which it does not stand yet.
 
-    a + 3 8 = 0 8 6               a step, of which the net was not sure
-    check 1 5 0 8 0 0             worked out behind "a + 3 8 =", a carry and a digit at a time: 085
-    no b0                         it differs, and is the surer: the step is given up
-    a + 3 8 = 0 8 5               what the check came to; it stands in the context, the check does not
+    b * 0 3 = 2 4 5                       a step, of which the net was not sure
+    check 1 5 1 5 2 4 2 5 0 0 0 2         worked out behind "b * 0 3 =", a digit at a time: 255
+    no b1                                 it differs, and is the surer: the step is given up
+    b * 0 3 = 2 5 5                       what the check came to; it stands in the context, the check does not
 
 A context may show the present state alone, and not what led to it. There a verdict is said of a step, behind it.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.reflect.controls import chains_again, rederived, votes
+from bench.reflect.controls import chains_again, rederived, tree, votes, within
 from bench.reflect.inside import checks, labels
 from models.abilities import Rollout
 from models.local_policy import LocalPolicy
 from models.steps.stream_types import Rules, Stream, Thought
 from selfplay.measure.thinking import at_least, judged_samples, restarts, solved
 from solve.calibrate.thresholds import THRESHOLDS, threshold_fit
+from solve.types import NEVER
 from tasks import make_task
 from tasks.base import NEWLINE_ID
 from tasks.judging.scorers import Replay
@@ -54,6 +55,17 @@ def test_distinct_chains_get_no_fewer_tokens_than_the_stream_beside_them():
     for wanted, undos in ((0.0, 0), (paid[0], 0), (paid[0] + 0.01, 1), (paid[1] + 0.01, 2)):
         found = chains_again(POLICY, LETTERS, PROBLEMS, 3, Rules(threshold=0.15), 1, wanted)
         assert (found[0].tolist(), found[1]) == (right[undos], paid[undos])
+
+
+def test_a_tree_search_gets_the_least_limit_that_costs_as_much_as_what_it_stands_beside():
+    at = np.array([3, 10, NEVER, 40])
+    for tokens, limit in ((1.0, 1), (3.0, 3), (3.1, 4), (8.0, 10), (99.0, 60)):
+        right, paid = within(at, 60, tokens)
+        assert right.tolist() == (at <= limit).tolist()
+        assert paid == np.minimum(at, limit).mean() >= min(tokens, np.minimum(at, 60).mean())
+    task = streamed(Countdown(number_max=6, target_max=30))
+    problems = task.problems("train", 8)
+    assert (tree(LocalPolicy(None, forward=StreamPlayer(task)), task, problems, 4000, False, 1) <= 4000).any()
 
 
 def test_samples_end_at_the_first_that_the_judge_accepts():

@@ -13,6 +13,9 @@ import numpy as np
 from models.policy import Policy
 from models.steps.stream_types import Rules, Stream
 from selfplay.measure.thinking import HIGH, solved
+from solve.search.solved_at import solved_at
+from solve.strategies import way
+from solve.types import Workbench
 from tasks import Problem, Task
 from tasks.streams import EFFORTS, UNDOS
 
@@ -31,6 +34,20 @@ def chains_again(
         if paid >= tokens:
             break
     return solved(task, asked, made), paid
+
+
+def tree(policy: Policy, task: Task, asked: list[Problem], most: int, trusted: bool, seed: int) -> np.ndarray:
+    """int64 [P]: tokens that best first with the true judge paid when it solved each problem; NEVER: `most` were in vain."""
+    bench = Workbench(policy, task, "task", trusted, seed)
+    return solved_at(bench, way("best_first", task).search, asked, most)
+
+
+def within(at: np.ndarray, most: int, tokens: float) -> tuple[np.ndarray, float]:
+    """(solved bool [P], mean tokens) under the least limit a problem, up to `most`, that costs so many tokens on average."""
+    limits = np.unique(np.append(np.minimum(at, most), np.arange(1, most + 1, max(1, most // 512))))
+    paid = np.array([np.minimum(at, limit).mean() for limit in limits])
+    limit = limits[min(int(np.searchsorted(paid, tokens)), len(limits) - 1)]
+    return at <= limit, float(np.minimum(at, limit).mean())
 
 
 def rederived(stream: Stream) -> int:

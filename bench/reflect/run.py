@@ -14,6 +14,7 @@ Controls of the same net, with the same threshold:
     distinct chains     no chain is begun twice, but a first step may be: each try takes those steps again that stood before the
                         one refused, and pays for them
     best of N           plain samples and the true judge
+    tree search         best first with the true judge, and with the value head where it can be trusted
     vote                where steps are checked: the commonest answer of plain samples, a draw going to the first
 
 A control of tries gets the next whole number of them, never fewer tokens than the stream.
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 
 from bench import command
-from bench.reflect.controls import chains_again, votes
+from bench.reflect.controls import chains_again, tree, votes, within
 from bench.reflect.inside import checks, labels
 from bench.reflect.planted import verdicts
 from bench.reflect.rules import switched_off
@@ -43,6 +44,7 @@ from selfplay.measure.thinking import JUDGED, at_least, judged_samples, restarts
 from tasks import Problem, Task, make_task
 from tasks.streams import EFFORTS
 
+TREE = 16  # tokens that a tree search may pay for a problem, in those of a plain sample
 PARTS = ("efforts", "labels", "checks", "verdicts", "rules")
 
 
@@ -86,7 +88,8 @@ def main(
     elif part == "rules":
         result = switched_off(thinker, task, asked, rules, seed)
     else:
-        result = efforts(thinker, task, asked, rules, tries, temperature, seed)
+        trusted = opened.calibration is not None and opened.calibration.trusted
+        result = efforts(thinker, task, asked, rules, tries, temperature, trusted, seed)
         if run_dir:
             picture(result, Path(run_dir) / "reflect.png")
     command.save(result, run_dir, f"reflect_{part}")
@@ -94,7 +97,14 @@ def main(
 
 
 def efforts(
-    policy: Policy, task: Task, asked: list[Problem], rules: Rules, tries: int, temperature: float, seed: int
+    policy: Policy,
+    task: Task,
+    asked: list[Problem],
+    rules: Rules,
+    tries: int,
+    temperature: float,
+    trusted: bool,
+    seed: int,
 ) -> dict[str, Any]:
     """Accuracy and tokens of every effort, and of controls at equal tokens."""
     by_tries = {
@@ -103,6 +113,8 @@ def efforts(
     }
     if StreamWords.of(task).form.checks:
         by_tries["vote"] = votes(policy, task, asked, tries, temperature, seed)
+    most = TREE * max(1, round(by_tries[JUDGED][1][0].mean()))
+    searched = tree(policy, task, asked, most, trusted, seed)
     rows, told = [], []
     for effort, name in enumerate(EFFORTS):
         made = policy.streams(task, asked, effort, rules, seed=seed)
@@ -123,6 +135,7 @@ def efforts(
                     solved(task, asked, rooted), float(np.mean([stream.tokens for stream in rooted]))
                 ),
                 "distinct chains": chains_again(policy, task, asked, effort, rules, seed, tokens),
+                "tree search": within(searched, most, tokens),
             } | {control: at_least(found, tokens) for control, found in by_tries.items()}  # fmt: skip
             for control, (other, price) in controls.items():
                 between = bootstrap_difference(right, other, generator(seed, "bootstrap", effort))
@@ -140,6 +153,7 @@ def efforts(
         "false yes",
         "distinct restarts",
         "distinct chains",
+        "tree search",
     ]
     heads += list(by_tries)
     print("\n".join(table(heads, [line + [""] * (len(heads) - len(line)) for line in told])))
@@ -165,7 +179,11 @@ def picture(result: dict[str, Any], path: Path) -> None:
         axes.annotate(
             row["effort"], (row["tokens"], 100 * row["solved"]), (5, -12), textcoords="offset points", fontsize=9
         )
-    for control, colour in (("distinct chains", "tab:green"), ("distinct restarts", "tab:olive")):
+    for control, colour in (
+        ("distinct chains", "tab:green"),
+        ("distinct restarts", "tab:olive"),
+        ("tree search", "tab:cyan"),
+    ):
         found = [(row[control]["tokens"], 100 * row[control]["solved"]) for row in rows if control in row]
         axes.plot(*zip(*found, strict=True), marker=".", linestyle=":", color=colour, label=control)
     for (control, curve), colour in zip(

@@ -85,7 +85,7 @@ def judged_samples(
     policy: Policy, task: Task, asked: list[Problem], tries: int, temperature: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for plain samples, up to the first that the judge accepts."""
-    drawn = policy.chains(task, asked, tries, temperature=temperature, seed=seed)
+    drawn = policy.chains(task, asked, tries, temperature=temperature, seed=seed, no_reentry=task.reversible)
     right = np.array([[chain.verdict.reward >= 1 for chain in chains] for chains in drawn]).T
     tokens = np.array([[chain.tokens for chain in chains] for chains in drawn]).T
     before = np.vstack([np.zeros_like(right[:1]), np.logical_or.accumulate(right)[:-1]])

@@ -46,9 +46,9 @@ def hindsight(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.r
 
 
 def checks(task: Task, codec: Codec, n: int, config: LearnerConfig, rng: np.random.Generator, given) -> Rows:
-    """Results of steps, and, every other row, what a stream says of one."""
+    """What a stream says of a step, and, every fourth row, results of steps alone."""
     play = free_play(task)
-    plain = -(-n // 2)
+    plain = -(-n // 4)
     parts = [play.random_play("train", plain, rng, rules_only=True)]
     return codec.rows(stack([*parts, play.check_play("train", n - plain, rng)] if n > plain else parts))
 

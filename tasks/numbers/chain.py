@@ -14,11 +14,11 @@ from a number alone nothing could be said of how it came about. Numbers are padd
 stand at equal distances; a step's label leads to its operation in the prompt, however long the chain is.
 
 A check of a step works its result out from the last place to the first (`tasks.streams`), where the step's own result would
-stand. At each place it writes what is carried on, or borrowed, and the digit: a line of a table of sums or products each, so
-that it slips less than the step does, and nothing can be copied.
+stand. At each place it writes the product of two digits, or the operand's digit, then what is carried on, or borrowed, and the
+digit: a line of a table of products or sums each, so that it slips less than the step does, and nothing can be copied.
 
     b * 0 3 = 2 4 5
-    check 1 5 2 5 0 2                   5 * 3 = 15; 8 * 3 + 1 = 25; 0 * 3 + 2 = 02: so 255
+    check 1 5 1 5 2 4 2 5 0 0 0 2       5 * 3 = 15, + 0 = 15; 8 * 3 = 24, + 1 = 25; 0 * 3 = 00, + 2 = 02: so 255
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ APPLY: dict[str, Callable[[int, int], int]] = dict(zip(play.OPS, (add, sub, mul)
 NUMBER, OP, CHAIN = re.compile("[0-9]+"), re.compile("[-+*]"), re.compile("[0-9]+([-+*][0-9]+)+")
 MAX_CHARS = 400  # of a chain as text
 WHOLE = 8  # of so many rows of streams one is a whole chain, and `yes`
-CHECK_WEIGHT = 8.0  # of a word of a check: six beside thirty of another row's results
+CHECK_WEIGHT, BEFORE_WEIGHT = 4.0, 0.1  # of a word of a check; of the steps before it, which other rows teach
 
 Operation = tuple[str, int]
 
@@ -82,7 +82,7 @@ class ChainArithmetic(FreePlay, Oracle):
     end = "the last operation"
     reversible = False
     vocabulary = play.VOCABULARY
-    stream = StreamForm(mark=play.BAR, follows=play.EQUALS, checks=2)
+    stream = StreamForm(mark=play.BAR, follows=play.EQUALS, checks=4)
 
     def __init__(
         self,
@@ -242,7 +242,7 @@ class ChainArithmetic(FreePlay, Oracle):
         if not self.stream_words:
             raise TaskError(f"task {self.name} writes checks in streams alone: add +task.streams=true")
         drawn = self._rows(split, n, rng, self.operations_min, self.operations_max, play.NEAR_SLIP)
-        shape = (n, drawn.tokens.shape[1] + self.digits)  # of a check what is longer than a result and its newline
+        shape = (n, drawn.tokens.shape[1] + 3 * self.digits)  # of a check what is longer than a result and its newline
         out = Rows(np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32))
         ids = self.token_ids
         for k, tokens in enumerate(drawn.tokens.tolist()):
@@ -254,7 +254,7 @@ class ChainArithmetic(FreePlay, Oracle):
                 end = first + operations * self.max_step_tokens
                 out.tokens[k, end], out.weight[k, end] = ids[YES], 1.0
                 continue
-            at = int(rng.integers(operations - 1 + k % 2))  # the end of a right chain is not shown
+            at = int(rng.integers(operations - 1 + k % 2, size=2).min())  # the end of a right chain is not shown
             end = first + at * self.max_step_tokens + 2 + self.operand_digits + 1  # behind =
             value = end - self.max_step_tokens if at else bar + 1
             operand = end - 1 - self.operand_digits
@@ -265,6 +265,7 @@ class ChainArithmetic(FreePlay, Oracle):
             )
             out.tokens[k, end:], out.weight[k, end - 3 - self.operand_digits :] = 0, 0.0
             out.tokens[k, end : end + 1 + len(check)] = [ids[CHECK], *(play.DIGIT_ID + digit for digit in check)]
+            out.weight[k] *= BEFORE_WEIGHT
             out.weight[k, end + 1 : end + 1 + len(check)] = CHECK_WEIGHT
         return out
 
@@ -330,16 +331,16 @@ class ChainArithmetic(FreePlay, Oracle):
 
 
 def worked_out(op: str, value: Sequence[int], operand: int) -> list[int]:
-    """Of each place of a result, from the last on, what is carried or borrowed, and the digit. `value`: first digit first."""
+    """Of each place of a result, from the last on: what is taken to it, as two digits, what is carried or borrowed, the digit.
+
+    `value`: first digit first.
+    """
     written, carry = [], 0
     for place, digit in enumerate(reversed(value)):
-        if op == "*":
-            carry, here = divmod(digit * operand + carry, 10)
-        else:
-            other = operand // 10**place % 10 + carry
-            here = digit + other if op == "+" else digit - other
-            carry, here = int(not 0 <= here <= 9), here % 10
-        written += [carry, here]
+        other = digit * operand if op == "*" else operand // 10**place % 10
+        here = {"*": other + carry, "+": digit + other + carry, "-": digit - other - carry}[op]
+        carry, here = abs(here // 10), here % 10
+        written += [*divmod(other, 10), carry, here]
     return written
 
 

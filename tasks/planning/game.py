@@ -144,7 +144,7 @@ class Game(FreePlay, Oracle):
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
         """See `FreePlay.check_play`: a step of a walk, as in `value_play`, at a random effort, and what a stream says of it.
 
-        `yes` where it meets the goal, `on` where it comes nearer to it in the walk's own graph, else `no`. In every third row
+        `yes` where it meets the goal, `on` where it comes nearer to it in the walk's own graph, else `no`. In every fourth row
         one word of the new state is another: `no`, and nothing of the step is taught.
         """
         if not self.stream_words:
@@ -162,7 +162,7 @@ class Game(FreePlay, Oracle):
         said = np.where(after >= 1.0, ids[YES], np.where(after > before, ids[ON], ids[NO]))
         weight[:, :-1] = self._step_weight(drawn)
         weight[:, :-1] *= np.arange(drawn.shape[1]) > (last - self.state_tokens)[:, None]
-        false = np.flatnonzero(np.arange(n) % 3 == 2)
+        false = np.flatnonzero(np.arange(n) % 4 == 3)
         at = last[false] - rng.integers(1, self.state_tokens, size=len(false))
         others = np.unique(drawn[:, self.max_context_tokens - self.state_tokens : self.max_context_tokens - 1])
         words = others[rng.integers(len(others), size=len(false))]
