@@ -38,9 +38,9 @@ from solve.solver import Solver
 solver = Solver(str(SHIPPED / "countdown4"))
 problems, done = solver.shelved.task.problems("test", 512), 0
 while True:
-    for start in range(0, 512, 32):
-        solver.solve(problems[start : start + 32], effort="medium", verify="none")
-        done += 32
+    for start in range(0, 512, 8):
+        solver.solve(problems[start : start + 8], effort="medium", verify="none")
+        done += 8
         print(done, flush=True)
 """
 
