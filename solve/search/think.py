@@ -26,6 +26,7 @@ class Think:
     threshold: float | None = None  # of a verdict; null: as fitted for the net
     distinct: bool = True  # nothing is tried twice at one state
     doubted: float = DOUBTED  # a step is given up whose consequences were less probable
+    mended: bool = True  # what a check came to is written where it refuses a step
     back: Back = "net"  # where it goes back to: as the net says, root: always to the start, last: always one step
     sized: bool = False
 
@@ -34,8 +35,9 @@ class Think:
         threshold = bench.verdict_threshold if self.threshold is None else self.threshold
         try:
             rules = Rules(
-                self.temperature, threshold, self.distinct, tokens=limit, back=self.back, doubted=self.doubted
-            )
+                self.temperature, threshold, self.distinct, tokens=limit, back=self.back, doubted=self.doubted,
+                mended=self.mended,
+            )  # fmt: skip
             return ThinkSearch(rules, effort_number(bench.effort), bench, problems)
         except (PolicyError, ValueError) as error:
             raise SolveError(f"strategy think: {error}") from None
