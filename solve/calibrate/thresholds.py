@@ -13,10 +13,6 @@ from tasks.base import Problem, Scorer, Task
 from tasks.streams import EFFORTS
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-FOR_CHECKS = (
-    0.1,
-    0.3,
-)  # and these where a second derivation stands against the first, of which it may be the better by far
 
 
 def threshold_fit(policy: Policy, task: Task, scorer: Scorer, problems: Sequence[Problem]) -> dict[str, Any]:
@@ -25,8 +21,7 @@ def threshold_fit(policy: Policy, task: Task, scorer: Scorer, problems: Sequence
     Of thresholds that solve as many the one of fewest tokens is taken.
     """
     rows = []
-    checks = task.stream is not None and task.stream.checks
-    for threshold in (*FOR_CHECKS, *THRESHOLDS) if checks else THRESHOLDS:
+    for threshold in THRESHOLDS:
         made = policy.streams(task, problems, len(EFFORTS) - 1, Rules(threshold=threshold))
         verdicts = scorer.score(problems, [stream.steps for stream in made])
         right = [s.accepted and verdict.reward >= 1 for s, verdict in zip(made, verdicts, strict=True)]
