@@ -18,7 +18,9 @@ class Tried:
 
     slot: int = NO_SLOT  # of the sampler
     bound: float = 1.0  # no step that was not drawn here is more probable
-    best: tuple[float, Step] = NOTHING  # of the steps that a check refused here: probability by both, and the step
+    best: tuple[float, Step] = (
+        NOTHING  # how sure, and what a check came to here; without rule `mended` the best that one refused
+    )
     refused: dict[tuple[int, ...], float] = field(
         default_factory=dict
     )  # by choice: mass of the consequences refused here
