@@ -24,7 +24,7 @@ def check(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[Open]) 
     chosen = [form.choice(step.text) for step in steps]
     paths = [trie.path(stream.path[-1].node) for stream in asked]
     opened = [int(p[k - 1 - len(s.tokens or ())]) for p, k, s in zip(paths, chosen, steps, strict=True)]
-    nodes = _extended(trie, opened, [words.check] * len(asked))
+    nodes = extended(trie, opened, [words.check] * len(asked))
     lengths = [form.checks * (len(step.tokens or ()) - 1 - k) for step, k in zip(steps, chosen, strict=True)]
     plain = np.arange(words.vocabulary_size) < words.vocabulary_size - len(words.task.stream_words)
     plain[[*NEVER_SAMPLED, NEWLINE_ID]] = False
@@ -37,7 +37,7 @@ def check(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[Open]) 
             lines[k].append(token)
             logprobs[k] += float(row[token])
         on = [k for k in going if lengths[k] > place + 1]
-        for k, node in zip(on, _extended(trie, [nodes[k] for k in on], [lines[k][-1] for k in on]), strict=True):
+        for k, node in zip(on, extended(trie, [nodes[k] for k in on], [lines[k][-1] for k in on]), strict=True):
             nodes[k] = node
     for stream, step, kept, line, logprob in zip(asked, steps, chosen, lines, logprobs, strict=True):
         _compare(words, rules, stream, step, kept, line, math.exp(logprob))
@@ -68,7 +68,8 @@ def _compare(
     stream.note(Thought("check", f"{words.task.decode(written)}\n", written, stream.depth))
 
 
-def _extended(trie: TokenTrie, nodes: list[int], tokens: list[int]) -> list[int]:
+def extended(trie: TokenTrie, nodes: list[int], tokens: list[int]) -> list[int]:
+    """The nodes that `tokens` lead to from `nodes`, without values."""
     if not nodes:
         return []
     return trie.extend(np.array(nodes, np.int32), np.array(tokens, np.int32), with_values=False).tolist()

@@ -35,7 +35,7 @@ import numpy as np
 
 from models.abilities import Step
 from models.steps.history import digest
-from models.steps.stream_checks import check
+from models.steps.stream_checks import check, extended
 from models.steps.stream_path import NO_SLOT, NOTHING, Open, State, Tried
 from models.steps.stream_types import Planted, Rules, Stream, Thought
 from models.steps.stream_words import StreamWords
@@ -360,9 +360,7 @@ class _Wave:
                 stream.path[-1].tried.slot = slot
 
     def _extended(self, nodes: list[int], tokens: list[int]) -> list[int]:
-        if not nodes:
-            return []
-        return self._trie.extend(np.array(nodes, np.int32), np.array(tokens, np.int32), with_values=False).tolist()
+        return extended(self._trie, nodes, tokens)
 
 
 def _closed(stream: Open, checks: bool) -> Stream:
