@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from bench.reflect.controls import chains_again, rederived, tree, votes, within
+from bench.reflect.controls import paid_anew, rederived, tree, votes, within
 from bench.reflect.inside import checks, labels
 from models.abilities import Rollout
 from models.local_policy import LocalPolicy
@@ -45,15 +46,16 @@ def test_distinct_chains_pay_again_for_the_steps_that_stood():
     assert rederived(Stream(thoughts, (), "no")) == 5 + 5 + 2 + 2
 
 
-def test_distinct_chains_get_no_fewer_tokens_than_the_stream_beside_them():
+@pytest.mark.parametrize("back", ["last", "net"])
+def test_tries_that_pay_anew_get_no_fewer_tokens_than_the_stream_beside_them(back):
     paid, right = [], []
     for undos in range(3):
-        made = POLICY.streams(LETTERS, PROBLEMS, 3, Rules(threshold=0.15, back="last", undos=undos), seed=1)
+        made = POLICY.streams(LETTERS, PROBLEMS, 3, Rules(threshold=0.15, back=back, undos=undos), seed=1)
         paid.append(float(np.mean([stream.tokens + rederived(stream) for stream in made])))
         right.append(solved(LETTERS, PROBLEMS, made).tolist())
     assert paid[0] < paid[1] < paid[2]
     for wanted, undos in ((0.0, 0), (paid[0], 0), (paid[0] + 0.01, 1), (paid[1] + 0.01, 2)):
-        found = chains_again(POLICY, LETTERS, PROBLEMS, 3, Rules(threshold=0.15), 1, wanted)
+        found = paid_anew(POLICY, LETTERS, PROBLEMS, 3, Rules(threshold=0.15, back=back), 1, wanted)
         assert (found[0].tolist(), found[1]) == (right[undos], paid[undos])
 
 

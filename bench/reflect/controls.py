@@ -20,16 +20,16 @@ from tasks import Problem, Task
 from tasks.streams import EFFORTS, UNDOS
 
 
-def chains_again(
+def paid_anew(
     policy: Policy, task: Task, asked: list[Problem], effort: int, rules: Rules, seed: int, tokens: float
 ) -> tuple[np.ndarray, float]:
-    """(solved bool [P], mean tokens) of as few tries of distinct chains as cost so many tokens; of all where none do.
+    """(solved bool [P], mean tokens) of tries under `rules`, with as few undos as cost so many tokens; with all where none do.
 
-    The most probable chain that none of those refused begins is, but for mass that is used up, the last one up to the step
-    that was refused, and then another: a stream that always goes back one step, its standing steps paid anew.
+    What a stream does under the same rules, but each time that it goes back it takes the steps that stand again, and pays for
+    them: what going back is worth to a net that knows all that the stream knows.
     """
     for undos in range(UNDOS[EFFORTS[HIGH]] + 1):
-        made = policy.streams(task, asked, effort, replace(rules, back="last", undos=undos, mended=False), seed=seed)
+        made = policy.streams(task, asked, effort, replace(rules, undos=undos), seed=seed)
         paid = float(np.mean([stream.tokens + rederived(stream) for stream in made]))
         if paid >= tokens:
             break

@@ -11,8 +11,9 @@ Controls of the same net, with the same threshold:
 
     restarts            tries drawn independently, the first one greedy, up to the first `yes`
     distinct restarts   every `no` goes back to the root, and no first step is taken twice
-    distinct chains     no chain is begun twice, but a first step may be: each try takes those steps again that stood before the
-                        one refused, and pays for them
+    distinct chains     no chain is begun twice, but a first step may be: back one step and on with the next most probable,
+                        which takes those steps again that stood before the one refused, and pays for them
+    same tries          the stream itself, back to where it would go, the steps that stand taken again and paid for
     best of N           plain samples and the true judge
     tree search         best first with the true judge, and with the value head where it can be trusted
     vote                where steps are checked: the commonest answer of plain samples, a draw going to the first
@@ -30,7 +31,7 @@ import numpy as np
 import torch
 
 from bench import command
-from bench.reflect.controls import chains_again, tree, votes, within
+from bench.reflect.controls import paid_anew, tree, votes, within
 from bench.reflect.inside import checks, labels
 from bench.reflect.planted import verdicts
 from bench.reflect.rules import switched_off
@@ -45,6 +46,7 @@ from tasks import Problem, Task, make_task
 from tasks.streams import EFFORTS
 
 TREE = 16  # tokens that a tree search may pay for a problem, in those of a plain sample
+BESIDE = ("distinct restarts", "distinct chains", "same tries", "tree search")
 PARTS = ("efforts", "labels", "checks", "verdicts", "rules")
 
 
@@ -134,7 +136,10 @@ def efforts(
                 "distinct restarts": (
                     solved(task, asked, rooted), float(np.mean([stream.tokens for stream in rooted]))
                 ),
-                "distinct chains": chains_again(policy, task, asked, effort, rules, seed, tokens),
+                "distinct chains": paid_anew(
+                    policy, task, asked, effort, replace(rules, back="last", mended=False), seed, tokens
+                ),
+                "same tries": paid_anew(policy, task, asked, effort, rules, seed, tokens),
                 "tree search": within(searched, most, tokens),
             } | {control: at_least(found, tokens) for control, found in by_tries.items()}  # fmt: skip
             for control, (other, price) in controls.items():
@@ -144,17 +149,7 @@ def efforts(
                 line.append(f"{100 * other.mean():.1f} at {price:.1f}: {points(*lead.values())}")
         rows.append(row)
         told.append(line)
-    heads = [
-        "effort",
-        "solved, %",
-        "tokens",
-        "undos",
-        "natural, %",
-        "false yes",
-        "distinct restarts",
-        "distinct chains",
-        "tree search",
-    ]
+    heads = ["effort", "solved, %", "tokens", "undos", "natural, %", "false yes", *BESIDE]
     heads += list(by_tries)
     print("\n".join(table(heads, [line + [""] * (len(heads) - len(line)) for line in told])))
     curves = {
@@ -179,11 +174,7 @@ def picture(result: dict[str, Any], path: Path) -> None:
         axes.annotate(
             row["effort"], (row["tokens"], 100 * row["solved"]), (5, -12), textcoords="offset points", fontsize=9
         )
-    for control, colour in (
-        ("distinct chains", "tab:green"),
-        ("distinct restarts", "tab:olive"),
-        ("tree search", "tab:cyan"),
-    ):
+    for control, colour in zip(BESIDE, ("tab:olive", "tab:green", "tab:pink", "tab:cyan"), strict=True):
         found = [(row[control]["tokens"], 100 * row[control]["solved"]) for row in rows if control in row]
         axes.plot(*zip(*found, strict=True), marker=".", linestyle=":", color=colour, label=control)
     for (control, curve), colour in zip(
