@@ -31,8 +31,10 @@ $(VENV)/.llm: $(VENV)/.run
 	$(BIN)/python -c "from models.files.pretrained import smollm2; print(smollm2())"
 	touch $@
 
-selfplay: $(VENV)/.run ## train a solver from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
-	$(BIN)/python -m selfplay $(ARGS)
+# The main job, unless ARGS says what else is to run.
+MAIN = $(if $(filter experiment=% selfplay=% task=% model=% policy=% checkpoint=% resume=%,$(ARGS)),,experiment=think)
+selfplay: $(VENV)/.run ## train a solver that thinks from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
+	$(BIN)/python -m selfplay $(MAIN) $(ARGS)
 
 selfplay-llm: $(VENV)/.llm ## teach a real small LLM to work sums by search, about 40 minutes on two cores; overrides in ARGS="selfplay=star"
 	$(BIN)/python -m selfplay experiment=sums $(ARGS)

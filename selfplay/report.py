@@ -25,7 +25,7 @@ from selfplay.loop import Run, run
 from selfplay.measure.curve import learning_curve
 from selfplay.measure.display import Display
 from selfplay.measure.evaluate import Evaluation, evaluate
-from selfplay.measure.thinking import hidden_chains, thinking, thinking_table
+from selfplay.measure.thinking import hidden_chains, thinking, thinking_curve, thinking_table
 from selfplay.parts import start_of
 from selfplay.teach.settle import scored
 from selfplay.teachers import TEACHERS
@@ -60,16 +60,20 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
         root = finished.folders.root
         write_whole(root / "summary.json", json_line(summary))
         learning_curve(finished.ledger.metrics(), root / "learning_curve.png", title=_title(config))
+        thinks = "thinking" in summary
+        if thinks:
+            thinking_curve(summary["thinking"], summary["test"]["n"], root / "thinking.png", title=_title(config))
         display.closed(
             test_table(summary),
-            *([thinking_table(summary["thinking"], summary["test"]["n"])] if "thinking" in summary else []),
+            *([thinking_table(summary["thinking"], summary["test"]["n"])] if thinks else []),
             phase_table(finished.ledger.metrics()),
             *solved_chains(finished),
-            *(thoughts(finished, calibration) if "thinking" in summary else ()),
+            *(thoughts(finished, calibration) if thinks else ()),
             f"calibration {said(calibration)}",
             f"checkpoint  {summary['checkpoint']}",
             f"traces      {finished.folders.traces}",
             f"curve       {root / 'learning_curve.png'}",
+            *([f"thinking    {root / 'thinking.png'}"] if thinks else []),
             f"summary     {root / 'summary.json'}",
         )
         finished.ledger.close()

@@ -47,14 +47,35 @@ def composed(overrides: list[str]) -> SelfplayConfig:
     return config
 
 
+def made(line: str) -> list[str]:
+    """Settings of the program that a make command starts."""
+    ran = subprocess.run(
+        ["make", "--dry-run", "--always-make", *shlex.split(line, comments=True)[1:]],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    return shlex.split(ran.stdout.splitlines()[-1].partition("-m selfplay")[2])
+
+
 COMMANDS = [line for line in code_lines(README) if line.startswith("make selfplay")]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_selfplay_command_composes_into_a_run_that_can_start(line):
-    config = composed(overrides_of(line))
+    config = composed(made(line))
     check_config(config)
     assert make_task(**config.task).problems("train", 1)
+
+
+def test_the_main_job_thinks_and_another_one_runs_as_it_is_asked():
+    assert made("make selfplay") == ["experiment=think"]
+    assert made('make selfplay ARGS="seed=1 task.number_max=20"') == [
+        "experiment=think",
+        "seed=1",
+        "task.number_max=20",
+    ]
+    for other in ("experiment=sliding seed=1", "selfplay=star", "resume=runs/mine", "model=hf model.path=FOLDER"):
+        assert made(f'make selfplay ARGS="{other}"') == other.split()
+    assert made("make selfplay-llm") == ["experiment=sums"]
 
 
 def test_the_example_of_the_tree_runs_as_it_stands():

@@ -7,6 +7,7 @@ stream is counted, what it gave up included.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tasks.streams import EFFORTS
 
 HIGH = len(EFFORTS) - 1
 RESTARTS, JUDGED = "restarts", "best of N, judge"
+CONTROLS = {RESTARTS: "tries by itself, first one accepted", JUDGED: "best of N with the true judge"}
 TRIES, TEMPERATURE = 24, 0.7  # of the controls; 1.0 is worse for them (docs/results/reflect.md)
 SHOWN = 3  # hidden chains
 
@@ -99,12 +101,35 @@ def thinking_table(found: dict[str, Any], n: int) -> Table:
     )
     for name in ("", "solved", "95 % CI", "tokens"):
         table.add_column(name, justify="left" if not name else "right")
-    told = {RESTARTS: "tries by itself, first one accepted", JUDGED: "best of N with the true judge"}
     for name, row in found.items():
         low, high = wilson(round(row["solved"] * n), n)
         cells = f"{100 * row['solved']:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", f"{row['tokens']:.1f}"
-        table.add_row(told.get(name, f"effort {name}"), *cells)
+        table.add_row(CONTROLS.get(name, f"effort {name}"), *cells)
     return table
+
+
+def thinking_curve(found: dict[str, Any], n: int, path: Path, *, title: str) -> None:
+    """Draw solved against tokens: one stream, an effort a point with its 95 % interval, and a point for each control."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes, efforts = figure.subplots(), [found[name] for name in EFFORTS]
+    tokens, rate = ([row[what] for row in efforts] for what in ("tokens", "solved"))
+    bounds = [wilson(round(row["solved"] * n), n) for row in efforts]
+    low, high = ([100 * bound[side] for bound in bounds] for side in (0, 1))
+    axes.fill_between(tokens, low, high, alpha=0.2, linewidth=0)
+    axes.plot(tokens, [100 * r for r in rate], marker="o", label="one hidden stream, by effort")
+    for name, x, y in zip(EFFORTS, tokens, rate, strict=True):
+        axes.annotate(name, (x, 100 * y), (5, -12), textcoords="offset points", fontsize=9)
+    for (name, told), colour in zip(CONTROLS.items(), ("tab:orange", "tab:red"), strict=True):
+        axes.plot(found[name]["tokens"], 100 * found[name]["solved"], "s", color=colour, label=told)
+    axes.set_xlabel("tokens a problem, all of the hidden chain included")
+    axes.set_ylabel("test problems solved, %")
+    axes.set_ylim(0, 100)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    axes.set_title(title)
+    figure.savefig(path, dpi=120)
 
 
 def hidden_chains(policy: Policy, task: Task, problems: list[Problem], rules: Rules, seed: int) -> list[str]:

@@ -9,7 +9,16 @@ from rich.console import Console
 from models.local_policy import LocalPolicy
 from models.policy import open_policy
 from models.steps.stream_types import Rules
-from selfplay.measure.thinking import JUDGED, RESTARTS, hidden_chains, played, solved, thinking, thinking_table
+from selfplay.measure.thinking import (
+    JUDGED,
+    RESTARTS,
+    hidden_chains,
+    played,
+    solved,
+    thinking,
+    thinking_curve,
+    thinking_table,
+)
 from selfplay.parts import taught_words
 from selfplay.team import Team
 from tasks import make_task
@@ -55,7 +64,7 @@ def plain(rows: list) -> list:
     return [[np.array(part).tolist() for pair in row for part in pair] for row in rows]
 
 
-def test_a_person_sees_efforts_controls_and_hidden_chains(policy):
+def test_a_person_sees_efforts_controls_and_hidden_chains(policy, tmp_path):
     console = Console(width=120)
     rows = {name: {"solved": 0.5, "tokens": 20.0} for name in (*EFFORTS, RESTARTS, JUDGED)}
     with console.capture() as shown:
@@ -65,6 +74,8 @@ def test_a_person_sees_efforts_controls_and_hidden_chains(policy):
         told.index("effort none") < told.index("effort high") < told.index("tries by itself") < told.index("true judge")
     )
     assert "40.4 to 59.6" in told
+    thinking_curve(rows, 100, tmp_path / "thinking.png", title="letters")
+    assert (tmp_path / "thinking.png").read_bytes()[:4] == b"\x89PNG"
     chains = hidden_chains(policy, TASK, TASK.problems("dev", 20), RULES, 1)
     assert len(chains) == 3
     assert all("hidden chain" in chain and "\n  | " in chain for chain in chains)
