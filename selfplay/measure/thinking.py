@@ -119,13 +119,15 @@ def thinking_curve(found: dict[str, Any], n: int, path: Path, *, title: str) -> 
     low, high = ([100 * bound[side] for bound in bounds] for side in (0, 1))
     axes.fill_between(tokens, low, high, alpha=0.2, linewidth=0)
     axes.plot(tokens, [100 * r for r in rate], marker="o", label="one hidden stream, by effort")
-    for name, x, y in zip(EFFORTS, tokens, rate, strict=True):
-        axes.annotate(name, (x, 100 * y), (5, -12), textcoords="offset points", fontsize=9)
+    for k, (x, y) in enumerate(zip(tokens, rate, strict=True)):  # those of the highest efforts lie close together
+        axes.annotate(
+            EFFORTS[k], (x, 100 * y), (0, 8 if k % 2 else -16), textcoords="offset points", fontsize=9, ha="center"
+        )
     for (name, told), colour in zip(CONTROLS.items(), ("tab:orange", "tab:red"), strict=True):
         axes.plot(found[name]["tokens"], 100 * found[name]["solved"], "s", color=colour, label=told)
     axes.set_xlabel("tokens a problem, all of the hidden chain included")
     axes.set_ylabel("test problems solved, %")
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 105)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     axes.set_title(title)
