@@ -102,7 +102,7 @@ def test_the_readme_has_commands_with_and_without_settings():
 
 def test_the_run_that_is_resumed_is_the_one_that_the_first_command_makes():
     resumed = [config.resume for config in map(composed, map(overrides_of, COMMANDS)) if config.resume]
-    assert resumed == [str(default_run_dir(composed([])))]
+    assert resumed == [str(default_run_dir(composed(made("make selfplay"))))]
 
 
 def test_every_make_target_named_on_a_page_exists():
