@@ -25,13 +25,8 @@ from solve.types import SolveError
 
 NOTICED = (CheckpointError, LedgerError, RunDirError, PolicyError, SolveError)
 BATCH = 40  # of one call
-DRAWN = (
-    "summary.json",
-    "learning_curve.png",
-    "thinking.png",
-    "metrics.jsonl",
-    "run.lock",
-)  # for people; nothing is learned from them
+# For people: nothing is learned from them.
+DRAWN = ("summary.json", "learning_curve.png", "thinking.png", "metrics.jsonl", "run.lock")
 ANSWERS = "answers.jsonl"
 HOW = {"seed": 0}
 
