@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -48,10 +49,11 @@ def composed(overrides: list[str]) -> SelfplayConfig:
 
 
 def made(line: str) -> list[str]:
-    """Settings of the program that a make command starts."""
+    """Settings of the program that a make command starts, also below a `make test` that has settings of its own."""
+    outside = {name: text for name, text in os.environ.items() if not name.startswith("MAKE") and name != "ARGS"}
     ran = subprocess.run(
         ["make", "--dry-run", "--always-make", *shlex.split(line, comments=True)[1:]],
-        capture_output=True, text=True, check=True, cwd=ROOT,
+        capture_output=True, text=True, check=True, cwd=ROOT, env=outside,
     )  # fmt: skip
     return shlex.split(ran.stdout.splitlines()[-1].partition("-m selfplay")[2])
 
