@@ -35,7 +35,7 @@ class Abilities:
     token_ids: bool  # ids of the tokens that it sampled
     logprobs: bool  # log pi of every step; False: an estimate, from how often it was drawn
     without_replacement: bool  # draws a state's next unseen step at once; False: by drawing again and dropping repeats
-    streams: bool = False  # writes streams (`models.steps.stream_decoder`) where the task's words are its own
+    streams: bool = False  # writes streams (`models.steps.stream_decoder`), if it was taught to
     alone: Alone = "no"  # whether what is computed of a state is the same beside other states
 
 

@@ -63,7 +63,7 @@ class LocalPolicy:
             kept = getattr(self.model, "inference_dtype", None) or trunk.get_input_embeddings().weight.dtype
             alone = "usually" if kept == torch.float32 else "no"
         return Abilities(
-            values=True, token_ids=True, logprobs=True, without_replacement=True, streams=self.in_words, alone=alone
+            values=True, token_ids=True, logprobs=True, without_replacement=True, streams=True, alone=alone
         )
 
     @property
@@ -158,7 +158,7 @@ class LocalPolicy:
         """
         rules = rules or Rules()
         if effort:
-            words = StreamWords.of(task)
+            words = StreamWords.of(task, self.codec(task))
             with self._pool(task, (words.vocabulary_size, words.masked)).lent() as trie:
                 made = streams(trie, words, problems, effort, rules, seed=seed, first=first, planted=planted)
                 if on_prefill is not None:

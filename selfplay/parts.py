@@ -15,6 +15,7 @@ from models.net.tokenizer import make_tokenizer
 from models.net.widening import widened
 from models.policy import Opened, open_policy
 from models.steps.codec import Codec
+from models.steps.stream_words import StreamWords
 from selfplay.config import SelfplayConfig, learns
 from selfplay.learn.learner import Learner
 from selfplay.teach.row_builder import RowBuilder
@@ -56,6 +57,7 @@ def first_model(task: Task, config: SelfplayConfig) -> tuple[PolicyValueLM, obje
 
     Raises:
         CheckpointError: there is none where one was named.
+        PolicyError: it is to write streams, and has no words for them.
     """
     chosen = config.model
     if not config.checkpoint and chosen.kind == "tiny":
@@ -66,6 +68,8 @@ def first_model(task: Task, config: SelfplayConfig) -> tuple[PolicyValueLM, obje
     ).policy
     if isinstance(policy, LocalPolicy) and policy.lacks(task):
         return taught_words(policy.model, task, config.seed), make_tokenizer(task.vocabulary)
+    if task.stream_words:
+        StreamWords.of(task, policy.codec(task))  # refused now, not when the first stream is written
     return policy.model, policy.tokenizer
 
 

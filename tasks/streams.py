@@ -69,6 +69,11 @@ class StreamForm:
         more = (*((CHECK,) if self.checks else ()), *((ON,) if self.markov else ()))
         return (*self.stands_for(), YES, NO, STOP, *(f"{BACK}{depth}" for depth in range(depths)), *more)
 
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """Words that are asked, and never said."""
+        return (*self.stands_for(), *((CHECK,) if self.checks else ()))
+
     def stands_for(self) -> dict[str, str]:
         """Of each effort word, the word of the task in whose place it stands."""
         return {f"{EFFORT}{effort}": self.mark for effort in range(1, len(EFFORTS))}

@@ -42,7 +42,7 @@ from models.steps.stream_words import StreamWords
 from models.trie import sampling_kernels as kernels
 from models.trie.sampling import StepSampler
 from models.trie.trie import TokenTrie
-from tasks.base import NEWLINE_ID, Problem
+from tasks.base import Problem
 from tasks.streams import CHECKED, EFFORTS, UNDOS
 
 AT_ONCE = 512  # streams that share a trie
@@ -119,12 +119,11 @@ class _Wave:
         tokens = [step.tokens or () for step in steps]
         for k in range(max(map(len, tokens), default=0)):
             going = [i for i, line in enumerate(tokens) if len(line) > k]
-            for i in going:
-                logprobs[i] += float(self._trie.logprobs[nodes[i], tokens[i][k]])
-            for i, node in zip(
-                going, self._extended([nodes[i] for i in going], [tokens[i][k] for i in going]), strict=True
-            ):
+            at, next_ones = [nodes[i] for i in going], [tokens[i][k] for i in going]
+            gained = self._trie.logprobs_of(at, np.array(next_ones)[:, None])[:, 0].tolist()
+            for i, node, logprob in zip(going, self._extended(at, next_ones), gained, strict=True):
                 nodes[i] = node
+                logprobs[i] += logprob
         self._arrive(made, nodes, steps, logprobs)
 
     def _arrive(self, made: list[Open], behind: list[int], steps: list[Step], logprobs: list[float]) -> None:
@@ -175,14 +174,13 @@ class _Wave:
         doubtful = np.array([stream.path[-1].doubtful for stream in active])
         if words.form.checks:
             return doubtful
+        nodes = np.array([stream.path[-1].node for stream in active])
         if self._rules.threshold is None:
-            allowed = np.ones((len(active), words.vocabulary_size), np.bool_)
-            allowed[~over, words.no] = self._rules.early
-            allowed[over] = np.isin(np.arange(words.vocabulary_size), [words.yes, words.no])
-            nodes = [stream.path[-1].node for stream in active]
-            return doubtful | (self._written(active, nodes, allowed, VERDICT) == words.no)
-        rows = self._trie.logprobs[[stream.path[-1].node for stream in active]]
-        no, yes = np.exp(rows[:, words.no].astype(np.float64)), np.exp(rows[:, words.yes].astype(np.float64))
+            said = self._written(active, nodes, [words.yes, words.no], VERDICT)
+            if self._rules.early and not over.all():
+                said = np.where(over, said, self._any_word(active, nodes))
+            return doubtful | ((said == words.no) & (over | self._rules.early))
+        yes, no = np.exp(self._trie.logprobs_of(nodes, np.array([words.yes, words.no])).astype(np.float64)).T
         sure = yes / np.maximum(no + yes, 1e-30)
         for stream, share in zip(active, sure.tolist(), strict=True):
             stream.sure = share
@@ -194,12 +192,11 @@ class _Wave:
         words, threshold = self._words, self._rules.threshold
         nodes = [stream.path[-1].behind for stream in active]
         if threshold is None:
-            allowed = np.zeros((len(active), words.vocabulary_size), np.bool_)
-            allowed[:, [words.yes, words.no, words.on]] = True
-            said = self._written(active, nodes, allowed, VERDICT)
+            said = self._written(active, nodes, [words.yes, words.no, words.on], VERDICT)
             yes, no = said == words.yes, said == words.no
         else:
-            rows = np.exp(self._trie.logprobs[nodes][:, [words.yes, words.no, words.on]].astype(np.float64))
+            three = np.array([words.yes, words.no, words.on])
+            rows = np.exp(self._trie.logprobs_of(nodes, three).astype(np.float64))
             shares = rows / np.maximum(rows.sum(1, keepdims=True), 1e-30)
             for stream, share in zip(active, shares[:, 0].tolist(), strict=True):
                 stream.sure = share
@@ -223,11 +220,10 @@ class _Wave:
         if not going:
             return
         nodes = self._extended([stream.path[-1].node for stream in going], [words.no] * len(going))
-        allowed = np.zeros((len(going), words.vocabulary_size), np.bool_)
-        allowed[:, words.stop] = True
-        for row, stream in zip(allowed, going, strict=True):
-            row[words.back[: stream.depth]] = True
-        for stream, word in zip(going, self._written(going, nodes, allowed, DEPTH).tolist(), strict=True):
+        depths = np.arange(-1, len(words.back))  # -1: `stop`
+        allowed = depths < np.array([stream.depth for stream in going])[:, None]
+        written = self._written(going, nodes, [words.stop, *words.back.tolist()], DEPTH, allowed)
+        for stream, word in zip(going, written.tolist(), strict=True):
             back = None if word == words.stop else int(np.flatnonzero(words.back == word)[0])
             if stream.path[-1].doubtful or (back is not None and self._rules.back != "net"):
                 back = 0 if self._rules.back == "root" else stream.depth - 1
@@ -262,13 +258,32 @@ class _Wave:
             stream.note(Thought("check", "yes\n", (self._words.yes,), stream.depth))
             stream.end = "yes"
 
-    def _written(self, active: list[Open], nodes: Sequence[int], allowed: np.ndarray, noise: int) -> np.ndarray:
-        """int32 [A]: one word after each of `nodes`, of those `allowed` bool [A, V]."""
-        rows = np.where(allowed, np.maximum(self._trie.logprobs[nodes], LEAST), np.float32(-np.inf))
+    def _written(
+        self,
+        active: list[Open],
+        nodes: Sequence[int] | np.ndarray,
+        words: list[int],
+        noise: int,
+        allowed: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """int32 [A]: one of `words` [K] after each of `nodes`; `allowed`: bool [A, K], None: any."""
+        order = np.argsort(words)
+        some = np.array(words)[order]
+        rows = np.maximum(self._trie.logprobs_of(nodes, some), LEAST)
+        if allowed is not None:
+            rows[~allowed[:, order]] = -np.inf
+        return self._sampled(active, rows, some[None].astype(np.int32), noise)
+
+    def _any_word(self, active: list[Open], nodes: np.ndarray) -> np.ndarray:
+        """int32 [A]: one word after each of `nodes`, whatever it is."""
+        choices = self._trie.choices[nodes] if self._trie.forward.keeps_some else self._trie.choices
+        return self._sampled(active, self._trie.logprobs[nodes], choices, VERDICT)
+
+    def _sampled(self, active: list[Open], rows: np.ndarray, choices: np.ndarray, noise: int) -> np.ndarray:
         tokens, gained = np.empty(len(active), np.int32), np.empty(len(active))
         seeds = np.array([stream.noise for stream in active], np.uint64)
         places, at = np.arange(len(active), dtype=np.int32), np.full(len(active), noise, np.int64)
-        kernels.sample_tokens(rows, self._trie.choices, places, seeds, at, self._rules.temperature, tokens, gained)
+        kernels.sample_tokens(rows, choices, places, seeds, at, self._rules.temperature, tokens, gained)
         return tokens
 
     # ---- a step
@@ -295,7 +310,7 @@ class _Wave:
             if tokens == (self._words.yes,):
                 self._accept([stream])
                 continue
-            finished = bool(drawn.finished[first]) and tokens[-1] == NEWLINE_ID  # not a verdict in a step
+            finished = bool(drawn.finished[first] and self._words.whole[tokens[-1]])  # not a verdict in a step
             text = self._words.codec.step(tokens, finished)
             stream.note(Thought(self._words.form.kind(text), text, tokens, stream.depth))
             if not finished:
@@ -334,11 +349,13 @@ class _Wave:
         *_, before, last = stream.path
         form, least = self._words.form, self._rules.doubted
         assert last.step is not None, "a state below the prompt has its step"
-        tokens, chosen = last.step.tokens or (), form.choice(last.step.text)
-        if form.checks or not least or chosen >= len(last.step.text.split()):
+        if form.checks or not least:
+            return
+        tokens, chosen = last.step.tokens or (), self._words.chosen(last.step)
+        if chosen >= len(tokens) - 1:  # its end alone
             return
         at = self._trie.path(last.behind)[-1 - len(tokens) + chosen : -1]
-        gained = math.exp(float(self._trie.logprobs[at, list(tokens[chosen:])].sum()))
+        gained = math.exp(float(self._trie.logprobs_of(at, np.array(tokens[chosen:])[:, None]).sum()))
         gone = before.tried.refused.get(tokens[:chosen], 0.0)
         last.doubtful = gained < least * (1.0 - gone)
         if last.doubtful:

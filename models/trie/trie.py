@@ -104,6 +104,17 @@ class TokenTrie:
         kernels.ancestors(self.parents, self.depths, node, out)
         return out.astype(np.int64)
 
+    def logprobs_of(self, nodes: np.ndarray | Sequence[int], tokens: np.ndarray) -> np.ndarray:
+        """float32 [B, K]: log pi of `tokens` int [B, K], or [K] for all alike, after each of `nodes` [B]; -inf where a row does
+        not hold one.
+        """
+        at = np.asarray(nodes)
+        tokens = np.broadcast_to(tokens, (len(at), np.shape(tokens)[-1]))
+        if not self.forward.keeps_some:
+            return self.logprobs[at[:, None], tokens]
+        held = self.choices[at][:, None] == tokens[:, :, None]
+        return np.where(held, self.logprobs[at][:, None], np.float32(-np.inf)).max(2)
+
     def _walk(
         self, parents: np.ndarray, spans: np.ndarray, lengths: np.ndarray, with_values: bool = True
     ) -> np.ndarray:

@@ -48,7 +48,7 @@ def act(acting: Acting) -> Experience:
     Raises:
         PolicyError: the net has no stream words. SolveError: the policy cannot do what the strategy needs.
     """
-    words, traces = StreamWords.of(acting.task), []
+    words, traces = StreamWords.of(acting.task, acting.policy.codec(acting.task)), []
     efforts = acting.rng.integers(1, len(EFFORTS), len(acting.problems))
     streams, prefilled = played(acting, efforts)
     lesson_of = stream_steps.teach if words.form.markov else teach
@@ -131,7 +131,7 @@ def teach(
     weights = [0.0] * len(tokens)
     if boundary.stepped and boundary.status != "illegal":
         last = boundary.path[-1]
-        length, chosen = len(last.tokens or ()), words.form.choice(last.text)
+        length, chosen = len(last.tokens or ()), words.chosen(last)
         weight = MISS_WEIGHT if boundary.status == "wrong" else 1.0
         weights[len(tokens) - length + chosen :] = [weight] * (length - chosen)
     for token, weight in lesson(acting.task, words, boundary, known, acting.rng):

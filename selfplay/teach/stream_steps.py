@@ -86,7 +86,7 @@ def _say(
     true: bool,
 ) -> None:
     """A row that teaches what follows from the choice of a step, where it is `true`, and the verdict behind it."""
-    chosen, written = words.form.choice(step.text), list(step.tokens or ())
+    chosen, written = words.chosen(step), list(step.tokens or ())
     tokens = [*words.context(problem, effort, before), *written]
     weights = [0.0] * len(tokens)
     if true:

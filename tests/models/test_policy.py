@@ -109,7 +109,7 @@ def test_any_causal_lm_is_a_policy_of_any_task(tmp_path, task):
     assert (opened.task_options, opened.calibration, opened.folder) == (None, None, None)
     assert opened.policy.name == "tiny"
     rounds = "no" if torch.cpu._is_avx512_bf16_supported() else "usually"
-    assert opened.policy.can == replace(EVERYTHING, streams=False, alone=rounds)
+    assert opened.policy.can == replace(EVERYTHING, alone=rounds)
     assert not opened.policy.in_words
     assert opened.policy.model.few_shot == 2
     opened.policy.check(task)

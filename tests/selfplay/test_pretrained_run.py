@@ -10,9 +10,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from kit.command import main as console
+from models.abilities import PolicyError
 from models.files.checkpoint import load_checkpoint
+from models.policy import open_policy
 from selfplay.run.ledger import Ledger
+from selfplay.run.traces import read_shard
+from tasks.streams import EFFORTS
 from tests.models.test_pretrained import write_folder
+from tests.selfplay.free_text import byte_level, small_llama
 from tests.selfplay.test_resume import attempt
 from tests.selfplay.test_resume import weights as kept
 from tests.selfplay.tiny import run
@@ -93,3 +98,30 @@ def test_adapters_go_on_after_a_kill_bit_for_bit(folder, tmp_path):
     assert attempt(context, killed, True, None, settings)
     assert kept(killed).keys() == kept(whole).keys()
     assert all(torch.equal(kept(killed)[name], tensor) for name, tensor in kept(whole).items())
+
+
+@pytest.fixture
+def speaker(tmp_path):
+    """A random model whose tokenizer has a token for each word that a stream says."""
+    words = ["yes", "no", "stop", "0", "1", "3 * 2 = 6 | 7 6\n", "answer 7 * 5 = 35\n"]
+    tokenizer = byte_level(words * 9, 420)
+    small_llama(tokenizer).trunk.save_pretrained(tmp_path / "speaker")
+    tokenizer.save_pretrained(tmp_path / "speaker")
+    return tmp_path / "speaker"
+
+
+@pytest.mark.slow
+def test_it_is_taught_to_think_in_tokens_of_its_own(speaker, tmp_path):
+    root = tmp_path / "run"
+    phases = "selfplay.phases=[{teacher: random, iterations: 1, steps: 1}, {teacher: stream, iterations: 2, steps: 2}]"
+    run("model=hf", f"model.path={speaker}", f"run_dir={root}", phases, "+task.streams=true", "actor.mine=false")
+    assert set(json.loads((root / "summary.json").read_text())["thinking"]) >= set(EFFORTS)
+    shards = sorted((root / "traces").glob("*traces.parquet"))
+    lines = {line for shard in shards for trace in read_shard(shard) for line in trace.steps}
+    assert lines & {"yes\n", "no\n", "no stop\n", "no b0\n"}
+    assert open_policy(str(root)).task_options["streams"] is True
+
+
+def test_a_model_without_a_token_for_what_a_stream_says_is_refused_before_the_run(folder, tmp_path):
+    with pytest.raises(PolicyError, match="no token of its own for 'yes'"):
+        run("model=hf", f"model.path={folder}", f"run_dir={tmp_path / 'run'}", *SHORT, "+task.streams=true")
