@@ -25,6 +25,7 @@ HIGH = len(EFFORTS) - 1
 RESTARTS, JUDGED = "restarts", "best of N, judge"
 CONTROLS = {RESTARTS: "tries by itself, first one accepted", JUDGED: "best of N with the true judge"}
 TRIES, TEMPERATURE = 24, 0.7  # of the controls; 1.0 is worse for them (docs/results/reflect.md)
+FEW = 8  # tries of a pretrained model, where one costs a thousand times as much
 SHOWN = 3  # hidden chains
 
 
@@ -47,8 +48,9 @@ def played(policy: Policy, task: Task, mine: list[Problem], rules: Rules, seed: 
     for effort in range(len(EFFORTS)):
         made = policy.streams(task, mine, effort, rules, seed=seed)
         columns.append((solved(task, mine, made), np.array([stream.tokens for stream in made])))
-    columns.append(restarts(policy, task, mine, replace(rules, undos=0), TRIES, TEMPERATURE, seed))
-    columns.append(judged_samples(policy, task, mine, TRIES, TEMPERATURE, seed))
+    tries = TRIES if policy.in_words else FEW
+    columns.append(restarts(policy, task, mine, replace(rules, undos=0), tries, TEMPERATURE, seed))
+    columns.append(judged_samples(policy, task, mine, tries, TEMPERATURE, seed))
     return [[(right.T[i], paid.T[i]) for right, paid in columns] for i in range(len(mine))]
 
 

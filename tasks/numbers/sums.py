@@ -23,6 +23,7 @@ from tasks.guessing import CommonestEnds, Guesser
 from tasks.judging.answer_line import ANSWER, answer_line, answer_of
 from tasks.oracle import Oracle
 from tasks.splits import check_fraction, check_int, draw_distinct, drawn_distinct, split_code
+from tasks.streams import StreamForm
 
 ASKED = "Work out"
 LISTED = 4096  # problems of dev, and of test
@@ -56,6 +57,7 @@ class Sums(FreePlay, Oracle):
     kinds = ("propose", "answer")
     self_verifying = True
     reversible = False
+    stream = StreamForm(mark=ASKED.split()[-1], follows="=", answer=ANSWER)
 
     def __init__(
         self,
