@@ -11,7 +11,6 @@ from bench.tables import table
 from kit.seeds import generator
 from models.policy import Policy
 from models.steps.stream_types import Rules
-from models.steps.stream_words import StreamWords
 from selfplay.config import ActorConfig
 from selfplay.measure.thinking import HIGH
 from selfplay.teach.actor import Acting, Origin
@@ -65,7 +64,7 @@ def labels(policy: Policy, task: Task, asked: list[Problem], tokens: int, seed: 
     """Precision and coverage of the teacher's labels, by depth, over the states of high-effort streams."""
     exact = oracle(task)
     replays = of_streams(policy, task, asked, tokens, seed)
-    if StreamWords.of(task).form.markov:
+    if task.stream is not None and task.stream.markov:
         return {"rows": of_steps(exact, replays), "tokens": tokens, "problems": len(asked), "seed": seed}
     seen: dict[tuple[str, bytes], tuple[int, bool, bool, float]] = {}  # depth, alive, labelled alive, share tried
     for problem, boundaries, evidence in replays:

@@ -20,6 +20,7 @@ from kit.seeds import derived_seed, generator
 from kit.statistics import wilson
 from models.abilities import Step
 from models.policy import Policy
+from models.steps.codec import Codec
 from models.steps.stream_types import Planted, Rules, Stream, Thought
 from models.steps.stream_words import StreamWords
 from selfplay.measure.thinking import HIGH, solved
@@ -57,7 +58,7 @@ def verdicts(
         )
     )
     rows: list[dict[str, Any]] = []
-    for kind, some in planted(task, asked, donor, seed).items():
+    for kind, some in planted(task, asked, donor, seed, policy.codec(task)).items():
         problems, begun = [problem for problem, _ in some], [plant for _, plant in some]
         streams = policy.streams(task, problems, HIGH, rules, seed=seed, planted=begun) if some else []
         rows.append({
@@ -131,9 +132,11 @@ def judged(task: Task, exact: Oracle, problem: Problem, before: tuple | None, st
     return ("alive" if exact.solvable(problem, state) else "lost"), state
 
 
-def planted(task: Task, asked: list[Problem], donor: Policy, seed: int) -> dict[str, list[tuple[Problem, Planted]]]:
-    """What is planted, by kind: chains of `donor`, sampled at T = 1, and slips put into them."""
-    words, exact, rng = StreamWords.of(task), oracle(task), generator(seed, "planted")
+def planted(
+    task: Task, asked: list[Problem], donor: Policy, seed: int, codec: Codec | None = None
+) -> dict[str, list[tuple[Problem, Planted]]]:
+    """What is planted, by kind: chains of `donor`, sampled at T = 1, and slips put into them, in tokens of `codec`."""
+    words, exact, rng = StreamWords.of(task, codec), oracle(task), generator(seed, "planted")
     found: dict[str, list[tuple[Problem, Planted]]] = {
         kind: [] for kind in (RIGHT, WHOLE, DEAD, FIRST, LAST, FLIPPED, BACK)
     }

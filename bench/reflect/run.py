@@ -16,9 +16,10 @@ Controls of the same net, with the same threshold:
     same tries          the stream itself, back to where it would go, the steps that stand taken again and paid for
     best of N           plain samples and the true judge
     tree search         best first with the true judge, and with the value head where it can be trusted
-    vote                where steps are checked: the commonest answer of plain samples, a draw going to the first
+    vote                where one answer alone is right: the commonest one of plain samples, a draw going to the first
 
-A control of tries gets the next whole number of them, never fewer tokens than the stream.
+A control of tries gets the next whole number of them, never fewer tokens than the stream. `quick=true`, for large models, leaves
+out those that take many runs: distinct chains, same tries, tree search.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ from kit.seeds import generator
 from kit.statistics import bootstrap_difference, wilson
 from models.policy import Policy, open_policy
 from models.steps.stream_types import NATURAL, THRESHOLD, Rules
-from models.steps.stream_words import StreamWords
 from selfplay.measure.thinking import JUDGED, at_least, judged_samples, restarts, solved
 from tasks import Problem, Task, make_task
 from tasks.streams import EFFORTS
@@ -60,6 +60,7 @@ def main(
     label_tokens: int = 400,
     donor: str = "",
     seed: int = 1,
+    quick: bool = False,
     run_dir: str = "",
 ) -> dict[str, Any]:
     """Print the tables of one net that was taught to think. `donor`: whose chains are planted; "": its own samples.
@@ -91,7 +92,7 @@ def main(
         result = switched_off(thinker, task, asked, rules, seed)
     else:
         trusted = opened.calibration is not None and opened.calibration.trusted
-        result = efforts(thinker, task, asked, rules, tries, temperature, trusted, seed)
+        result = efforts(thinker, task, asked, rules, tries, temperature, trusted, seed, quick)
         if run_dir:
             picture(result, Path(run_dir) / "reflect.png")
     command.save(result, run_dir, f"reflect_{part}")
@@ -107,16 +108,17 @@ def efforts(
     temperature: float,
     trusted: bool,
     seed: int,
+    quick: bool = False,
 ) -> dict[str, Any]:
     """Accuracy and tokens of every effort, and of controls at equal tokens."""
     by_tries = {
         "restarts": restarts(policy, task, asked, replace(rules, undos=0), tries, temperature, seed),
         JUDGED: judged_samples(policy, task, asked, tries, temperature, seed),
     }
-    if StreamWords.of(task).form.checks:
+    if task.one_answer:
         by_tries["vote"] = votes(policy, task, asked, tries, temperature, seed)
     most = TREE * max(1, round(by_tries[JUDGED][1][0].mean()))
-    searched = tree(policy, task, asked, most, trusted, seed)
+    searched = None if quick else tree(policy, task, asked, most, trusted, seed)
     rows, told = [], []
     for effort, name in enumerate(EFFORTS):
         made = policy.streams(task, asked, effort, rules, seed=seed)
@@ -132,16 +134,15 @@ def efforts(
                 f"{100 * row['natural']:.1f}", str(row["false_yes"])]  # fmt: skip
         if effort:
             rooted = policy.streams(task, asked, effort, replace(rules, back="root", mended=False), seed=seed)
-            controls = {
-                "distinct restarts": (
-                    solved(task, asked, rooted), float(np.mean([stream.tokens for stream in rooted]))
-                ),
-                "distinct chains": paid_anew(
-                    policy, task, asked, effort, replace(rules, back="last", mended=False), seed, tokens
-                ),
-                "same tries": paid_anew(policy, task, asked, effort, rules, seed, tokens),
-                "tree search": within(searched, most, tokens),
-            } | {control: at_least(found, tokens) for control, found in by_tries.items()}  # fmt: skip
+            controls = {BESIDE[0]: (solved(task, asked, rooted), float(np.mean([s.tokens for s in rooted])))}
+            if searched is not None:
+                last = replace(rules, back="last", mended=False)
+                controls |= {
+                    "distinct chains": paid_anew(policy, task, asked, effort, last, seed, tokens),
+                    "same tries": paid_anew(policy, task, asked, effort, rules, seed, tokens),
+                    "tree search": within(searched, most, tokens),
+                }
+            controls |= {control: at_least(found, tokens) for control, found in by_tries.items()}
             for control, (other, price) in controls.items():
                 between = bootstrap_difference(right, other, generator(seed, "bootstrap", effort))
                 lead = {"difference": between.estimate, "from": between.low, "to": between.high}
@@ -149,8 +150,16 @@ def efforts(
                 line.append(f"{100 * other.mean():.1f} at {price:.1f}: {points(*lead.values())}")
         rows.append(row)
         told.append(line)
-    heads = ["effort", "solved, %", "tokens", "undos", "natural, %", "false yes", *BESIDE]
-    heads += list(by_tries)
+    heads = [
+        "effort",
+        "solved, %",
+        "tokens",
+        "undos",
+        "natural, %",
+        "false yes",
+        *BESIDE[: 1 if quick else None],
+        *by_tries,
+    ]
     print("\n".join(table(heads, [line + [""] * (len(heads) - len(line)) for line in told])))
     curves = {
         control: [(float(spent), float(rate)) for spent, rate in zip(paid.mean(1), right.mean(1), strict=True)]
@@ -176,7 +185,8 @@ def picture(result: dict[str, Any], path: Path) -> None:
         )
     for control, colour in zip(BESIDE, ("tab:olive", "tab:green", "tab:pink", "tab:cyan"), strict=True):
         found = [(row[control]["tokens"], 100 * row[control]["solved"]) for row in rows if control in row]
-        axes.plot(*zip(*found, strict=True), marker=".", linestyle=":", color=colour, label=control)
+        if found:
+            axes.plot(*zip(*found, strict=True), marker=".", linestyle=":", color=colour, label=control)
     for (control, curve), colour in zip(
         result["curves"].items(), ("tab:orange", "tab:red", "tab:purple"), strict=False
     ):
