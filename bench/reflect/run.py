@@ -18,7 +18,7 @@ Controls of the same net, with the same threshold:
     tree search         best first with the true judge, and with the value head where it can be trusted
     vote                where one answer alone is right: the commonest one of plain samples, a draw going to the first
 
-A control of tries gets the next whole number of them, never fewer tokens than the stream. `quick=true`, for large models, leaves
+A control of tries gets the next whole number of them, never fewer tokens than the stream. `quick=true`, of large models, leaves
 out those that take many runs: distinct chains, same tries, tree search.
 """
 
