@@ -38,6 +38,7 @@ from tasks.streams import EFFORTS
 ENDED = (
     3  # finished chains of a problem's search that are judged, too: they are paid, and show what its own streams do not
 )
+LONGEST = 2  # times `actor.tokens`: only a net that knows no verdict yet writes a stream that long
 HOT_SHARE, HOT = 0.3, 0.7  # of the streams are sampled, at this temperature; the others are greedy
 MISS_WEIGHT = 4.0  # of the true result of a wrong answer: free rows teach to write the target there
 
@@ -84,7 +85,8 @@ def played(acting: Acting, efforts: np.ndarray) -> tuple[list[Stream], int]:
         for temperature, chosen in ((0.0, ~hot), (HOT, hot)):
             at = np.flatnonzero((efforts == effort) & chosen)
             some = [acting.problems[i] for i in at]
-            rules = Rules(temperature=temperature, doubted=0.0)  # what a rule would mend the net would not learn to see
+            # what a rule would mend the net would not learn to see
+            rules = Rules(temperature=temperature, doubted=0.0, tokens=LONGEST * acting.config.tokens)
             drawn = acting.policy.streams(acting.task, some, effort, rules, seed=seed, on_prefill=prefilled.append)
             for i, stream in zip(at, drawn, strict=True):
                 made[i] = stream
