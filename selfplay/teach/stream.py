@@ -1,7 +1,7 @@
 """The teacher `stream`: rounds of the net's own streams, put right at every boundary (DAgger, Ross et al. 2011).
 
-A boundary is where a stream stands at the end of a line. One row a boundary: what stands in the context weighs nothing, what
-should follow is taught.
+A boundary is where a stream stands at the end of a line. One row a boundary, for `actor.rows_per_problem` of a problem's, drawn
+uniformly: what stands in the context weighs nothing, what should follow is taught.
 
     a right chain                 yes                        by the judge, once the chain is finished
     a wrong one, an illegal step  no bD                      D: the deepest state above with another winning step
@@ -66,6 +66,10 @@ def act(acting: Acting) -> Experience:
             for chain in ended:
                 *_, last = replayed(acting, problem, chain, known)
                 boundaries.append(last)
+            most = acting.config.rows_per_problem
+            if len(boundaries) > most:
+                kept = sorted(acting.rng.permutation(len(boundaries))[:most].tolist())
+                boundaries = [boundaries[k] for k in kept]
             for boundary in boundaries:
                 lesson_of(acting, words, problem, int(efforts[i]), boundary, known)
             if words.form.markov:
