@@ -1,7 +1,7 @@
 """The teacher `stream`: rounds of the net's own streams, put right at every boundary (DAgger, Ross et al. 2011).
 
-A boundary is where a stream stands at the end of a line. One row a boundary, for `actor.rows_per_problem` of a problem's, drawn
-uniformly: what stands in the context weighs nothing, what should follow is taught.
+A boundary is where a stream stands at the end of a line. One row a boundary, for `actor.rows_per_problem` of a problem's: what
+stands in the context weighs nothing, what should follow is taught.
 
     a right chain                 yes                        by the judge, once the chain is finished
     a wrong one, an illegal step  no bD                      D: the deepest state above with another winning step
@@ -66,17 +66,22 @@ def act(acting: Acting) -> Experience:
             for chain in ended:
                 *_, last = replayed(acting, problem, chain, known)
                 boundaries.append(last)
-            most = acting.config.rows_per_problem
-            if len(boundaries) > most:
-                kept = sorted(acting.rng.permutation(len(boundaries))[:most].tolist())
-                boundaries = [boundaries[k] for k in kept]
-            for boundary in boundaries:
+            for boundary in chosen(boundaries, acting.config.rows_per_problem, acting.rng):
                 lesson_of(acting, words, problem, int(efforts[i]), boundary, known)
             if words.form.markov:
                 stream_steps.of_graph(acting, words, problem, int(efforts[i]), known)
             traces.append(_trace(acting, problem, stream, int(efforts[i]), right, int(found.tokens[i - start])))
     generated += sum(stream.tokens for stream in streams)
     return Experience(acting.builder.rows(), traces, generated, prefilled, len(streams), solved, 0)
+
+
+def chosen(boundaries: list[Boundary], most: int, rng: np.random.Generator) -> list[Boundary]:
+    """`most` of the boundaries in their order: of the right ones all, since few are, and others drawn uniformly."""
+    if len(boundaries) <= most:
+        return boundaries
+    drawn = rng.permutation(len(boundaries)).tolist()
+    drawn.sort(key=lambda k: boundaries[k].status != "right")
+    return [boundaries[k] for k in sorted(drawn[:most])]
 
 
 def played(acting: Acting, efforts: np.ndarray) -> tuple[list[Stream], int]:
