@@ -110,6 +110,7 @@ def check_task(config: SelfplayConfig, task) -> None:
         ConfigError: a split without problems, or values that would not say how far a goal is.
     """
     from tasks import SPLITS
+    from tasks.free_play import FreePlay
 
     for split in SPLITS:
         if not task.count(split):
@@ -120,7 +121,7 @@ def check_task(config: SelfplayConfig, task) -> None:
         check_answers(config, task)
     if "stream" in {phase.teacher for phase in config.selfplay.phases} and not task.stream_words:
         raise ConfigError("teacher stream needs a net with words for streams: add +task.streams=true")
-    checked = task.stream is not None and (task.stream.checks or task.stream.markov) and bool(task.stream_words)
+    checked = bool(task.stream_words) and getattr(type(task), "check_play", None) is not FreePlay.check_play
     if "checks" in {config.learner.fill, *(phase.teacher for phase in config.selfplay.phases)} and not checked:
         raise ConfigError(
             f"task {task.name} has no checks to teach: use experiment=chain_stream, or another teacher and learner.fill"

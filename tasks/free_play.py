@@ -42,11 +42,12 @@ class FreePlay(Task):
     def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
         """`n` rows of streams that end with what is said of a step: legal play, in which a result may be false.
 
-        A check stands in the place of what follows from the step's choice; a verdict of a context that shows the present state
-        alone stands behind the step. Policy weight on these, and on what is right of the steps before. No values.
+        A check stands in the place of what follows from the step's choice; a verdict stands behind a false step or a finished
+        chain, or behind any step where a context shows the present state alone. Policy weight on these, and on what is right of
+        the steps before. No values.
 
         Raises:
-            TaskError: a task whose steps have no checks, or one without stream words.
+            TaskError: a task that makes none, or one without stream words.
         """
         raise TaskError(f"task {self.name} has no checks to write: use learner.fill=random, hindsight or rules")
 

@@ -21,7 +21,7 @@ import numpy as np
 from tasks.base import NEWLINE, Problem, Rows, Split, TaskError, Verdict
 from tasks.free_play import FreePlay
 from tasks.numbers import countdown_play as play
-from tasks.numbers.countdown_hindsight import acceptance_table
+from tasks.numbers.countdown_hindsight import acceptance_table, verdict_rows
 from tasks.numbers.countdown_judge import CountdownJudge
 from tasks.numbers.countdown_space import (
     CountdownSpace,
@@ -326,6 +326,12 @@ class Countdown(FreePlay, Oracle):
             play.ended_rows(rng, space.multisets, *args, tokens[part], value[part])
         return Rows(tokens, np.zeros(tokens.shape, np.float32), value)
 
+    def check_play(self, split: Split, n: int, rng: np.random.Generator) -> Rows:
+        """See `FreePlay.check_play`: the chains of `ended_play`, and proposals that are false."""
+        if not self.stream_words:
+            raise TaskError(f"task {self.name} judges itself in streams alone: add +task.streams=true")
+        return verdict_rows(self.ended_play(split, n, rng), self.numbers, self.token_ids, rng)
+
     # ---- labels and controls
 
     def solvable(self, problem: Problem, state: tuple) -> bool:
@@ -350,7 +356,7 @@ class Countdown(FreePlay, Oracle):
                 for op, result in results:
                     if result <= self.cap:
                         left = [x for k, x in enumerate(state) if k not in (i, j)] + [result]
-                        steps[_step_text(a, op, b, result, left)] = None
+                        steps[play.step_text(a, op, b, result, left)] = None
         return list(steps)
 
     # ---- helpers
@@ -383,12 +389,6 @@ def _members(space: CountdownSpace, split: Split) -> np.ndarray:
     if len(members) == 0:
         raise TaskError(f"the {split} split is empty: widen the ranges or its fraction")
     return members
-
-
-def _step_text(a: int, op: str, b: int, result: int, left: list[int]) -> str:
-    if len(left) == 1:
-        return f"{play.ANSWER} {a} {op} {b} = {result}\n"
-    return f"{a} {op} {b} = {result} | {' '.join(map(str, left))}\n"
 
 
 def _illegal(reason: str) -> Verdict:

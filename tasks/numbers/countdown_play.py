@@ -30,6 +30,13 @@ def vocabulary(cap: int) -> tuple[str, ...]:
     return (*SPECIAL_TOKENS, *OPS, EQUALS, BAR, ANSWER, *map(str, range(cap + 1)))
 
 
+def step_text(a: int, op: str, b: int, result: int, left: list[int]) -> str:
+    """The text of a step with whose result the numbers `left` are left."""
+    if len(left) == 1:
+        return f"{ANSWER} {a} {op} {b} = {result}\n"
+    return f"{a} {op} {b} = {result} | {' '.join(map(str, left))}\n"
+
+
 def prompt_tokens(numbers: int) -> int:
     """Length of BOS and a prompt."""
     return numbers + 4

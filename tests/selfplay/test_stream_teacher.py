@@ -188,11 +188,11 @@ def test_a_net_without_words_for_streams_is_refused_before_the_run():
 
 @pytest.mark.parametrize(("phase", "fill"), [("checks", "hindsight"), ("search", "checks")])
 def test_checks_of_a_task_without_any_are_refused_before_the_run(phase, fill):
-    config = SelfplayConfig(task={"name": "countdown"})
+    config = SelfplayConfig(task={"name": "sums"})
     config.selfplay.phases = [Phase(phase, iterations=1)]
     config.learner.fill = fill
     with pytest.raises(ConfigError, match="has no checks to teach: use experiment=chain_stream"):
-        check_task(config, TASK)
+        check_task(config, make_task("sums", streams=True))
 
 
 @pytest.mark.slow

@@ -157,4 +157,4 @@ def test_checks_are_written_in_streams_alone(rng):
     with pytest.raises(TaskError, match="streams=true"):
         TASK.check_play("train", 4, rng)
     with pytest.raises(TaskError, match="has no checks to write"):
-        make_task("countdown", streams=True).check_play("train", 4, rng)
+        make_task("sums", streams=True).check_play("train", 4, rng)

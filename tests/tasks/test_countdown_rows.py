@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from tasks import BOS_ID, NEWLINE_ID, PAD_ID, SPLITS, Problem, make_task
+from tasks import BOS_ID, NEWLINE_ID, PAD_ID, SPLITS, Problem, TaskError, make_task
 from tasks.numbers.countdown_space import identity
 
 OPTIONS = [{"numbers": 2}, {}, {"numbers": 4, "number_max": 9}, {"numbers": 5, "number_max": 4}]
@@ -204,3 +207,30 @@ def test_wrong_chains_claim_the_target_or_miss_it_by_little(rng):
         for problem, steps in (read_row(task, tokens) for tokens in task.random_play("train", 300, rng).tokens)
     ]
     assert np.median(missed) < 0.5 * np.median(random)
+
+
+@pytest.mark.parametrize("numbers", [2, 3, 4])
+def test_what_a_stream_says_of_play_is_what_the_verifier_says(numbers, rng):
+    plain = make_task("countdown", numbers=numbers)
+    task = make_task("countdown", numbers=numbers, streams=True)
+    rows, seen = task.check_play("train", 400, rng), Counter()
+    for tokens, weight in zip(rows.tokens, rows.weight, strict=True):
+        used = tokens[tokens != PAD_ID]
+        said = task.vocabulary[used[-1]]
+        prompt, *steps = task.decode(used[1:-1]).splitlines(keepends=True)
+        effort = re.search(r" e([1-4]) ", prompt)
+        problem = plain.parse_problem(prompt.replace(effort[0], " = "))
+        whole, verdict = len(steps) == task.max_steps, plain.verdict(problem, steps)
+        assert said == ("yes" if verdict.reward >= 1 else "no")
+        assert whole or not verdict.legal  # before its end only a false step is refused
+        assert weight[len(used) - 1] == 4.0
+        taught = task.decode(used[:-1][weight[: len(used) - 1] == 1.0]).split()
+        follows = [word for step in steps for word in step.split()[task.stream.choice(step) - 1 :]]
+        assert [word for word in taught if word != "answer"] == (follows if said == "yes" else [])
+        seen.update({said: 1, effort[1]: 1, "false step": not verdict.legal, "not the target": whole and verdict.legal})
+    assert abs(seen["yes"] - 200) < 40
+    assert seen["false step"] > 60
+    assert seen["not the target"] - seen["yes"] > 20
+    assert set(seen) >= set("1234")
+    with pytest.raises(TaskError, match="streams=true"):
+        plain.check_play("train", 4, rng)
