@@ -155,7 +155,8 @@ def test_playout_caps_and_mining_spend_less(tmp_path):
 
 NEED_DATA = {"data", "gym", "gym_steps"}  # questions with answers: no random play
 EXPERIMENTS = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - NEED_DATA)
-MINUTES = {"smollm2", "sums", "countdown4_stream"}  # a step of a real model: loaded, trained, measured and saved whole
+# a step of a real model, loaded, trained, measured and saved whole, and streams with searches of 1,000 tokens
+MINUTES = {"smollm2", "sums", "countdown4_stream", "blocksworld_stream"}
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
