@@ -150,16 +150,8 @@ def efforts(
                 line.append(f"{100 * other.mean():.1f} at {price:.1f}: {points(*lead.values())}")
         rows.append(row)
         told.append(line)
-    heads = [
-        "effort",
-        "solved, %",
-        "tokens",
-        "undos",
-        "natural, %",
-        "false yes",
-        *BESIDE[: 1 if quick else None],
-        *by_tries,
-    ]
+    beside = BESIDE[:1] if quick else BESIDE
+    heads = ["effort", "solved, %", "tokens", "undos", "natural, %", "false yes", *beside, *by_tries]
     print("\n".join(table(heads, [line + [""] * (len(heads) - len(line)) for line in told])))
     curves = {
         control: [(float(spent), float(rate)) for spent, rate in zip(paid.mean(1), right.mean(1), strict=True)]

@@ -66,7 +66,7 @@ def act(acting: Acting) -> Experience:
             for chain in ended:
                 *_, last = replayed(acting, problem, chain, known)
                 boundaries.append(last)
-            for boundary in chosen(boundaries, acting.config.rows_per_problem, acting.rng):
+            for boundary in kept(boundaries, acting.config.rows_per_problem, acting.rng):
                 lesson_of(acting, words, problem, int(efforts[i]), boundary, known)
             if words.form.markov:
                 stream_steps.of_graph(acting, words, problem, int(efforts[i]), known)
@@ -75,7 +75,7 @@ def act(acting: Acting) -> Experience:
     return Experience(acting.builder.rows(), traces, generated, prefilled, len(streams), solved, 0)
 
 
-def chosen(boundaries: list[Boundary], most: int, rng: np.random.Generator) -> list[Boundary]:
+def kept(boundaries: list[Boundary], most: int, rng: np.random.Generator) -> list[Boundary]:
     """`most` of the boundaries in their order: of the right ones all, since few are, and others drawn uniformly."""
     if len(boundaries) <= most:
         return boundaries

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tasks.base import NEWLINE_ID, Rows, Split
+from tasks.base import Rows, Split
 from tasks.numbers import countdown_play as play
 from tasks.numbers.countdown_space import CountdownSpace
 from tasks.splits import split_code
@@ -73,7 +73,7 @@ def verdict_rows(chains: Rows, numbers: int, ids: dict[str, int], rng: np.random
         step = int(rng.integers(numbers - 2))
         result, end = ends[step] + 5, ends[step + 1]
         other = int(chains.tokens[rng.integers(size), result])
-        if other != tokens[row, result] and tokens[row, end] == NEWLINE_ID:
+        if other != tokens[row, result]:
             tokens[row, [result, end - 1]] = other  # the number that it left, too, stands last
             tokens[row, end + 1 :], weight[row] = 0, 0.0
             tokens[row, end + 1], weight[row, end + 1] = ids[NO], VERDICT_WEIGHT

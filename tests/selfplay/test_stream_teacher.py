@@ -225,7 +225,7 @@ def test_of_many_boundaries_the_right_ones_are_kept_and_the_others_drawn():
     right = list(teacher.replayed(acting(), PROBLEM, written(OFF, MISS, "no b0", FIRST, LAST), searched()))
     assert [b.status for b in right] == ["open", "open", "wrong", "open", "open", "right"]
     rng = np.random.default_rng(0)
-    drawn = [teacher.chosen(right, 2, rng) for _ in range(40)]
+    drawn = [teacher.kept(right, 2, rng) for _ in range(40)]
     assert all(len(some) == 2 and some[-1] is right[-1] for some in drawn)
     assert {id(some[0]) for some in drawn} == {id(b) for b in right[:-1]}
-    assert teacher.chosen(right, 6, rng) == right
+    assert teacher.kept(right, 6, rng) == right
