@@ -6,7 +6,7 @@ A judge in the loop makes the choice; without one it is made by `choose`, see `s
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import mcts
 from kit.command import settings
@@ -181,11 +181,19 @@ def _with(search: Any, name: str, key: str, text: str) -> Any:
     if owner is None:
         names = ", ".join(name for known in defaults for name in known)
         raise SolveError(f"strategy {name} has no setting {key!r}: use one of {names}")
+    default = _default(owner, key)
     try:
-        value = settings([f"{key}={text}"], {key: getattr(owner, key)})[key]
+        value = settings([f"{key}={text}"], {key: default})[key]
         if value != value or (key.endswith(WIDE) and value is not None and not 1 <= value <= MOST_AT_ONCE):
             raise ValueError(f"a number, of candidates and beams 1 to {MOST_AT_ONCE}")
         changed = replace(owner, **{key: value})
     except ValueError as error:
         raise SolveError(f"strategy {name}: {key}={text!r} cannot be ({error})") from None
     return changed if owner is search else replace(search, rule=changed)
+
+
+def _default(owner: Any, key: str) -> Any:
+    """What a setting is, or where it is null and no whole number, something of its type."""
+    kinds = {float: 0.0, str: ""}
+    unset = [kind for kind in get_args(get_type_hints(type(owner))[key]) if kind in kinds]
+    return kinds[unset[0]] if getattr(owner, key) is None and unset else getattr(owner, key)

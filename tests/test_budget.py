@@ -150,6 +150,21 @@ def test_other_problems_or_weights_into_the_same_folder_are_measured_anew_and_ne
     assert max(row["solved"] for row in rows(tmp_path)) < max(row["solved"] for row in before)
 
 
+def test_a_stream_is_a_point_at_the_tokens_that_it_really_used_and_answers_nothing_where_it_is_cut(tmp_path):
+    asked = ["think:effort=minimal", "think:effort=high"]
+    config = dataclasses.replace(
+        SMALL, models=["countdown4think"], modes=["none"], blind_strategies=asked, rungs=[1, 4]
+    )
+    assert measure(dataclasses.replace(config, axes=["tokens"], run_dir=str(tmp_path))) == 0
+    found = {(row["strategy"], row["rung"]): row for row in rows(tmp_path)}
+    minimal, high = (found[strategy, 4] for strategy in asked)
+    assert minimal["solved"] < high["solved"]
+    assert minimal["tokens"] < high["tokens"] < high["budget_tokens"]
+    cut = found["think:effort=high", 1]
+    assert cut["tokens"] < cut["budget_tokens"] + 12  # the step that a limit falls into is written to its end
+    assert cut["solved"] < high["solved"]
+
+
 def test_two_folders_of_one_name_are_two_models(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "ProcessPoolExecutor", lambda *_: _Inline())
     nets = [tmp_path / run / "step-000088" for run in ("one", "two")]

@@ -224,7 +224,7 @@ def picture(panels: dict[Panel, list[Line]], names: list[str]):
         axis_row[0].set_ylabel("solved, %")
         axis_row[0].set_title(f"{task}, {model}, {lines[0].split}: {MODES[mode]}", loc="left", fontsize=10)
         if len(names) == 1:
-            axis_row[0].legend(fontsize=7, loc="upper left")
+            axis_row[0].legend(fontsize=7, loc="best")
         else:  # beside the row, so that it hides no line
             shown = axis_row[0].get_legend_handles_labels()
             axis_row[-1].legend(*shown, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
@@ -236,6 +236,10 @@ def _drawn(axis, line: Line, name: str, colour) -> None:
     if not (x > 0).all():
         return  # a control that has no such cost
     bounds = np.array([line.interval(k) for k in range(len(line.rungs))]) * 100
+    if line.strategy.partition(":")[0] == "think":  # it ends by itself: a point, where its tokens end
+        error = np.abs(bounds[-1:].T - 100 * line.rate[-1])
+        axis.errorbar(line.spent[name][-1:], 100 * line.rate[-1:], error, color=colour, marker="*", label=line.strategy)
+        return
     style = "--" if line.strategy in CONTROLS else "-"
     axis.plot(x, 100 * line.rate, style, color=colour, marker="o", markersize=3, label=line.strategy)
     axis.fill_between(x, bounds[:, 0], bounds[:, 1], color=colour, alpha=0.1, linewidth=0)

@@ -3,6 +3,7 @@
     python -m bench budget                                  two of the shipped checkpoints, under ten minutes on two cores
     python -m bench budget policy=[FOLDER] strategies=[best_first,best_of_n] rungs=[1,4,16] problems=300
     python -m bench budget -m seed=0,1,2                    Hydra's multirun: a seed a job
+    python -m bench budget policy=[countdown4think] "blind_strategies=['think:effort=low','think:effort=high',best_first]"
 
 Budgets are generated tokens, as multiples of what a greedy chain costs. A token is paid when the model samples it: independent
 samples pay a prefix again each time, a tree pays none twice. Prompt and context tokens are counted apart. A strategy whose

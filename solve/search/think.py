@@ -22,13 +22,14 @@ from tasks.base import Problem
 class Think:
     """See `models.steps.stream_types.Rules`."""
 
+    effort: str | None = None  # how often it may go back; null: as asked of the solver, high in a bench
     temperature: float = 0.0
     threshold: float | None = None  # of a verdict; null: as fitted for the net
     distinct: bool = True  # nothing is tried twice at one state
     doubted: float = DOUBTED  # a step is given up whose consequences were less probable
     mended: bool = True  # what a check came to is written where it refuses a step
     back: Back = "net"  # where it goes back to: as the net says, root: always to the start, last: always one step
-    sized: bool = False
+    sized: bool = True  # where its limit ends a stream, nothing is answered
 
     def start(self, bench: Workbench, problems: Sequence[Problem], limit: int | None = None) -> ThinkSearch:
         """See `solve.types.Strategy`; a stream of more than `limit` tokens is cut short."""
@@ -38,7 +39,7 @@ class Think:
                 self.temperature, threshold, self.distinct, tokens=limit, back=self.back, doubted=self.doubted,
                 mended=self.mended,
             )  # fmt: skip
-            return ThinkSearch(rules, effort_number(bench.effort), bench, problems)
+            return ThinkSearch(rules, effort_number(self.effort or bench.effort), bench, problems)
         except (PolicyError, ValueError) as error:
             raise SolveError(f"strategy think: {error}") from None
 

@@ -85,6 +85,13 @@ def test_efforts_are_counted_in_undos_and_tokens_cut_a_stream_short(solver):
     assert "budget" in {one.stopped for one in cut}
 
 
+def test_settings_that_are_null_till_they_are_set_have_their_own_types():
+    search = way("think:threshold=0.5,effort=low", LETTERS).search
+    assert (search.threshold, search.effort) == (0.5, "low")
+    with pytest.raises(SolveError, match="threshold is of type float"):
+        way("think:threshold=high", LETTERS)
+
+
 def test_the_hidden_chain_is_drawn_with_what_it_gave_up(solver):
     (one,) = solver.solve(["3 7 12 = 15"], strategy="think", effort="low", verify="none")
     thoughts = [
@@ -119,6 +126,8 @@ def test_what_cannot_think_says_so_in_one_line(folder, solver):
         assert "\n" not in str(refusal.value)
     with pytest.raises(SolveError, match="threshold of a verdict"):
         solver.solve(["3 7 12 = 15"], strategy="think:threshold=2")
+    with pytest.raises(SolveError, match="effort=xhigh: a stream was taught to go back 15 times at most"):
+        solver.solve(["3 7 12 = 15"], strategy="think:effort=xhigh")
     with pytest.raises(SolveError, match="back=up: use net, root, last"):
         solver.solve(["3 7 12 = 15"], strategy="think:back=up")
 
