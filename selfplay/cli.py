@@ -19,7 +19,7 @@ from kit.command import CONF, guarded, help_page, in_sweep, run, word
 from kit.pages import page
 from kit.process import core_count
 from selfplay.config import ConfigError, SelfplayConfig, actor_in, check_config, learns, register
-from selfplay.teachers import PLAYED
+from selfplay.teachers import PLAYED, TEACHERS
 from tasks.registry import task_pages
 
 GROUPS = ("task", "selfplay", "model", "experiment")  # an override of a whole group may touch anything
@@ -119,13 +119,21 @@ def check_task(config: SelfplayConfig, task) -> None:
             )
     if not task.exact:
         check_answers(config, task)
-    if "stream" in {phase.teacher for phase in config.selfplay.phases} and not task.stream_words:
-        raise ConfigError("teacher stream needs a net with words for streams: add +task.streams=true")
+    thinks = {phase.teacher for phase in config.selfplay.phases if TEACHERS[phase.teacher].streams} - PLAYED
+    if thinks and not task.stream_words:
+        raise ConfigError(f"teacher {min(thinks)} needs a net with words for streams: add +task.streams=true")
+    if "stream_grpo" in thinks and (task.stream.markov or task.stream.checks):
+        raise ConfigError(
+            f"teacher stream_grpo reads contexts that keep all their steps, and streams of task {task.name} do not: use stream"
+        )
     checked = bool(task.stream_words) and getattr(type(task), "check_play", None) is not FreePlay.check_play
     if "checks" in {config.learner.fill, *(phase.teacher for phase in config.selfplay.phases)} and not checked:
         raise ConfigError(
             f"task {task.name} has no checks to teach: use experiment=chain_stream, or another teacher and learner.fill"
         )
+    unproven = any(actor_in(config, i).unproven_share for i in range(len(config.selfplay.phases)))
+    if unproven and getattr(type(task), "unproven", FreePlay.unproven) is FreePlay.unproven:
+        raise ConfigError(f"every problem of task {task.name} can be solved: set actor.unproven_share=0")
     if task.reversible and config.actor.discount == 1.0:
         raise ConfigError(
             f"task {task.name} can undo steps, so a value must fall with distance: add experiment={task.name}, or "

@@ -31,6 +31,7 @@ TEACHERS = {
     "star": Teacher("tab:orange", act="selfplay.teach.star:act"),
     "grpo": Teacher("tab:red", act="selfplay.teach.grpo:act", on_policy=True),
     "stream": Teacher("tab:brown", act="selfplay.teach.stream:act", streams=True),
+    "stream_grpo": Teacher("tab:olive", act="selfplay.teach.stream_grpo:act", on_policy=True, streams=True),
     "search": Teacher("tab:green", act="selfplay.teach.search:act"),
 }
 FILLS = {  # what fills a batch up beside replay

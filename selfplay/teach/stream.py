@@ -70,7 +70,8 @@ def act(acting: Acting) -> Experience:
                 lesson_of(acting, words, problem, int(efforts[i]), boundary, known)
             if words.form.markov:
                 stream_steps.of_graph(acting, words, problem, int(efforts[i]), known)
-            traces.append(_trace(acting, problem, stream, int(efforts[i]), right, int(found.tokens[i - start])))
+            paid = stream.tokens + int(found.tokens[i - start])
+            traces.append(stream_trace(acting, problem, stream, int(efforts[i]), right, paid))
     generated += sum(stream.tokens for stream in streams)
     return Experience(acting.builder.rows(), traces, generated, prefilled, len(streams), solved, 0)
 
@@ -179,8 +180,10 @@ def lesson(
     return [(words.no, VERDICT_WEIGHT), (words.stop, VERDICT_WEIGHT)]
 
 
-def _trace(acting: Acting, problem: Problem, stream: Stream, effort: int, right: bool, searched: int) -> Trace:
-    """The hidden chain of a problem."""
+def stream_trace(
+    acting: Acting, problem: Problem, stream: Stream, effort: int, right: bool, paid: int, rule: str = "stream"
+) -> Trace:
+    """The hidden chain of a problem; `paid`: all tokens that the problem cost."""
     form, thoughts = acting.task.stream, stream.thoughts
     assert form is not None, "a stream was written"
     return acting.trace(
@@ -193,6 +196,6 @@ def _trace(acting: Acting, problem: Problem, stream: Stream, effort: int, right:
         values=(float(right),) * len(thoughts),
         reward=float(right),
         solved=right,
-        rule="stream",
-        generated_tokens=stream.tokens + searched,
+        rule=rule,
+        generated_tokens=paid,
     )
