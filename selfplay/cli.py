@@ -131,9 +131,6 @@ def check_task(config: SelfplayConfig, task) -> None:
         raise ConfigError(
             f"task {task.name} has no checks to teach: use experiment=chain_stream, or another teacher and learner.fill"
         )
-    unproven = any(actor_in(config, i).unproven_share for i in range(len(config.selfplay.phases)))
-    if unproven and getattr(type(task), "unproven", FreePlay.unproven) is FreePlay.unproven:
-        raise ConfigError(f"every problem of task {task.name} can be solved: set actor.unproven_share=0")
     if task.reversible and config.actor.discount == 1.0:
         raise ConfigError(
             f"task {task.name} can undo steps, so a value must fall with distance: add experiment={task.name}, or "

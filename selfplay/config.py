@@ -83,7 +83,6 @@ class ActorConfig:
     full_share: float = 1.0  # playout-cap randomisation: share of problems searched with the full budget ...
     cheap_tokens: int = 100  # ... the others get these, and teach the value only
     mine: bool = True  # search only problems that the greedy policy fails (its tokens are counted)
-    unproven_share: float = 0.0  # of the problems: those of which nobody knows whether they can be solved
     policy_target: str = "shortest"  # shortest | completed_q | visits
     rows_per_problem: int = 8  # training rows kept of one problem
     known_share: float = (
@@ -177,8 +176,8 @@ RANGES = (
         "must be at least 1",
     ),
     (
-        "actor.dead_share actor.unproven_share actor.full_share actor.known_share learner.replay_share learner.value_share "
-        "learner.rules_share learner.ended_share learner.decay_from",
+        "actor.dead_share actor.full_share actor.known_share learner.replay_share learner.value_share learner.rules_share "
+        "learner.ended_share learner.decay_from",
         lambda value: 0 <= value <= 1,
         "is a share: use 0 to 1",
     ),

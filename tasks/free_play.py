@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 import numpy as np
 
-from tasks.base import BOS_ID, PAD_ID, Problem, Rows, Split, Task, TaskError
+from tasks.base import BOS_ID, PAD_ID, Rows, Split, Task, TaskError
 
 
 class FreePlay(Task):
@@ -50,14 +50,6 @@ class FreePlay(Task):
             TaskError: a task that makes none, or one without stream words.
         """
         raise TaskError(f"task {self.name} has no checks to write: use learner.fill=random, hindsight or rules")
-
-    def unproven(self, n: int, rng: np.random.Generator) -> list[Problem]:
-        """`n` train problems of which nobody knows whether they can be solved: what a stream says yes to must be looked at.
-
-        Raises:
-            TaskError: a task that makes none.
-        """
-        raise TaskError(f"every problem of task {self.name} can be solved: set actor.unproven_share=0")
 
     def examples(self, n: int, seed: int = 0) -> list[str]:
         rows = self.hindsight("train", n, np.random.default_rng(seed))

@@ -23,7 +23,6 @@ from selfplay.teach.settle import scored
 from selfplay.teachers import TEACHERS
 from selfplay.team import Team
 from tasks.base import Problem, Rows, Scorer, Task
-from tasks.free_play import free_play
 from tasks.judging.scorers import Replay
 
 MINING_ROUNDS = 4  # at most this many times `problems` are tried greedily to find those that fail
@@ -139,15 +138,7 @@ def act(
 def draw_problems(
     policy: Policy, task: Task, n: int, config: ActorConfig, rng: np.random.Generator, scorer: Scorer
 ) -> tuple[list[Problem], int, int]:
-    """(practice problems, problems tried, generated tokens): all, or with `mine` those that greedy decoding fails.
-
-    `unproven_share` of them are unproven, whatever `mine` says.
-    """
-    if unproven := round(config.unproven_share * n):
-        proven, tried, tokens = draw_problems(
-            policy, task, n - unproven, replace(config, unproven_share=0.0), rng, scorer
-        )
-        return proven + free_play(task).unproven(unproven, rng), tried, tokens
+    """(practice problems, problems tried, generated tokens): all, or with `mine` those that greedy decoding fails."""
     if not config.mine:
         return task.practice(n, rng), 0, 0
     tried = task.practice(MINING_ROUNDS * n, rng)

@@ -127,18 +127,12 @@ class Countdown(FreePlay, Oracle):
         """Train problems, `wide_share` of them from the wider space."""
         problems: dict[str, Problem] = {}
         for space, part in self._parts(n, rng):
-            members = space.of("train")
+            members = _members(space, "train")
             chosen = members[rng.choice(len(members), min(part.stop - part.start, len(members)), replace=False)]
             for numbers, target in zip(space.multisets[chosen[:, 0]].tolist(), chosen[:, 1].tolist(), strict=True):
                 problem = self._problem(tuple(numbers), target)
                 problems[problem.id] = problem
         return list(problems.values())
-
-    def unproven(self, n: int, rng: np.random.Generator) -> list[Problem]:
-        """See `FreePlay.unproven`: any numbers and any target, as many from the wider space as `practice` takes."""
-        parts = self._parts(n, rng)
-        pairs = [pair for space, part in parts for pair in space.pairs_of("train", part.stop - part.start, rng)]
-        return [self._problem(numbers, target) for numbers, target in pairs]
 
     def parse_problem(self, text: str) -> Problem:
         """The problem that a text such as "3 7 8 8 = 24" asks. It need not be solvable nor in the ranges.
@@ -287,7 +281,7 @@ class Countdown(FreePlay, Oracle):
         """Complete random plays with their true results. The free choices are the two operands and the operation."""
         tokens = self._blank_rows(n, play.row_tokens(self.numbers))
         for space, part in self._parts(n, rng):
-            play.random_rows(rng, space.multisets, space.of(split), self.cap, tokens[part])
+            play.random_rows(rng, space.multisets, _members(space, split), self.cap, tokens[part])
         weight = self._step_weight(tokens)
         if rules_only:
             weight[:, play.choice_columns(self.numbers)] = 0.0
@@ -302,7 +296,7 @@ class Countdown(FreePlay, Oracle):
         tokens = self._blank_rows(n, play.row_tokens(self.numbers))
         for space, part in self._parts(n, rng):
             accept = acceptance_table(space, split)
-            args = (space.of(split), accept, space.ranges.target_min, self.cap, tokens[part])
+            args = (_members(space, split), accept, space.ranges.target_min, self.cap, tokens[part])
             play.hindsight_rows(rng, space.multisets, *args)
         value = np.full(tokens.shape, np.nan, np.float32)
         value[:, play.state_ends(self.numbers)] = 1.0
@@ -319,7 +313,7 @@ class Countdown(FreePlay, Oracle):
         value = np.full(tokens.shape, np.nan, np.float32)
         ends = np.array(play.state_ends(self.numbers))
         for space, part in self._parts(n, rng):
-            args = (space.of(split), self.cap, ends, self.value_plays, VALUE_TRIES, tokens[part], value[part])
+            args = (_members(space, split), self.cap, ends, self.value_plays, VALUE_TRIES, tokens[part], value[part])
             play.value_rows(rng, space.multisets, *args)
         return Rows(tokens, np.zeros(tokens.shape, np.float32), value)
 
@@ -328,7 +322,7 @@ class Countdown(FreePlay, Oracle):
         tokens = self._blank_rows(n, play.row_tokens(self.numbers))
         value = np.full(tokens.shape, np.nan, np.float32)
         for space, part in self._parts(n, rng):
-            args = (space.of(split), acceptance_table(space, split), space.ranges.target_min, self.cap)
+            args = (_members(space, split), acceptance_table(space, split), space.ranges.target_min, self.cap)
             play.ended_rows(rng, space.multisets, *args, tokens[part], value[part])
         return Rows(tokens, np.zeros(tokens.shape, np.float32), value)
 
@@ -387,6 +381,14 @@ class Countdown(FreePlay, Oracle):
         weight = np.ones(tokens.shape, np.float32)
         weight[:, : play.prompt_tokens(self.numbers)] = 0.0
         return weight
+
+
+def _members(space: CountdownSpace, split: Split) -> np.ndarray:
+    split_code(split)
+    members = space.members[split]
+    if len(members) == 0:
+        raise TaskError(f"the {split} split is empty: widen the ranges or its fraction")
+    return members
 
 
 def _illegal(reason: str) -> Verdict:

@@ -56,34 +56,6 @@ class CountdownSpace:
     multisets: np.ndarray  # int32 [M, n], each row ascending
     splits: np.ndarray  # uint8 [M, T], NO_SPLIT where the target cannot be reached, else the split's code
     members: dict[Split, np.ndarray]  # int32 [S, 2] by split: (row of `multisets`, target)
-    fractions: tuple[float, float]  # of train and dev
-
-    def of(self, split: Split) -> np.ndarray:
-        """`members` of a split.
-
-        Raises:
-            TaskError: no such split, or one that holds nothing.
-        """
-        split_code(split)
-        if len(self.members[split]) == 0:
-            raise TaskError(f"the {split} split is empty: widen the ranges or its fraction")
-        return self.members[split]
-
-    def pairs_of(self, split: Split, n: int, rng: np.random.Generator) -> Iterator[tuple[tuple[int, ...], int]]:
-        """`n` pairs of numbers and a target that belong to a split by their hash, whether or not they can be solved: the solver
-        is not asked. Equal ones may come again.
-
-        Raises:
-            TaskError: the split holds nothing.
-        """
-        self.of(split)
-        found = 0
-        while found < n:
-            numbers = tuple(self.multisets[rng.integers(len(self.multisets))].tolist())
-            target = int(rng.integers(self.ranges.target_min, self.ranges.target_max + 1))
-            if split_codes(unit_hashes([identity(numbers, target).encode()]), *self.fractions)[0] == split_code(split):
-                found += 1
-                yield numbers, target
 
 
 def identity(numbers: tuple[int, ...], target: int) -> str:
@@ -151,7 +123,7 @@ def build_space(ranges: Ranges, train_fraction: float, dev_fraction: float) -> C
         members[split] = np.stack([rows, columns + ranges.target_min], 1).astype(np.int32)
     for array in (multisets, splits, *members.values()):
         array.setflags(write=False)
-    return CountdownSpace(ranges, multisets, splits, members, (train_fraction, dev_fraction))
+    return CountdownSpace(ranges, multisets, splits, members)
 
 
 @lru_cache(maxsize=1 << 16)

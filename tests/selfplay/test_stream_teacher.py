@@ -17,7 +17,7 @@ from selfplay.config import ActorConfig, ConfigError, SelfplayConfig
 from selfplay.run.traces import read_shard
 from selfplay.schedule import Phase
 from selfplay.teach import stream as teacher
-from selfplay.teach.actor import Acting, Origin, draw_problems
+from selfplay.teach.actor import Acting, Origin
 from selfplay.teach.evidence import Evidence, key_of
 from selfplay.teach.row_builder import RowBuilder
 from solve.calibrate.thresholds import THRESHOLDS
@@ -193,26 +193,6 @@ def test_checks_of_a_task_without_any_are_refused_before_the_run(phase, fill):
     config.learner.fill = fill
     with pytest.raises(ConfigError, match="has no checks to teach: use experiment=chain_stream"):
         check_task(config, make_task("sums", streams=True))
-
-
-def test_unproven_problems_of_a_task_without_any_are_refused_before_the_run():
-    config = SelfplayConfig(task={"name": "sums"}, actor=ActorConfig(unproven_share=0.5))
-    config.selfplay.phases = [Phase("search", iterations=1)]
-    with pytest.raises(ConfigError, match=r"set actor.unproven_share=0"):
-        check_task(config, make_task("sums"))
-
-
-def test_a_share_of_the_problems_of_an_iteration_is_unproven():
-    class Told(Countdown):
-        def unproven(self, n, rng):
-            return self.problems("train", n, seed=1)
-
-    task, config = Told(), ActorConfig(mine=False, unproven_share=0.25)
-    problems, *_ = draw_problems(
-        LocalPolicy(None, version="none"), task, 8, config, np.random.default_rng(0), Replay(task)
-    )
-    assert len(problems) == 8
-    assert problems[6:] == task.problems("train", 2, seed=1)
 
 
 @pytest.mark.slow
