@@ -9,6 +9,7 @@ t over seeds, the honest one for "does this hold on another seed", and infinite 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,15 +51,14 @@ def measured(
     return evaluate(policy, task, problems, Team(), samples=samples, discount=discount, seed=seed, scorer=scorer)
 
 
-def compare(runs: list[Path], against: list[Path], problems: int, samples: int) -> dict[str, Any]:
-    """Every pair, and the mean over pairs, for greedy and sampled solving; rates in [0, 1].
+def compare(runs: list[Path], against: list[Path], problems: int, samples: int) -> Iterator[dict[str, Any]]:
+    """Each pair as it is measured, for greedy and sampled solving; rates in [0, 1].
 
     Raises:
         command.UsageError: runs that cannot be compared.
     """
     if len(runs) != len(against):
         raise command.UsageError(f"{len(runs)} runs against {len(against)}: give one run to compare with for each run")
-    rows: list[dict[str, Any]] = []
     for a, b in zip(runs, against, strict=True):
         (config, summary), (other_config, other) = finished_run(a), finished_run(b)
         if config["task"] != other_config["task"]:
@@ -72,9 +72,7 @@ def compare(runs: list[Path], against: list[Path], problems: int, samples: int) 
         row |= {name: [summary[name], other[name]] for name in ("cpu_seconds", "generated_tokens")}
         row["greedy"] = _difference(one.headline, two.headline)
         row["sampled"] = _difference(one.sampled_per_problem, two.sampled_per_problem)
-        rows.append(row)
-    pooled = {name: mean_and_half_width([row[name]["mean"] for row in rows]) for name in ("greedy", "sampled")}
-    return {"pairs": rows, "mean": {name: list(pair) for name, pair in pooled.items()}, "samples": samples}
+        yield row
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
@@ -93,19 +91,21 @@ def main(
     if not first:
         raise command.UsageError("nothing to compare: write runs=DIR,... against=DIR,...")
     torch.set_num_threads(1)
-    result = compare(first, second, problems, samples)
-    for row in result["pairs"]:
-        print(
-            f"{row['run']} - {row['against']}  n={row['n']}, CPU-s {row['cpu_seconds'][0]:.0f}, {row['cpu_seconds'][1]:.0f}"
-        )
+    rows: list[dict[str, Any]] = []
+    for row in compare(first, second, problems, samples):
+        rows.append(row)
+        spent, other = row["cpu_seconds"]
+        print(f"{row['run']} - {row['against']}  n={row['n']}, CPU-s {spent:.0f}, {other:.0f}")
         for name in ("greedy", "sampled"):
             pair = row[name]
             print(
                 f"  {name:8}{100 * pair['run']:6.1f} - {100 * pair['against']:5.1f} ="
                 f" {100 * pair['mean']:+6.1f} +-{100 * pair['half_width']:.1f} points"
             )
-        print(f"  guessing without a model {100 * row['guess']:.1f}")
-    for name, (mean, half_width) in result["mean"].items():
+        print(f"  guessing without a model {100 * row['guess']:.1f}", flush=True)
+    pooled = {name: mean_and_half_width([row[name]["mean"] for row in rows]) for name in ("greedy", "sampled")}
+    for name, (mean, half_width) in pooled.items():
         print(f"mean {name:8} {100 * mean:+6.1f} +-{100 * half_width:.1f} points over {len(first)} seeds")
+    result = {"pairs": rows, "mean": {name: list(pair) for name, pair in pooled.items()}, "samples": samples}
     command.save(result, run_dir, "compare")
     return result
