@@ -181,9 +181,9 @@ def _with(search: Any, name: str, key: str, text: str) -> Any:
     if owner is None:
         names = ", ".join(name for known in defaults for name in known)
         raise SolveError(f"strategy {name} has no setting {key!r}: use one of {names}")
-    default = _default(owner, key)
+    unset = getattr(owner, key) is None
     try:
-        value = settings([f"{key}={text}"], {key: default})[key]
+        value = None if unset and text == "null" else settings([f"{key}={text}"], {key: _default(owner, key)})[key]
         if value != value or (key.endswith(WIDE) and value is not None and not 1 <= value <= MOST_AT_ONCE):
             raise ValueError(f"a number, of candidates and beams 1 to {MOST_AT_ONCE}")
         changed = replace(owner, **{key: value})

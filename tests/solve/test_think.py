@@ -88,6 +88,7 @@ def test_efforts_are_counted_in_undos_and_tokens_cut_a_stream_short(solver):
 def test_settings_that_are_null_till_they_are_set_have_their_own_types():
     search = way("think:threshold=0.5,effort=low", LETTERS).search
     assert (search.threshold, search.effort) == (0.5, "low")
+    assert way("think:threshold=null,effort=null", LETTERS).search == way("think", LETTERS).search
     with pytest.raises(SolveError, match="threshold is of type float"):
         way("think:threshold=high", LETTERS)
 
