@@ -130,7 +130,8 @@ def _line(m: dict) -> str:
         f"generated {count(m['generated_tokens'])}, trained {count(m['trained_tokens'])} tokens",
     ]
     if m.get("losses"):
-        parts.append(f"loss {m['losses'].get('policy_loss', float('nan')):.3f}")
+        loss = m["losses"].get("policy_loss")
+        parts.append("no row to learn from" if loss is None else f"loss {loss:.3f}")
     if m.get("actor"):
         parts.append(f"solved {100 * m['actor']['solved']:.0f}% of {m['actor']['problems']}")
     if (dev := m.get("dev")) is not None:

@@ -11,6 +11,7 @@ from models.abilities import Rollout
 from models.steps.codec import WordCodec
 from selfplay.config import ActorConfig
 from selfplay.loop import replayed
+from selfplay.measure.display import Display
 from selfplay.teach.actor import act
 from selfplay.teach.grpo import advantages
 from selfplay.team import Team
@@ -124,3 +125,18 @@ def test_a_run_takes_a_step_for_every_batch_of_new_rows(tmp_path, advantage):
     assert [line["losses"]["steps"] for line in lines] == [-(-line["new_rows"] // 16) for line in lines]
     assert any(line["new_rows"] for line in lines)
     assert all(np.isfinite(line["losses"]["policy_loss"]) for line in lines if line["new_rows"])
+
+
+@pytest.mark.parametrize(("losses", "said"), [({"policy_loss": -0.0126}, "loss -0.013"), ({}, "no row to learn from")])
+def test_an_iteration_of_groups_that_agree_says_that_it_had_no_row(tmp_path, capsys, losses, said):
+    line = {
+        "iteration": 3,
+        "progress": 0.5,
+        "teacher": "grpo",
+        "seconds": 9.0,
+        "generated_tokens": 40,
+        "trained_tokens": 20,
+    }
+    with Display(tmp_path, plain=True, tensorboard=False) as display:
+        display.iteration(line | {"losses": losses | {"steps": len(losses)}})
+    assert said in capsys.readouterr().out
