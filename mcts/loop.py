@@ -69,13 +69,18 @@ def resume(
     slots: int | None = None,
     stops: Sequence[Stop] = (),
     on_wave: OnWave | None = None,
+    paused: Callable[[], bool] = lambda: False,
 ) -> SearchResult:
-    """Go on with a store as `search` does; limits count what was spent before, except seconds. See `search`."""
+    """Go on with a store as `search` does; limits count what was spent before, except seconds. See `search`.
+
+    `paused`: asked before each wave; once it says so, the trees stay as they are, RUNNING. Gone on with, they become those of a
+    search that was not paused.
+    """
     driver = Driver(
         store, rule, budget, wave_size=wave_size, stop_on_solution=stop_on_solution,
         node_limit=node_limit, slots=slots, stops=stops,
     )  # fmt: skip
-    while len(leaves := driver.ask()):
+    while not paused() and len(leaves := driver.ask()):
         try:
             expansion = evaluator.expand(leaves.handles, driver.wanted(leaves), rule.draw)
         except BaseException:

@@ -114,6 +114,10 @@ class StepEvaluator(History, Protocol):
         """Open one tree a problem; forget what an earlier `begin` opened."""
         ...
 
+    def join(self, problems: Sequence[Problem]) -> Roots:
+        """Open more trees behind those that are open; their positions go on from the last one's."""
+        ...
+
     def expand(self, handles: np.ndarray, n_candidates: int, draw: Draw = "sample") -> Expansion:
         """Up to `n_candidates` unseen steps at each of `handles` (int64 [L], distinct). One wave = one call."""
         ...

@@ -1,5 +1,5 @@
 from .budgets import Cost as Cost
-from .solver import Solution as Solution
+from .plan import Solution as Solution
 from .solver import Solver as Solver
 from .solver import solve as solve
 from .types import Chain as Chain

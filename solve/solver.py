@@ -8,63 +8,24 @@ chosen by the votes, values or visits of the chains that were found (verify="non
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from inspect import signature
 from typing import Any
 
 import numpy as np
 
-from models.files.calibration import ConfidenceFit
-from models.steps.stream_types import THRESHOLD, Thought
 from solve.allocation import SHARES, Share, allocated
-from solve.answers import CHOICES, Choose, Chosen, chosen, sureness
-from solve.budgets import UNLIMITED, Cost, TokenBudget, budget_of, chains_of
+from solve.answers import Choose
+from solve.budgets import chains_of
+from solve.plan import Plan, Solution, default_verify, planned
 from solve.policies import Shelved, one_policy, read_problem, take
 from solve.search.primed import PrimedSearch
-from solve.search.samples import Samples
-from solve.search.think import Think, ThinkSearch
-from solve.search.wall import wall
-from solve.strategies import Way, way
 from solve.types import Interrupted, Search, SolveError, Verify, Workbench
-from tasks.base import END_OF_TEXT, Problem, Task
-
-DEFAULT_STRATEGY, WITHOUT_SEARCH = "best_first", "greedy"
-STREAM_STOPPED = {
-    "tokens": "budget",
-    "exhausted": "exhausted",
-    "broken": "exhausted",
-}  # by its end; else it came to one
-UNANSWERED = "unanswered"  # why a search stopped that has paid nothing for what it asked
+from tasks.base import Problem
 
 OnProgress = Callable[[int, int], None]  # problems done, tokens generated
-
-
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """The answer to one problem."""
-
-    problem: str  # as the model saw it
-    answer: str | None  # None: no chain has ended with an answer
-    solved: bool | None  # the judge in the loop accepted it; None: there was none
-    confidence: float  # P(right) in [0, 1]
-    calibrated: bool  # False: `confidence` is the chain's own P(right), or the answer's share of all votes, as it is
-    steps: tuple[str, ...]  # the chain that led to it
-    agreeing: int  # chains with the same answer
-    chains: int  # chains that have ended
-    strategy: str
-    verify: Verify
-    value_trusted: bool
-    stopped: str  # solved | ended: a stream, by itself | exhausted | budget | interrupted | unanswered: a server gave no step
-    cost: Cost
-    thoughts: tuple[Thought, ...] = ()  # of strategy think: the hidden chain, what was given up included
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
 
 
 class Solver:
@@ -97,7 +58,7 @@ class Solver:
     @property
     def default_verify(self) -> Verify:
         """The task's own judge where it has one."""
-        return "task" if self.shelved.task.self_verifying else "none"
+        return default_verify(self.shelved.task)
 
     def read(self, text: str) -> Problem:
         """The problem that a text asks.
@@ -151,98 +112,38 @@ class Solver:
             SolveError: a strategy, budget or mode that cannot be. One line that names the mend.
         """
         read = [problem if isinstance(problem, Problem) else self.read(problem) for problem in problems]
-        verify = self.default_verify if verify is None else verify
-        if verify not in ("task", "none"):
-            raise SolveError(f"verify={verify!r}: use task or none")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise SolveError(f"seed={seed!r}: a whole number from 0 up")
-        if choose not in (None, *CHOICES):
-            raise SolveError(f"choose={choose!r}: use one of {', '.join(CHOICES)}")
         if share not in SHARES:
             raise SolveError(f"share={share!r}: use one of {', '.join(SHARES)}")
-        task = wall(self.shelved.task, verify)
-        limits = {"tokens": tokens, "simulations": simulations, "seconds": seconds}
-        if strategy is None:
-            plain = effort == "none" and not any(limits.values())
-            strategy = WITHOUT_SEARCH if plain else DEFAULT_STRATEGY
-        chosen_way = way(strategy, self.shelved.task)
-        chosen_way.check(strategy, self.shelved.policy)
-        calibration = self.shelved.calibration
-        budget = budget_of(self.shelved.task, effort, greedy_tokens=calibration.greedy_tokens, **limits)
-        if isinstance(chosen_way.search, Think) and not any(limits.values()):
-            budget = TokenBudget(UNLIMITED)  # its effort is told in undos
-        bench = Workbench(
-            self.shelved.policy, task, verify, self.trust_value, seed, calibration.chain,
-            chain_tokens=math.ceil(calibration.greedy_tokens or 0), interrupted=interrupted, effort=effort,
-            verdict_threshold=THRESHOLD if calibration.verdict_threshold is None else calibration.verdict_threshold,
+        plan, budget = planned(
+            self.shelved, trust_value=self.trust_value, strategy=strategy, effort=effort, verify=verify, choose=choose,
+            tokens=tokens, simulations=simulations, seconds=seconds, seed=seed, interrupted=interrupted,
         )  # fmt: skip
         if not read:
             return []
-        if budget is None and chosen_way.search.sized and len(read) > 1:  # each is sized by its own greedy chain
+        if budget is None and plan.way.search.sized and len(read) > 1:  # each is sized by its own greedy chain
             same: dict[str, Any] = {"strategy": strategy, "effort": effort, "verify": verify, "choose": choose}
             alone = partial(self.solve, **same, seed=seed, interrupted=interrupted)
             return [alone([one], on_search=None if i else on_search)[0] for i, one in enumerate(read)]
-        usual = chosen_way.chooses(self.trust_value)
-        as_fitted = choose in (None, usual) and self.trust_value == self.shelved.trusted
-        fit = calibration.confidence.get(strategy) if as_fitted else None
-        choose = choose or usual
         if budget is not None and budget.seconds is not None:
-            self._compile(strategy, chosen_way, bench, read[0])
+            self._compile(plan, read[0])
         started = time.monotonic()
-        search, budget = _started(chosen_way, bench, read, budget, chains_of(effort))
-        allocated(search, share, budget, len(read), choose, on_progress)
+        search, budget = plan.start(read, budget, chains_of(effort))
+        allocated(search, share, budget, len(read), plan.choose, on_progress)
         spent = time.monotonic() - started
         if on_search is not None:
-            on_search(search.inner if isinstance(search, PrimedSearch) else search, bench)
-        return [
-            self._solution(i, problem, search, bench, strategy, choose, fit, spent / len(read))
-            for i, problem in enumerate(read)
-        ]
+            on_search(search.inner if isinstance(search, PrimedSearch) else search, plan.bench)
+        return [plan.solution(i, problem, search, spent / len(read)) for i, problem in enumerate(read)]
 
-    def _compile(self, strategy: str, chosen_way: Way, bench: Workbench, problem: Problem) -> None:
+    def _compile(self, plan: Plan, problem: Problem) -> None:
         """Take one step outside of the clock: a machine's first search compiles kernels, longer than its seconds may be.
 
         Not for a language model, whose forward is tried before the clock starts and whose steps cost more than they save.
         """
-        if strategy in self._compiled or not self.shelved.policy.in_words:
+        if plan.strategy in self._compiled or not self.shelved.policy.in_words:
             return
-        one_step = bench.task.max_step_tokens
-        chosen_way.search.start(bench, [problem], one_step).advance(np.array([one_step]))
-        self._compiled.add(strategy)
-
-    def _solution(
-        self,
-        i: int,
-        problem: Problem,
-        search: Search,
-        bench: Workbench,
-        strategy: str,
-        choose: Choose,
-        fit: ConfidenceFit | None,
-        seconds: float,
-    ) -> Solution:
-        chains = search.chains(i)
-        pick = chosen(chains, choose)
-        confidence, calibrated = _confidence(pick, bench, fit)
-        generated, prefilled = int(search.tokens[i]), search.prefilled_tokens / len(search.tokens)
-        each = bench.policy.flops_per_token
-        flops = None if each is None else each * (generated + prefilled)
-        return Solution(
-            problem=_asked(bench.task, problem),
-            answer=None if pick.chain is None else bench.task.told(problem, pick.chain.steps),
-            solved=pick.judged if bench.verify == "task" else None,
-            confidence=confidence,
-            calibrated=calibrated,
-            steps=_shown(pick.chain.steps) if pick.chain is not None else (),
-            agreeing=pick.agreeing,
-            chains=len(chains),
-            strategy=strategy,
-            verify=bench.verify,
-            value_trusted=bench.trust_value,
-            stopped=_reason(i, search, bench, pick.judged),
-            cost=Cost(int(search.simulations[i]), generated, prefilled, seconds, flops),
-            thoughts=chains[0].thoughts if chains else (),
-        )
+        one_step = plan.bench.task.max_step_tokens
+        plan.way.search.start(plan.bench, [problem], one_step).advance(np.array([one_step]))
+        self._compiled.add(plan.strategy)
 
 
 def solve(
@@ -269,48 +170,3 @@ def solve(
 
 
 SETTINGS = tuple(signature(Solver.solve).parameters)[2:]  # but self and problems
-
-
-def _started(
-    chosen_way: Way, bench: Workbench, problems: Sequence[Problem], budget: TokenBudget | None, chains: int | None
-) -> tuple[Search, TokenBudget]:
-    """A search, and its budget: of the problems' own greedy chains where none was given."""
-    strategy = chosen_way.search
-    if budget is not None:
-        return strategy.start(bench, problems, budget.size), budget
-    if isinstance(strategy, Samples) and strategy.temperature == 0:  # it is the greedy chain
-        return strategy.start(bench, problems), TokenBudget(UNLIMITED)
-    search = PrimedSearch(strategy, bench, problems, chains or 1)
-    return search, TokenBudget(search.limits)
-
-
-def _asked(task: Task, problem: Problem) -> str:
-    prompt = task.prompt(problem)
-    return (task.form.parts(prompt)[0] if task.form.free else prompt).strip()
-
-
-def _shown(steps: Sequence[str]) -> tuple[str, ...]:
-    """Steps without the mark of the end of a text, and without one that is nothing else."""
-    return tuple(text for step in steps if (text := step.removesuffix(END_OF_TEXT)))
-
-
-def _confidence(pick: Chosen, bench: Workbench, fit: ConfidenceFit | None) -> tuple[float, bool]:
-    """(P(right), whether that is calibrated) of a chosen answer. `fit`: of its strategy as it chooses by itself."""
-    if pick.chain is None or bench.verify == "task":
-        return float(pick.judged), True  # a refused chain is no answer
-    sure = sureness(pick, bench)
-    if fit is None:  # P(right) of the best of many chains is too high: only a fit of the choice itself mends that
-        return sure, False
-    return fit.confidence(sure), True
-
-
-def _reason(i: int, search: Search, bench: Workbench, judged: bool) -> str:
-    if judged:
-        return "solved"
-    if bench.interrupted():
-        return "interrupted"
-    if search.simulations[i] and not search.tokens[i]:
-        return UNANSWERED
-    if isinstance(search, ThinkSearch) and i in search.streams:
-        return STREAM_STOPPED.get(search.streams[i].end, "ended")
-    return "exhausted" if bool(search.exhausted[i]) else "budget"

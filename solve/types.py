@@ -121,8 +121,13 @@ class Search(Protocol):
         """bool [P]: nothing is left to find, more tokens change nothing."""
         ...
 
-    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
-        """Go on until each problem has paid its limit (int64 [P], tokens), is solved or exhausted, or `seconds` are over."""
+    def advance(
+        self, limits: np.ndarray, seconds: float | None = None, simulations: int | np.ndarray | None = None
+    ) -> None:
+        """Go on until each problem has paid its limit (int64 [P], tokens), is solved or exhausted, or `seconds` are over.
+
+        `simulations`: most leaves or chains, of every problem or int64 [P], one each.
+        """
         ...
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
@@ -130,6 +135,18 @@ class Search(Protocol):
 
         Votes and visits are those of the whole search so far, not of the moment when a chain ended.
         """
+        ...
+
+
+class Joinable(Search, Protocol):
+    """A search that takes in problems while it goes on. None of them depends on the others.
+
+    Raises:
+        TrieError: by `join`, a prompt does not fit the model's positions. Nothing has changed.
+    """
+
+    def join(self, problems: Sequence[Problem]) -> None:
+        """Take in `problems` behind those that are there; they have spent nothing."""
         ...
 
 

@@ -147,14 +147,16 @@ def new_node(
 
 @jit
 def plant(nodes, keys, node_handles, counters, trees, table, root_keys, root_handles, raw_values):
-    """One root a tree."""
-    for t in range(trees.shape[0]):
+    """One root for each of the last trees, as many as there are roots."""
+    first = trees.shape[0] - root_keys.shape[0]
+    for row in range(root_keys.shape[0]):
+        t, key = first + row, root_keys[row]
         n = new_node(
-            nodes, keys, node_handles, counters, trees, t, root_keys[t], root_handles[t], raw_values[t], 0, 0, 0.0, NONE
+            nodes, keys, node_handles, counters, trees, t, key, root_handles[row], raw_values[row], 0, 0, 0.0, NONE
         )
         trees[t, ROOT] = n
-        if root_keys[t] != 0:
-            table[slot_of(table, keys, nodes, t, root_keys[t], 0)] = n
+        if key != 0:
+            table[slot_of(table, keys, nodes, t, key, 0)] = n
             counters[COUNT_KEYED] += 1
 
 

@@ -113,22 +113,33 @@ class Store:
             capacity: nodes and edges to make room for at the start; results do not depend on it.
         """
         n_trees = len(roots.handles)
+        store = cls(0, max(capacity, n_trees, 1), max(capacity, 1))
+        store.add(roots, seed, tree_seeds)
+        return store
+
+    def add(self, roots: Roots, seed: int = 0, tree_seeds: np.ndarray | None = None) -> None:
+        """More trees behind those that are there, which stay as they are, bit for bit. Arguments as in `plant`.
+
+        Raises:
+            ValueError: int32 ids would run out.
+        """
+        first, new = len(self.tree_planes), len(roots.handles)
         keys = owned(roots.keys, np.uint64)
         if tree_seeds is None:
-            tree_seeds = np.where(keys != 0, keys, np.arange(1, n_trees + 1, dtype=np.uint64))
-        store = cls(n_trees, max(capacity, n_trees, 1), max(capacity, 1))
-        trees = store.trees
+            tree_seeds = np.where(keys != 0, keys, np.arange(first + 1, first + new + 1, dtype=np.uint64))
+        self.reserve(new)
+        planes = np.zeros((first + new, TREE.itemsize // 8), np.int64)
+        planes[:first] = self.tree_planes
+        self.tree_planes = planes
+        trees = self.trees[first:]
         trees["seed"] = splitmix64(splitmix64([seed % 2**64]) ^ splitmix64(tree_seeds)).view(np.int64)
         trees["first_solution"] = NEVER
         trees["queue"] = NONE
         trees["simulation_limit"] = NO_LIMIT
-        store._grow_table(n_trees)
-        handles, values = owned(roots.handles, np.int64), owned(roots.raw_values, np.float32)
         insertion.plant(
-            store.node_planes, store.keys, store._node_handles, store.counters, store.tree_planes, store.table,
-            keys, handles, values,
+            self.node_planes, self.keys, self._node_handles, self.counters, self.tree_planes, self.table,
+            keys, owned(roots.handles, np.int64), owned(roots.raw_values, np.float32),
         )  # fmt: skip
-        return store
 
     @property
     def n_nodes(self) -> int:

@@ -194,20 +194,33 @@ class RemoteEvaluator(Lineage[_Record]):
         self.failed_requests = 0  # that no retry could save
         self._records: list[_Record] = []
         self._depths: dict[int, int] = {}  # fewest steps known to lead to the state of a key
+        self._trees = 0
         self._failures_in_a_row = 0  # leaves
         self._answered = False  # since `begin`
         self._warned = False
 
     def begin(self, problems: Sequence[Problem]) -> Roots:
         """Open one tree a problem; forget what an earlier `begin` opened. Asks the server nothing."""
-        states = [State(problem, (), self.task.initial_state(problem), NO_STEP, 0) for problem in problems]
-        self._records = [_Record(state, i, i, self._key(i, state)) for i, state in enumerate(states)]
-        self._depths = {record.key: 0 for record in self._records if record.key != NO_KEY}
-        self._answered = False
+        self._records.clear()
+        self._depths.clear()
+        self._trees, self._answered = 0, False
+        return self.join(problems)
+
+    def join(self, problems: Sequence[Problem]) -> Roots:
+        """Open more trees behind those that are open, whose positions go on. Asks the server nothing."""
+        first = len(self._records)
+        for problem in problems:
+            state = State(problem, (), self.task.initial_state(problem), NO_STEP, 0)
+            key = self._key(self._trees, state)
+            self._records.append(_Record(state, self._trees, len(self._records), key))
+            self._trees += 1
+            if key != NO_KEY:
+                self._depths[key] = 0
+        opened = self._records[first:]
         return Roots(
-            handles=np.arange(len(states)),
-            keys=np.array([record.key for record in self._records], np.uint64),
-            raw_values=np.full(len(states), RAW_VALUE, np.float32),
+            handles=np.arange(first, len(self._records)),
+            keys=np.array([record.key for record in opened], np.uint64),
+            raw_values=np.full(len(opened), RAW_VALUE, np.float32),
         )
 
     def expand(self, handles: np.ndarray, n_candidates: int, draw: Draw = "sample") -> Expansion:

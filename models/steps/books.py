@@ -42,8 +42,12 @@ class Entered:
 class Book(History, Protocol):
     """States by handle."""
 
+    def clear(self) -> None:
+        """Forget every state. The trie is clear."""
+        ...
+
     def open(self, problems: Sequence[Problem]) -> Entered:
-        """Forget every state; enter the root of each problem. The trie is clear."""
+        """Enter the root of each problem, as trees behind those that are open."""
         ...
 
     def slots(self, handles: np.ndarray) -> np.ndarray:
@@ -94,16 +98,23 @@ class StateBook(Lineage[_Record]):
         self.task, self._codec, self._trie, self._sampler, self._seed = task, codec, trie, sampler, seed
         self._records: list[_Record] = []
         self._depths: dict[int, int] = {}  # fewest steps known to lead to the state of a key
+        self._trees = 0
+
+    def clear(self) -> None:
+        self._records.clear()
+        self._depths.clear()
+        self._trees = 0
 
     def open(self, problems: Sequence[Problem]) -> Entered:
+        first = len(self._records)
         states = root_states(self._trie, self.task, self._codec, problems)
-        seeds = _root_seeds(self._seed, problems).tolist()
-        self._records = [
-            _Record(state, i, i, self._key(i, state), seed)
-            for i, (state, seed) in enumerate(zip(states, seeds, strict=True))
-        ]
-        self._depths = {record.key: 0 for record in self._records if record.key != NO_KEY}
-        return self._entered(0)
+        for state, seed in zip(states, _root_seeds(self._seed, problems).tolist(), strict=True):
+            key = self._key(self._trees, state)
+            self._records.append(_Record(state, self._trees, len(self._records), key, seed))
+            self._trees += 1
+            if key != NO_KEY:
+                self._depths[key] = 0
+        return self._entered(first)
 
     def slots(self, handles: np.ndarray) -> np.ndarray:
         leaves = [self._records[handle] for handle in handles]
@@ -183,20 +194,24 @@ class TokenBook:
     def __init__(self, task: Task, judge: TokenJudge, codec: Codec, trie: TokenTrie, sampler: StepSampler, seed: int):
         self.task, self._judge, self._codec, self._trie = task, judge, codec, trie
         self._sampler, self._seed = sampler, seed
-        self._problems: Sequence[Problem] = ()
+        self._problems: list[Problem] = []
         self._count = 0
         self._lines = np.zeros(1 << 10, _LINE)
         self._states = np.zeros((1 << 10, judge.state_width), np.int32)
         self._tokens = np.zeros((1 << 10, codec.max_step_tokens), np.int32)
 
+    def clear(self) -> None:
+        self._problems, self._count = [], 0
+
     def open(self, problems: Sequence[Problem]) -> Entered:
-        self._problems, self._count = problems, 0
         lines = np.zeros(len(problems), _LINE)
-        lines["tree"] = lines["parent"] = np.arange(len(problems))
+        lines["tree"] = np.arange(len(self._problems), len(self._problems) + len(problems))
+        lines["parent"] = np.arange(self._count, self._count + len(problems))
         lines["seed"], lines["code"] = _root_seeds(self._seed, problems), GOES_ON
         contexts = [self._codec.context(self.task.context(problem, ())) for problem in problems]
         lines["start"] = self._trie.prefill(contexts)
         tokens = np.zeros((len(problems), self._tokens.shape[1]), np.int32)
+        self._problems.extend(problems)
         return self._append(lines, self._judge.roots(problems), tokens)
 
     def slots(self, handles: np.ndarray) -> np.ndarray:

@@ -75,6 +75,15 @@ class ModelEvaluator:
         """
         self.trie.clear()
         self._sampler.clear()
+        self._book.clear()
+        return self.join(problems)
+
+    def join(self, problems: Sequence[Problem]) -> Roots:
+        """Open more trees behind those that are open, whose positions go on; nothing is forgotten.
+
+        Raises:
+            TrieError: a prompt does not fit the model's positions. The trees that are open stay.
+        """
         roots = self._book.open(problems)
         return Roots(handles=roots.handles, keys=roots.keys, raw_values=roots.values)
 

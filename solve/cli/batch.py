@@ -19,8 +19,9 @@ from solve.cli.answers_file import Answers, Asked
 from solve.cli.config import SolveConfig
 from solve.cli.page import page
 from solve.cli.tree_file import check_grown, save_tree
+from solve.plan import DEFAULT_STRATEGY, UNANSWERED, Solution
 from solve.policies import one_policy
-from solve.solver import DEFAULT_STRATEGY, UNANSWERED, Solution, Solver
+from solve.solver import Solver
 from solve.strategies import way
 from solve.types import Search, SolveError, Workbench
 from tasks.base import Problem

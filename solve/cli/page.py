@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.steps.stream_types import Thought
-    from solve.solver import Solution
+    from solve.plan import Solution
 
 SHOWN = ("answer", "thoughts")  # what `show` knows
 

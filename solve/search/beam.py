@@ -92,7 +92,9 @@ class BeamSearch:
     def exhausted(self) -> np.ndarray:
         return np.array([not beams.alive for beams in self._beams])
 
-    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
+    def advance(
+        self, limits: np.ndarray, seconds: float | None = None, simulations: int | np.ndarray | None = None
+    ) -> None:
         start = time.monotonic()
         most = NEVER if simulations is None else simulations
         while not self._bench.interrupted() and (seconds is None or time.monotonic() - start < seconds):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
 from solve.search.samples import Samples
-from solve.types import NEVER, Chain, Search, Strategy, Workbench
+from solve.types import NEVER, Chain, Joinable, Search, Strategy, Workbench
 from tasks.base import Problem
 
 
@@ -21,7 +22,7 @@ class PrimedSearch:
 
     def __init__(self, strategy: Strategy, bench: Workbench, problems: Sequence[Problem], chains: int):
         """`chains`: greedy chains that a problem's limit pays for, the one drawn here included."""
-        self._greedy = Samples(0.0).start(bench, problems)
+        self._greedy, self._chains = Samples(0.0).start(bench, problems), chains
         self._greedy.advance(np.full(len(problems), NEVER))
         self.units = self._greedy.tokens.copy()
         self.limits = np.maximum(chains * self.units, 1)
@@ -29,6 +30,14 @@ class PrimedSearch:
         self.inner: Search = strategy.start(
             replace(bench, chain_tokens=int(np.ceil(self.units.mean()))), problems, size
         )
+
+    def join(self, problems: Sequence[Problem]) -> None:
+        """See `solve.types.Joinable`: their greedy chains are drawn at once. `inner` has to let them join."""
+        self._greedy.join(problems)
+        self._greedy.advance(np.full(len(self._greedy.tokens), NEVER))
+        self.units = self._greedy.tokens.copy()
+        self.limits = np.maximum(self._chains * self.units, 1)
+        cast(Joinable, self.inner).join(problems)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -52,7 +61,9 @@ class PrimedSearch:
     def exhausted(self) -> np.ndarray:
         return self.inner.exhausted
 
-    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
+    def advance(
+        self, limits: np.ndarray, seconds: float | None = None, simulations: int | np.ndarray | None = None
+    ) -> None:
         """See `Search.advance`."""
         open_ = self._greedy.solved_at == NEVER
         left = np.where(open_, np.maximum(np.asarray(limits) - self.units, 0), 0)

@@ -1,8 +1,8 @@
 """Independent chains: greedy decoding, and sampling again and again.
 
 Every token of every chain is paid, as by a sampler that knows of no tree. A round draws as many chains as the limit still
-pays for at the mean price of those before, so that little is drawn past a limit. Which chain is a problem's k-th depends on
-neither rounds nor limits nor other problems.
+pays for at the mean price of those before, so that little is drawn past a limit; as a power of two, so that problems
+come together. Which chain is a problem's k-th depends on neither rounds nor limits, and nothing on other problems.
 """
 
 from __future__ import annotations
@@ -41,24 +41,35 @@ class SampleSearch:
     """See `solve.types.Search`."""
 
     def __init__(self, settings: Samples, bench: Workbench, problems: Sequence[Problem]):
-        self._settings, self._bench, self._problems = settings, bench, problems
-        count = len(problems)
-        self.tokens = np.zeros(count, np.int64)
-        self.simulations = np.zeros(count, np.int64)
-        self.solved_at = np.full(count, NEVER, np.int64)
-        self.exhausted = np.zeros(count, np.bool_)
+        self._settings, self._bench = settings, bench
+        self._problems: list[Problem] = []
+        self.tokens = self.simulations = self.solved_at = np.empty(0, np.int64)
+        self.exhausted = np.empty(0, np.bool_)
         self.prefilled_tokens = 0
-        self._found: list[list[tuple[int, Rollout]]] = [[] for _ in problems]  # (tokens paid when it ended, chain)
+        self._found: list[list[tuple[int, Rollout]]] = []  # (tokens paid when it ended, chain)
+        self.join(problems)
 
-    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
+    def join(self, problems: Sequence[Problem]) -> None:
+        """See `solve.types.Joinable`."""
+        none = np.zeros(len(problems), np.int64)
+        self._problems.extend(problems)
+        self._found.extend([] for _ in problems)
+        self.tokens, self.simulations = np.append(self.tokens, none), np.append(self.simulations, none)
+        self.solved_at, self.exhausted = np.append(self.solved_at, none + NEVER), np.append(self.exhausted, none > 0)
+
+    def advance(
+        self, limits: np.ndarray, seconds: float | None = None, simulations: int | np.ndarray | None = None
+    ) -> None:
         start = time.monotonic()
-        most = NEVER if simulations is None else simulations
+        most = np.broadcast_to(NEVER if simulations is None else simulations, len(self.tokens))
         while not self._bench.interrupted() and (seconds is None or time.monotonic() - start < seconds):
             open_ = (self.tokens < limits) & (self.solved_at == NEVER) & ~self.exhausted & (self.simulations < most)
             active = np.flatnonzero(open_)
             if not len(active):
                 return
-            self._draw(active, self._chains_wanted(active, limits, most))
+            wanted = self._chains_wanted(active, limits, most)
+            for chains in np.unique(wanted).tolist():
+                self._draw(active[wanted == chains], chains)
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
         return [
@@ -72,12 +83,13 @@ class SampleSearch:
         value = self._bench.chain_value(chain.values[-1], chain.last_logprob, chain.end_value)
         return Chain(chain.steps, answer, paid, votes=1.0, visits=1, value=value, reward=reward)
 
-    def _chains_wanted(self, active: np.ndarray, limits: np.ndarray, most: int) -> int:
-        if self._settings.temperature == 0 or not self.simulations[active].all():
-            return 1
-        price = self.tokens[active] / np.maximum(self.simulations[active], 1)
-        left = np.median((limits[active] - self.tokens[active]) / np.maximum(price, 1.0))
-        return int(np.clip(min(left, most - self.simulations[active].max()), 1, LARGEST_ROUND))
+    def _chains_wanted(self, active: np.ndarray, limits: np.ndarray, most: np.ndarray) -> np.ndarray:
+        """int64 [A]: powers of two."""
+        if self._settings.temperature == 0:
+            return np.ones(len(active), np.int64)
+        paid, drawn = self.tokens[active], self.simulations[active]
+        left = (limits[active] - paid) * drawn // np.maximum(paid, 1)
+        return 1 << np.log2(np.clip(np.minimum(left, most[active] - drawn), 1, LARGEST_ROUND)).astype(np.int64)
 
     def _draw(self, active: np.ndarray, chains: int) -> None:
         bench = self._bench

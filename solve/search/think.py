@@ -48,16 +48,24 @@ class ThinkSearch:
     """See `solve.types.Search`. A stream is written at once, whatever slices a budget comes in."""
 
     def __init__(self, rules: Rules, effort: int, bench: Workbench, problems: Sequence[Problem]):
-        self._rules, self._effort, self._bench, self._problems = rules, effort, bench, problems
-        count = len(problems)
-        self.tokens = np.zeros(count, np.int64)
-        self.simulations = np.zeros(count, np.int64)
-        self.solved_at = np.full(count, NEVER, np.int64)
-        self.exhausted = np.zeros(count, np.bool_)
+        self._rules, self._effort, self._bench = rules, effort, bench
+        self._problems: list[Problem] = []
+        self.tokens = self.simulations = self.solved_at = np.empty(0, np.int64)
+        self.exhausted = np.empty(0, np.bool_)
         self.prefilled_tokens = 0
         self.streams: dict[int, Stream] = {}  # by problem
+        self.join(problems)
 
-    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
+    def join(self, problems: Sequence[Problem]) -> None:
+        """See `solve.types.Joinable`."""
+        none = np.zeros(len(problems), np.int64)
+        self._problems.extend(problems)
+        self.tokens, self.simulations = np.append(self.tokens, none), np.append(self.simulations, none)
+        self.solved_at, self.exhausted = np.append(self.solved_at, none + NEVER), np.append(self.exhausted, none > 0)
+
+    def advance(
+        self, limits: np.ndarray, seconds: float | None = None, simulations: int | np.ndarray | None = None
+    ) -> None:
         asked = np.flatnonzero((np.asarray(limits) > 0) & ~self.exhausted).tolist()
         if not asked or self._bench.interrupted():
             return

@@ -50,12 +50,11 @@ class TreeSearch:
     """See `solve.types.Search`. `store`, `rule` and `evaluator` are for who draws, saves or measures the trees."""
 
     def __init__(self, settings: Tree, bench: Workbench, problems: Sequence[Problem], limit: int | None = None):
-        self._settings, self._bench, self._problems = settings, bench, problems
+        self._settings, self._bench, self._problems = settings, bench, list(problems)
         self.rule = settings.rule if bench.trust_value or settings.blind is None else settings.blind
         self.evaluator = bench.policy.evaluator(bench.task, temperature=settings.temperature, seed=bench.seed)
         self._seen = Curtained(self.evaluator, values=bench.trust_value, merge=settings.merge)
-        identities = np.array([digest(problem.id.encode()) for problem in problems], np.uint64)
-        self.store = mcts.Store.plant(self._seen.begin(problems), bench.seed, identities)
+        self.store = mcts.Store.plant(self._seen.begin(problems), bench.seed, _identities(problems))
         self._halved = None if limit is None or not settings.sized else self._simulations_in(limit)
         self._ends = np.empty(0, np.int64)  # edges into terminals
         self._paid = np.empty(0, np.int64)  # tokens paid on their problem when they were found
@@ -89,7 +88,9 @@ class TreeSearch:
     def exhausted(self) -> np.ndarray:
         return np.isin(self.store.trees["status"], (mcts.Status.CLOSED, mcts.Status.SATURATED))
 
-    def advance(self, limits: np.ndarray, seconds: float | None = None, simulations: int | None = None) -> None:
+    def advance(
+        self, limits: np.ndarray, seconds: float | None = None, simulations: int | np.ndarray | None = None
+    ) -> None:
         """See `Search.advance`. A tree that has paid its limit is not looked at: nothing starts once a limit is reached."""
         self._result = mcts.resume(
             self.store,
@@ -98,9 +99,14 @@ class TreeSearch:
             mcts.Budget(self._halved if simulations is None else simulations, np.asarray(limits, np.int64), seconds),
             wave_size=self._settings.wave,
             stop_on_solution=self._bench.verify == "task" and not self._settings.go_on,
-            stops=(_Interrupt(self._bench),),
             on_wave=self._note,
+            paused=self._bench.interrupted,
         )
+
+    def join(self, problems: Sequence[Problem]) -> None:
+        """See `solve.types.Joinable`."""
+        self.store.add(self._seen.join(problems), self._bench.seed, _identities(problems))
+        self._problems.extend(problems)
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
         return [chain for _, chain in self.ended(problem, within)]
@@ -112,7 +118,7 @@ class TreeSearch:
         if within is not None:
             mine &= self._paid <= within
         ends, paid = self._ends[mine], self._paid[mine]
-        mass = self._mass()
+        mass = self._mass(problem)
         found = []
         for edge, tokens in zip(ends.tolist(), paid.tolist(), strict=True):
             parent = int(edges["parent"][edge])
@@ -157,11 +163,12 @@ class TreeSearch:
             self._answers[edge] = (steps, *self._bench.outcome(self._problems[problem], steps, verdict))
         return self._answers[edge]
 
-    def _mass(self) -> np.ndarray:
-        """float64 [N]: the policy's mass of all known ways to a state, by ever deeper edges."""
+    def _mass(self, problem: int) -> np.ndarray:
+        """float64 [N]: the policy's mass of all known ways to a state of one tree, by ever deeper edges."""
         nodes, edges = self.store.nodes, self.store.edges
         mass = np.zeros(self.store.n_nodes)
-        mass[self.store.trees["root"]] = 1.0
+        mass[self.store.trees["root"][problem]] = 1.0
+        edges = edges[nodes["tree"][edges["parent"]] == problem]
         depth_from, depth_to = nodes["depth"][edges["parent"]], nodes["depth"][edges["child"]]
         prior = np.exp(edges["logprob"].astype(np.float64))
         deeper = depth_to > depth_from
@@ -176,11 +183,6 @@ class TreeSearch:
         return max(2, limit // each)
 
 
-@dataclass(frozen=True, slots=True)
-class _Interrupt:
-    """Ends all trees once somebody has asked for it."""
-
-    bench: Workbench
-
-    def watch(self, store: mcts.Store, budget: mcts.Budget):
-        return lambda: np.full(len(store.trees), self.bench.interrupted())
+def _identities(problems: Sequence[Problem]) -> np.ndarray:
+    """uint64 [P]: what a tree's randomness hangs on, whatever other trees there are."""
+    return np.array([digest(problem.id.encode()) for problem in problems], np.uint64)

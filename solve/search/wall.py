@@ -89,7 +89,12 @@ class Curtained:
         self._evaluator, self._values, self._merge = evaluator, values, merge
 
     def begin(self, problems: Sequence[Problem]) -> Roots:
-        roots = self._evaluator.begin(problems)
+        return self._seen(self._evaluator.begin(problems))
+
+    def join(self, problems: Sequence[Problem]) -> Roots:
+        return self._seen(self._evaluator.join(problems))
+
+    def _seen(self, roots: Roots) -> Roots:
         if not self._merge:
             roots = replace(roots, keys=np.full_like(roots.keys, NO_KEY))
         return roots if self._values else replace(roots, raw_values=np.full_like(roots.raw_values, BLIND))

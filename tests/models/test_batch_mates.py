@@ -11,7 +11,8 @@ import torch
 from models.cpu import products, small_llama
 from models.net.value_head import ValueHead
 from models.policy import SHIPPED
-from solve.solver import Solution, Solver
+from solve.plan import Solution
+from solve.solver import Solver
 from solve.strategies import ways
 from tasks import make_task
 

@@ -16,7 +16,8 @@ from bench import command as bench_command
 from bench.budget import calibration
 from models.remote.client import Limits
 from solve.cli import main
-from solve.solver import Solution, Solver
+from solve.plan import Solution
+from solve.solver import Solver
 from solve.types import SolveError
 from tests.models.servers import Call, FakeServer, Reply, closed_port
 from tests.solve.served import KEY, NAME, CountdownModel, countdown
