@@ -29,10 +29,17 @@ Config = TypeVar("Config")
 CONF = Path(__file__).resolve().parent.parent / "conf"
 REFUSALS = (HydraException, OmegaConfBaseException, OSError)  # of others, that say what is wrong with the input
 HYDRA_ADVICE = ("To append", "See https", "full_key", "reference_type", "object_type")  # lines that help nobody here
-OURS = ("selfplay.", "solve.", "bench.", "tasks.", "models.")  # modules whose errors are one line that names the mend
+OURS = (
+    "selfplay.",
+    "solve.",
+    "bench.",
+    "serve.",
+    "tasks.",
+    "models.",
+)  # modules whose errors are one line that names the mend
 INTERPOLATION = re.compile(r"(\\*)\$\{")
 UNKNOWN_KEY = re.compile(r"Key '(\w+)' not in")
-VERBS = ("selfplay", "solve", "bench")
+VERBS = ("selfplay", "solve", "bench", "serve")
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as a shell reports them
 UNQUOTED = ("mismatched input", "LexerNoViableAlt", "token recognition error")  # of Hydra's grammar
 

@@ -24,7 +24,7 @@ from solve.allocation import SLICES
 from solve.budgets import UNLIMITED, TokenBudget
 from solve.plan import Plan, Solution
 from solve.search.primed import PrimedSearch
-from solve.types import NEVER, Search
+from solve.types import NEVER, Chain, Search
 from tasks.base import Problem
 
 FULL = 1 << 15  # tokens after which a search takes in no more: its trie and its trees are forgotten when it is empty
@@ -89,6 +89,10 @@ class Lane:
         self._open = np.append(self._open, True)
         return len(self._problems) - 1
 
+    def cap(self, ticket: int, tokens: int) -> None:
+        """Spend so many generated tokens on a request at most; the expansion or chain under way is still paid."""
+        self._limits[ticket] = max(1, min(self._limits[ticket], tokens))
+
     def leave(self, ticket: int) -> None:
         """Spend nothing more on a request."""
         self._open[ticket] = False
@@ -142,6 +146,10 @@ class Lane:
         if self.search is None:
             raise ValueError("nobody has joined the lane")
         return self._answers.get(ticket) or self._answer(ticket)
+
+    def chains(self, ticket: int) -> list[Chain]:
+        """What the search has found for a request, in order of appearance."""
+        return [] if self.search is None else self.search.chains(ticket)
 
     def _answer(self, ticket: int) -> Solution:
         seconds = time.monotonic() - self._began[ticket]

@@ -86,6 +86,20 @@ class Form:
         lines = (line.rstrip() for line in text.strip().splitlines())
         return NEWLINE.join(line or _EMPTY for line in lines) + 2 * NEWLINE
 
+    @staticmethod
+    def turns(question: str) -> tuple[str, tuple[str, ...], str]:
+        """(text of the system turn, earlier questions and their answers in turn, question) of one that `conversation` wrote."""
+        system, *rest = question.split(TURN)
+        if len(rest) % 2 == 0:
+            return "", (), question.replace(TURN, "")
+        return system.strip(), tuple(turn.strip() for turn in rest[:-1]), rest[-1]
+
+    @staticmethod
+    def conversation(system: str, turns: Sequence[str]) -> str:
+        """The text of a question that has a system turn, or turns before it: an odd number of `turns`, the question last."""
+        said = [text.replace(TURN, "") for text in (system, *turns)]
+        return TURN.join(said) if system or len(turns) > 1 else said[-1]
+
     def asked(self, question: str, before: str = "") -> str:
         """A question in its template, or behind `before` where it has none. Nothing but {question} is replaced."""
         return self.template.replace(HOLE, question.strip()) if self.template else before + question
@@ -93,6 +107,7 @@ class Form:
 
 LINES = Form()
 HOLE = "{question}"  # in a template
+TURN = "\ue002"  # between the turns of a conversation: private use, no text holds it
 _EMPTY = " "  # an empty line within the question of a free task
 NO_STEP = Verdict(reward=0.0, terminal=False, legal=True, reason="no step yet")
 

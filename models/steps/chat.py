@@ -51,25 +51,10 @@ class ChatTurns:
         """
         self._tokenizer, self._form = tokenizer, form
         self._arguments: dict[str, Any] = dict(form.chat_arguments)
-        turns = [part for text in examples for part in self._turns(text)]
-        said = [form.system.strip(), *turns]
-        places = (ROLE, FOLDED) if said[SYSTEM] else ("",)
-        for place in places:
-            try:
-                pieces = _MARK.split(self._rendered(_turns(len(examples), place)))
-            except TaskError:
-                if place != places[-1]:
-                    continue
-                raise
-            if place != ROLE or str(SYSTEM) in pieces[1::2]:
-                break
-        asked = str(len(said))
-        if pieces[1::2].count(asked) != 1:
-            raise TaskError("the chat template does not show the question once: use chat=off, or mend the template")
-        at = 2 * pieces[1::2].index(asked) + 1
-        parts = [(said[int(text)] if i % 2 and i != at else text, i % 2 == 0) for i, text in enumerate(pieces)]
-        self._before, self._behind = parts[:at], parts[at + 1 :]
+        self._shown = [part for text in examples for part in self._turns(text)]
+        self._layouts: dict[tuple[bool, int], list[str]] = {}
         self._special = [text for token in special_ids(tokenizer) if (text := str(tokenizer.decode([token])))]
+        self._layout(bool(form.system.strip()), len(self._shown))
 
     def text(self, question: str) -> str:
         """The context of a question, up to where the answer begins."""
@@ -97,9 +82,30 @@ class ChatTurns:
         return next((token for token in ids if token in special), None)
 
     def _parts(self, question: str) -> list[Part]:
-        asked = self._form.asked(question).strip()
+        system, earlier, last = self._form.turns(question)
         hint = "" if self._form.template or not self._form.hint else f"\n{self._form.hint}"
-        return [*self._before, (asked + hint, False), *self._behind]
+        said = [system or self._form.system.strip(), *self._shown, *earlier, self._form.asked(last).strip() + hint]
+        pieces = self._layout(bool(said[SYSTEM]), len(said) - 2)
+        return [(said[int(text)] if i % 2 else text, i % 2 == 0) for i, text in enumerate(pieces)]
+
+    def _layout(self, system: bool, turns: int) -> list[str]:
+        """The template's text around a system turn or none, so many turns and a question: each odd one is the number of what
+        stands there.
+        """
+        if (system, turns) not in self._layouts:
+            for place in (ROLE, FOLDED) if system else ("",):
+                try:
+                    pieces = _MARK.split(self._rendered(_turns(turns // 2, place)))
+                except TaskError:
+                    if place == ROLE:
+                        continue
+                    raise
+                if place != ROLE or str(SYSTEM) in pieces[1::2]:
+                    break
+            if pieces[1::2].count(str(turns + 1)) != 1:
+                raise TaskError("the chat template does not show the question once: use chat=off, or mend the template")
+            self._layouts[system, turns] = pieces
+        return self._layouts[system, turns]
 
     def _turns(self, example: str) -> tuple[str, str]:
         question, steps = self._form.parts(example)

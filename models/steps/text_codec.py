@@ -141,8 +141,12 @@ class TextCodec:
         """Token ids of all before the first step."""
         if self._chat is not None:
             return self._chat.tokens(question)
-        asked = self._form.asked(question, QUESTION)
-        return [*self._opening, *self._ids(asked.removesuffix(NEWLINE) + NEWLINE)]
+        system, earlier, last = self._form.turns(question)
+        blocks = [f"{system}{NEWLINE}{NEWLINE}"] if system else []
+        for before, answer in zip(earlier[::2], earlier[1::2], strict=True):  # as a solved example is shown
+            blocks.append(_closed_block(self._form.asked(before, QUESTION), answer))
+        asked = self._form.asked(last, QUESTION)
+        return [*self._opening, *self._ids("".join(blocks) + asked.removesuffix(NEWLINE) + NEWLINE)]
 
     def _alphabet(self, task: Task) -> tuple[StepEnds, np.ndarray]:
         """Where a step ends, and bool [V], the tokens that are never sampled."""
@@ -218,12 +222,12 @@ def few_shot_examples(task: Task, n: int, seed: int = 0) -> str:
 
 
 def _blocks(examples: Sequence[str], form: Form) -> str:
-    blocks = []
-    for text in examples:
-        question, steps = form.parts(text)
-        asked = form.asked(question, QUESTION).removesuffix(NEWLINE) + NEWLINE
-        blocks.append(f"{asked}{steps.rstrip(NEWLINE)}{NEWLINE}{NEWLINE}")
-    return "".join(blocks)
+    parts = [form.parts(text) for text in examples]
+    return "".join(_closed_block(form.asked(question, QUESTION), steps) for question, steps in parts)
+
+
+def _closed_block(asked: str, steps: str) -> str:
+    return f"{asked.removesuffix(NEWLINE)}{NEWLINE}{steps.rstrip(NEWLINE)}{NEWLINE}{NEWLINE}"
 
 
 def tidy(text: str) -> str:

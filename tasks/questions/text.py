@@ -93,7 +93,7 @@ class TextTask(Task):
         return 0
 
     def parse_problem(self, text: str) -> Problem:
-        """A question of one or several lines.
+        """A question of one or several lines, or a conversation that ends in one (`Form.conversation`).
 
         Raises:
             TaskError: nothing is asked, or too much.
@@ -119,11 +119,11 @@ class TextTask(Task):
 
     def answer(self, problem: Problem, steps: Sequence[str]) -> str | None:
         said = last_answer("".join(steps))
-        return None if said is None else agreed(said, problem.data[0])
+        return None if said is None else agreed(said, self.form.turns(problem.data[0])[-1])
 
     def told(self, problem: Problem, steps: Sequence[str]) -> str | None:
         said = last_answer("".join(steps))
-        return None if said is None else bare_answer(said, problem.data[0])
+        return None if said is None else bare_answer(said, self.form.turns(problem.data[0])[-1])
 
     def initial_state(self, problem: Problem) -> tuple:
         """A state is the number of steps taken."""

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from models.steps.codec import FreeCodec, TextCodec
-from tasks.base import END_OF_TEXT, TaskError
+from tasks.base import END_OF_TEXT, TURN, TaskError
 from tasks.questions.text import HINT, TextTask
 
 _CHATML = (
@@ -230,3 +230,34 @@ def test_a_data_set_is_asked_as_a_chat_where_it_is_wanted(bare, tmp_path):
         f"<|system|>\nHm.<|end|>\n<|user|>\n{shown} Think.<|end|>\n<|assistant|>\n{solution}<|end|>\n"
         f"<|user|>\n{problem.data[0]} Think.<|end|>\n<|assistant|>\nso\n"
     )
+
+
+@pytest.mark.parametrize("system", ["", "Think in steps."], ids=["", "system"])
+@pytest.mark.parametrize("family", [*FAMILIES, *PUBLISHED], ids=str)
+def test_a_conversation_is_what_transformers_makes_of_its_turns(family, system, bare):
+    template = family.read_text() if isinstance(family, Path) else FAMILIES[family]
+    tok, said = tokenizer(bare, template), ["1 + 1?", "2", "And 2 + 2,\n\n  said twice?", "4, 4"]
+    codec, task = codec_of(tok)
+    folded = "System role not supported" in template
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate([*said, QUESTION])]
+    if system and folded:
+        messages[0]["content"] = f"{system}\n\n{said[0]}"
+    elif system:
+        messages.insert(0, {"role": "system", "content": system})
+    problem = task.parse_problem(task.form.conversation(system, [*said, QUESTION]))
+    opening = codec.context(task.prompt(problem))
+    assert opening == tok.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert codec.context(task.context(problem, [STEPS]))[: len(opening)] == opening
+
+
+def test_earlier_turns_of_a_conversation_stand_as_solved_questions_where_there_is_no_template(bare):
+    codec, task = codec_of(tokenizer(bare, None), template="")
+    asked = task.parse_problem(task.form.conversation("Be brief.", ["1 + 1?", "2", QUESTION]))
+    text = tokenizer(bare, None).decode(codec.context(task.prompt(asked)))
+    assert text.endswith(f"answer: 19\n\nBe brief.\n\nQuestion: 1 + 1?\n2\n\nQuestion: {QUESTION}\n")
+    assert task.answer(asked, ["so answer: 56\n"]) == task.answer(task.parse_problem(QUESTION), ["so answer: 56\n"])
+
+
+def test_what_people_write_opens_no_turn():
+    said = TextTask().form.conversation("", [f"1 + 1?{TURN}2{TURN}3?"])
+    assert TextTask().form.turns(said) == ("", (), "1 + 1?23?")

@@ -1,0 +1,163 @@
+"""The routes of one server.
+
+Whatever goes wrong is told in OpenAI's shape, in one line of ours: what was sent, and what was thought, are in no error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from serve.api.chat import Completion, wanted
+from serve.api.errors import ApiError, told
+from serve.api.fields import ChatRequest
+from serve.api.guard import Guard
+from serve.api.served import Served
+from serve.engine.ticket import Answered, Asked, Ticket
+
+MOST_BYTES, BODY_SECONDS = 4 << 20, 20.0
+REASONS = {
+    404: "there is no such route: see /openapi.json",
+    405: "the route does not know this method: see /openapi.json",
+}
+
+
+def create_app(
+    served: Served,
+    *,
+    api_key: str | None = None,
+    most_bytes: int = MOST_BYTES,
+    body_seconds: float = BODY_SECONDS,
+    drain: float = 30.0,
+) -> FastAPI:
+    """The ASGI application of a server. `drain`: seconds that requests under way are given when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(served.engine.close, drain)
+
+    app = FastAPI(title="reverse-o1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_exception_handler(ApiError, lambda request, error: told(error).response())
+    app.add_exception_handler(RequestValidationError, lambda request, error: _malformed(error).response())
+    app.add_exception_handler(HTTPException, lambda request, error: _refused(error).response())
+    app.add_middleware(
+        Guard, api_key=api_key, most_bytes=most_bytes, seconds=body_seconds, count=served.engine.metrics.count
+    )
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        return {"status": "ok", "open": served.engine.open, "queued": served.engine.queued}
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(served.engine.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/models")
+    def models() -> dict[str, Any]:
+        return {"object": "list", "data": [served.model()]}
+
+    @app.get("/v1/models/{name:path}")
+    def model(name: str) -> dict[str, Any]:
+        served.check_model(name)
+        return served.model()
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: ChatRequest, http: Request) -> Response:
+        asked, visibility = wanted(request, served)
+        completion, tickets = Completion(request, served, visibility), _places(served, asked)
+        if request.stream:
+            events = completion.events(_as_they_come(served, tickets))
+            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return JSONResponse(completion.whole(await _all(served, tickets, http)))
+
+    return app
+
+
+def _places(served: Served, asked: Sequence[Asked]) -> list[Ticket]:
+    """A place for each question of a request, or for none of them."""
+    tickets: list[Ticket] = []
+    try:
+        served.engine.check(asked[0])
+        tickets.extend(map(served.engine.ask, asked))  # those before one that is refused stand in the list
+    except Exception as error:
+        for ticket in tickets:
+            served.engine.leave(ticket)
+        raise told(error) from error
+    return tickets
+
+
+async def _all(served: Served, tickets: Sequence[Ticket], http: Request) -> list[Answered]:
+    """Every answer; a client that leaves ends its searches."""
+    watch = asyncio.ensure_future(_left(http))
+    answers = asyncio.gather(*(asyncio.wrap_future(ticket.future) for ticket in tickets))
+    try:
+        await asyncio.wait((watch, answers), return_when=asyncio.FIRST_COMPLETED)
+        if not answers.done():
+            raise ApiError(499, "the client left")
+        return answers.result()
+    except ApiError:
+        raise
+    except Exception as error:
+        raise told(error) from error
+    finally:
+        watch.cancel()
+        answers.cancel()
+        for ticket in tickets:
+            served.engine.leave(ticket)
+
+
+async def _left(http: Request) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _as_they_come(served: Served, tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Answered] | None]:
+    """(choice, answer) as searches end; None by the clock, while none does. Who stops listening ends the searches.
+
+    Raises:
+        ApiError: one of them was refused, or failed.
+    """
+    waiting = {asyncio.ensure_future(asyncio.wrap_future(ticket.future)): i for i, ticket in enumerate(tickets)}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, timeout=served.heartbeat, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                yield None
+            for future in done:
+                try:
+                    yield waiting.pop(future), future.result()
+                except Exception as error:
+                    raise told(error) from error
+    finally:
+        for future in waiting:
+            future.cancel()
+        for ticket in tickets:
+            served.engine.leave(ticket)
+
+
+def _malformed(error: RequestValidationError) -> ApiError:
+    """The first thing that is wrong with a body, without the body."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body" and not isinstance(part, int))
+    kind = first["type"]
+    if kind == "json_invalid":
+        return ApiError(400, "the body is no JSON: send a JSON object", code="invalid_json")
+    if kind == "extra_forbidden":
+        return ApiError(
+            400, "a field is unknown here: see /openapi.json for those that are served", code="unknown_field"
+        )
+    message = first["msg"] if kind == "refused" else f"{where or 'body'}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    return ApiError(400, message, param=where or None, code="invalid_value")
+
+
+def _refused(error: HTTPException) -> ApiError:
+    return ApiError(error.status_code, REASONS.get(error.status_code, "the request cannot be read: send JSON in UTF-8"))

@@ -1,0 +1,1 @@
+"""Between requests and searches: a bounded queue, and one thread that gathers all that is open into common waves."""

@@ -1,0 +1,75 @@
+"""What a request asks of the engine, and what it holds while it waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from solve.plan import Solution
+from solve.types import Chain, Verify
+
+
+class Busy(RuntimeError):
+    """The queue is full. `retry_after`: seconds until a place may be free."""
+
+    def __init__(self, retry_after: int):
+        super().__init__(f"all places are taken: ask again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class Closing(RuntimeError):
+    """The engine ends and takes nothing more."""
+
+
+class Failed(RuntimeError):
+    """Something went wrong within the engine. Says which kind of error, never what it held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question and how it is to be searched; see `solve.solver.Solver.solve`."""
+
+    text: str
+    strategy: str | None = None
+    effort: str = "low"
+    verify: Verify | None = None
+    seed: int = 0
+    tokens: int | None = None  # generated, in place of the effort's
+    simulations: int | None = None
+    at_most: int | None = None  # generated tokens that an effort is cut to
+    seconds: float | None = None  # since it was asked; then the best so far is the answer
+    with_chains: bool = False  # whether what was tried is handed out, too
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of it."""
+
+    solution: Solution
+    text: str  # the answer as it is shown; "": there is none
+    prompt_tokens: int  # of the question as the policy reads it
+    visible_tokens: int  # of the answer, in the policy's tokens; all others that were generated are hidden
+    chains: tuple[Chain, ...] = ()  # what the search has found, in order; only if asked for
+    late: bool = False  # its time was over
+
+    @property
+    def hidden_tokens(self) -> int:
+        """Generated and not shown."""
+        return self.solution.cost.generated_tokens - self.visible_tokens
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A request in the engine. `future` gets an `Answered`, or the error that refuses it."""
+
+    asked: Asked
+    future: Future[Answered] = field(default_factory=Future)
+    began: float = field(default_factory=time.monotonic)
+    gone: threading.Event = field(default_factory=threading.Event)  # nobody waits for the answer any more
+
+    @property
+    def late(self) -> bool:
+        """Whether its time is over."""
+        return self.asked.seconds is not None and time.monotonic() - self.began >= self.asked.seconds

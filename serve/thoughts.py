@@ -1,0 +1,72 @@
+"""A hidden chain as text, whole or told in numbers.
+
+What is hidden is kept apart where it is made: an `Answered` holds the answer and the chain in fields of their own, and nothing
+here or in the routes ever cuts one out of the other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from serve.engine.ticket import Answered
+
+Visibility = Literal["hide", "summary", "show"]  # from least to most
+VISIBILITIES: tuple[Visibility, ...] = get_args(Visibility)
+
+
+def capped(asked: Visibility | None, most: Visibility) -> Visibility:
+    """What a request gets to see where the server shows `most` at most. None asks for nothing."""
+    return VISIBILITIES[min(VISIBILITIES.index(asked or "hide"), VISIBILITIES.index(most))]
+
+
+def reasoning(found: Answered, visibility: Visibility) -> str | None:
+    """The text that stands for the hidden chain; None: nothing does."""
+    if visibility == "hide":
+        return None
+    return summary(found) if visibility == "summary" else written(found)
+
+
+def written(found: Answered) -> str:
+    """All that was written: a stream's lines with its ways back, or every chain that a search has come to the end of."""
+    if found.solution.thoughts:
+        return "\n".join(
+            _line(thought.text, thought.kind == "undo", thought.back) for thought in found.solution.thoughts
+        )
+    attempts = []
+    for number, chain in enumerate(found.chains, 1):
+        told = {None: "", True: "accepted", False: "refused"}[None if chain.reward is None else chain.reward >= 1]
+        head = f"Attempt {number}" + (f" ({told}):" if told else ":")
+        attempts.append("\n".join([head, *(step.rstrip() for step in chain.steps)]))
+    return "\n\n".join(attempts)
+
+
+def summary(found: Answered) -> str:
+    """Numbers of steps, ways and verdicts, in words of ours: nothing that was thought is in it."""
+    solution, kinds = found.solution, [thought.kind for thought in found.solution.thoughts]
+    if kinds:
+        undos, checks = kinds.count("undo"), kinds.count("check")
+        parts = [f"Wrote {_many(len(kinds) - undos, 'step')}"]
+        if undos:
+            parts.append(f"went back {_many(undos, 'time')}")
+        if checks:
+            parts.append(f"checked {_many(checks, 'step')}")
+    else:
+        parts = [f"Tried {_many(solution.chains, 'way')}"]
+        if solution.agreeing > 1:
+            parts.append(f"{solution.agreeing} of them agree")
+    if solution.solved:
+        end = "the verifier accepted the answer"
+    else:
+        end = "found no answer" if solution.answer is None else "settled on an answer"
+    return f"{', '.join(parts)}; {end}."
+
+
+def _line(text: str, undo: bool, back: int | None) -> str:
+    if not undo:
+        return text.rstrip()
+    return f"{text.rstrip()} (gives up)" if back is None else f"{text.rstrip()} (back to step {back})"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
