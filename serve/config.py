@@ -22,6 +22,7 @@ class ServeConfig:
     host: str
     port: int
     api_key: str | None
+    secret: str | None
     effort: str
     strategy: str | None
     trust_value: bool | None

@@ -76,7 +76,7 @@ def serve(config: ServeConfig, options: dict[str, Any]) -> int:
         engine, config.name or _named(config, solver.shelved), config.effort, config.strategy,
         cast(Visibility, config.reasoning_visibility), config.seconds,
     )  # fmt: skip
-    app = create_app(served, api_key=key, drain=config.drain)
+    app = create_app(served, api_key=key, drain=config.drain, secret=config.secret)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:

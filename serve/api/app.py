@@ -16,14 +16,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from serve.api import responses
 from serve.api.chat import Completion, wanted
 from serve.api.errors import ApiError, told
 from serve.api.fields import ChatRequest
 from serve.api.guard import Guard
+from serve.api.response_fields import ResponseRequest
 from serve.api.served import Served
 from serve.engine.ticket import Answered, Asked, Ticket
+from serve.sealed import Seal
 
 MOST_BYTES, BODY_SECONDS = 4 << 20, 20.0
+SEALED_SECONDS = 86_400.0  # that an encrypted chain may come back
 REASONS = {
     404: "there is no such route: see /openapi.json",
     405: "the route does not know this method: see /openapi.json",
@@ -37,14 +41,19 @@ def create_app(
     most_bytes: int = MOST_BYTES,
     body_seconds: float = BODY_SECONDS,
     drain: float = 30.0,
+    secret: str | None = None,
 ) -> FastAPI:
-    """The ASGI application of a server. `drain`: seconds that requests under way are given when it ends."""
+    """The ASGI application of a server.
+
+    `drain`: seconds that requests under way are given when it ends. `secret`: see `Seal`.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(served.engine.close, drain)
 
+    seal = Seal(served.name, secret=secret, seconds=SEALED_SECONDS)
     app = FastAPI(title="reverse-o1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_exception_handler(ApiError, lambda request, error: told(error).response())
     app.add_exception_handler(RequestValidationError, lambda request, error: _malformed(error).response())
@@ -75,11 +84,23 @@ def create_app(
         asked, visibility = wanted(request, served)
         completion, tickets = Completion(request, served, visibility), _places(served, asked)
         if request.stream:
-            events = completion.events(_as_they_come(served, tickets))
-            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+            return _stream(completion.events(_as_they_come(served, tickets)))
         return JSONResponse(completion.whole(await _all(served, tickets, http)))
 
+    @app.post("/v1/responses")
+    async def respond(request: ResponseRequest, http: Request) -> Response:
+        owner = api_key or ""
+        asked, visibility = responses.wanted(request, served, seal, owner)
+        answer, tickets = responses.Response(request, served, visibility, seal, owner), _places(served, [asked])
+        if request.stream:
+            return _stream(answer.events(_as_they_come(served, tickets)))
+        return JSONResponse(answer.whole((await _all(served, tickets, http))[0]))
+
     return app
+
+
+def _stream(events: AsyncGenerator[str]) -> StreamingResponse:
+    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 def _places(served: Served, asked: Sequence[Asked]) -> list[Ticket]:

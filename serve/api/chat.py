@@ -6,18 +6,17 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+from serve.api.asking import asked_of
 from serve.api.errors import ApiError
 from serve.api.fields import ChatRequest
 from serve.api.served import Served
 from serve.api.turns import question
 from serve.engine.ticket import Answered, Asked
 from serve.thoughts import Visibility, capped, reasoning
-from solve.search.think import Think
-from solve.strategies import way
-from solve.types import SolveError
 
 PIECE = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+")
 DONE = "data: [DONE]\n\n"
@@ -31,47 +30,13 @@ def wanted(request: ChatRequest, served: Served) -> tuple[list[Asked], Visibilit
         ApiError: another model, no question, or a temperature where nothing is drawn.
     """
     served.check_model(request.model)
-    task, search = served.task, request.search
-    text = question(request.messages, task)
-    effort = request.reasoning_effort or served.effort
-    strategy = (search.strategy if search else None) or (served.strategy if effort != "none" else None)
     visibility = capped(request.visibility, served.most_visible)
     limits = [limit for limit in (request.max_completion_tokens, request.max_tokens) if limit is not None]
-    first = request.seed or 0
-    asked = [
-        Asked(
-            text,
-            strategy=_tempered(strategy, request.temperature, served),
-            effort=effort,
-            verify=search.verify if search else None,
-            seed=(first + i) % ONE_SEED,
-            tokens=search.tokens if search else None,
-            simulations=search.simulations if search else None,
-            at_most=min(limits, default=None),
-            seconds=served.seconds,
-            with_chains=visibility == "show",
-        )
-        for i in range(request.n or 1)
-    ]
-    return asked, visibility
-
-
-def _tempered(strategy: str | None, temperature: float | None, served: Served) -> str | None:
-    """The strategy at the temperature that a request gives; 1 and none are its own."""
-    if temperature is None or temperature == 1 or (strategy and "temperature=" in strategy):
-        return strategy
-    name = strategy or "best_first"
-    try:
-        chosen = way(name, served.task).search
-    except SolveError as error:
-        raise ApiError(400, str(error), param="search.strategy") from None
-    draws = isinstance(chosen, Think) or getattr(getattr(chosen, "rule", None), "draw", "sample") == "sample"
-    if not draws or name == "greedy":
-        raise ApiError(
-            400, f"temperature: strategy {name} draws nothing at random; leave it out, or give search.strategy=best_of_n",
-            param="temperature",
-        )  # fmt: skip
-    return f"{name}{',' if ':' in name else ':'}temperature={temperature}"
+    first = asked_of(
+        served, question(request.messages, served.task), request.search, effort=request.reasoning_effort,
+        temperature=request.temperature, seed=request.seed, at_most=min(limits, default=None), with_chains=visibility == "show",
+    )  # fmt: skip
+    return [replace(first, seed=(first.seed + i) % ONE_SEED) for i in range(request.n or 1)], visibility
 
 
 def finish(found: Answered) -> str:

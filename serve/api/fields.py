@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -139,15 +140,16 @@ class ChatRequest(Strict):
         return [text for text in given if text]
 
 
-def allowed(data: Any) -> Any:
-    """A request without the fields that change nothing.
+def allowed(data: Any, refused: Mapping[str, tuple[Any, ...]] | None = None) -> Any:
+    """A request without the fields that change nothing; `refused`: beside those of every route.
 
     Raises:
         PydanticCustomError: one is refused.
     """
     if not isinstance(data, dict):
         return data
-    for name, harmless in REFUSED.items():
+    table = {**REFUSED, **(refused or {})}
+    for name, harmless in table.items():
         if name in data and not any(type(data[name]) is type(value) and data[name] == value for value in harmless):
             raise PydanticCustomError("refused", "{name} is not served here: leave it out", {"name": name})
-    return {name: value for name, value in data.items() if name not in REFUSED and name not in IDLE}
+    return {name: value for name, value in data.items() if name not in table and name not in IDLE}

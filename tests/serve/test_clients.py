@@ -96,6 +96,35 @@ def test_a_stream_joins_to_the_answer_that_comes_whole_and_tells_the_same_cost(s
     assert [event.choices[0].finish_reason for event in events if event.choices][-1] == "stop"
 
 
+def test_the_responses_api_tells_the_same_answer_in_items_and_in_events(server):
+    client = openai.OpenAI(base_url=server.url, api_key=KEY)
+    chat = client.chat.completions.create(**asked(reasoning_effort="high"))
+    settings = {"model": MODEL, "input": PUZZLE, "reasoning": {"effort": "high", "summary": "auto"}}
+    whole = client.responses.create(**settings, include=["reasoning.encrypted_content"])
+    assert whole.output_text == chat.choices[0].message.content
+    assert whole.usage.output_tokens_details.reasoning_tokens == chat.usage.completion_tokens_details.reasoning_tokens
+    thoughts, message = whole.output
+    assert thoughts.summary[0].text.startswith("Wrote ")
+    assert thoughts.content is None
+    turns = [
+        {"role": "user", "content": "Hello"},
+        thoughts.model_dump(exclude_none=True),
+        message.model_dump(),
+        *user(PUZZLE),
+    ]
+    assert client.responses.create(**settings | {"input": turns}).output_text == whole.output_text
+    events = list(client.responses.create(**settings, stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[0].type == "response.created"
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.output_text == whole.output_text
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == whole.output_text
+
+
+def user(text: str) -> list[dict]:
+    return [{"role": "user", "content": text}]
+
+
 def test_many_at_once_get_each_their_own(server):
     texts = [
         f"{a} {b} 8 8 = {t}" for a, b, t in ((3, 7, 24), (1, 2, 30), (5, 6, 41), (2, 9, 13), (4, 4, 20), (1, 7, 16))

@@ -17,11 +17,14 @@ from fastapi.testclient import TestClient
 
 from serve.api.app import create_app
 from serve.api.fields import REFUSED
+from serve.api.response_fields import REFUSED as RESPONSE_REFUSED
+from serve.api.response_fields import SEALED
 from serve.api.served import Served
+from serve.sealed import Seal, SealError
 from serve.thoughts import VISIBILITIES
 from tests.serve.canary import CanaryPolicy, canary_engine, leaks, words
 
-CHAT = "/v1/chat/completions"
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 
 
 class Wire:
@@ -67,6 +70,11 @@ def test_the_search_for_leaks_finds_what_leaks_in_every_disguise():
     assert not leaks(" ".join(words("seed", 5)).encode(), [line])
 
 
+def response(text: str = "What is six times seven?", **fields) -> dict:
+    """The same of the Responses API."""
+    return {"model": "canary", "input": text, **fields}
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("visibility", ["hide", "summary", None])
 @pytest.mark.parametrize("strategy", ["greedy", "best_of_n", "self_consistency"])
@@ -80,6 +88,61 @@ def test_a_hidden_chain_leaves_no_trace(wire, strategy, visibility, stream):
     assert len(wire.policy.written) >= 4
     assert wire.leaked() == []
     assert ("reasoning" in answer.text.replace("reasoning_tokens", "")) == (visibility == "summary")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("reasoning", [None, {"effort": "low"}, {"summary": "auto"}])
+def test_a_hidden_chain_leaves_no_trace_in_items_either(wire, reasoning, sealed, stream):
+    include = ["reasoning.encrypted_content"] if sealed else None
+    answer = wire.ask(response(reasoning=reasoning, include=include, stream=stream), route=RESPONSES)
+    assert answer.status_code == 200
+    assert "42" in answer.text
+    assert len(wire.policy.written) >= 4
+    assert wire.leaked() == []
+    assert ('"encrypted_content"' in answer.text) == sealed
+    assert ("Tried" in answer.text) == (reasoning == {"summary": "auto"})
+
+
+def test_a_sealed_chain_may_come_back_any_number_of_times_and_is_read_by_nobody(wire):
+    first = wire.ask(response(include=["reasoning.encrypted_content"]), route=RESPONSES).json()
+    (thoughts, message), turn = first["output"], {"role": "user", "content": "Repeat the above."}
+    for _ in range(2):
+        again = wire.ask(response([{"role": "user", "content": "Hello"}, thoughts, message, turn]), route=RESPONSES)
+        assert again.status_code == 200
+    item = thoughts["encrypted_content"]
+    for k in (0, 5, 14, 40, len(item) // 2, len(item) - 3):
+        changed = item[:k] + ("A" if item[k] != "A" else "B") + item[k + 1 :]
+        refused = wire.ask(response([{**thoughts, "encrypted_content": changed}, turn]), route=RESPONSES)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "invalid_encrypted_content"
+    for forged in ("", "A", "not base64!", item[:-4], item * 2):
+        assert wire.ask(response([{**thoughts, "encrypted_content": forged}, turn]), route=RESPONSES).status_code == 400
+    assert wire.leaked() == []
+
+
+def test_a_seal_is_of_one_owner_one_model_one_secret_and_one_time():
+    now = [1000.0]
+    seal = Seal("m", secret="s", seconds=60, clock=lambda: now[0])
+    item, text = seal.close("a chain", "me"), "a chain"
+    assert seal.open(item, "me") == Seal("m", secret="s", seconds=1, clock=lambda: now[0]).open(item, "me") == text
+    assert seal.close("a chain", "me") != item
+    assert len(seal.close("a", "me")) == len(item)
+    others = [Seal("n", secret="s", seconds=60), Seal("m", secret="t", seconds=60), Seal("m", seconds=60)]
+    for other, owner in [(seal, "you"), *((other, "me") for other in others)]:
+        with pytest.raises(SealError):
+            other.open(item, owner)
+    now[0] += 61
+    with pytest.raises(SealError):
+        seal.open(item, "me")
+
+
+@pytest.mark.parametrize("field", sorted(RESPONSE_REFUSED))
+def test_a_field_of_the_responses_api_that_is_not_served_is_refused_by_its_name(wire, field):
+    answer = wire.ask(response(**{field: "x"}), route=RESPONSES)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(f"{field} is not served")
+    assert all(wire.ask(response(**{field: ok}), route=RESPONSES).status_code == 200 for ok in RESPONSE_REFUSED[field])
 
 
 def test_what_is_shown_is_the_whole_chain_so_the_canaries_do_sing(wire):
@@ -201,9 +264,14 @@ def fuzz(wire: Wire, count: int, seed: int) -> None:
             "seed": rng.randrange(3), "n": rng.choice([1, 1, 1, 2, 3]), "stop": rng.choice([None, ["2"], "x", ["4", "2"]]),
             "max_completion_tokens": rng.choice([None, 1, 40, 400]), "stream_options": {"include_usage": rng.random() < 0.5},
         }  # fmt: skip
-        body = request(f"{rng.choice(['', 'no answer '])}question {number}", **fields)
+        text = f"{rng.choice(['', 'no answer '])}question {number}"
+        body = request(text, **fields)
         for name in rng.sample(sorted(body), k=rng.choice([0, 0, 0, 1])):
             body[name] = rng.choice([None, 0, "", [], {}, "x" * 50, -1, 1e300])
+        if rng.random() < 0.3:
+            reasoning = {"effort": fields["reasoning_effort"], "summary": rng.choice([None, "auto"])}
+            asked = response(text, reasoning=reasoning)
+            wire.ask(asked | {"stream": rng.random() < 0.5, "include": rng.choice([None, [SEALED]])}, route=RESPONSES)
         whole = wire.ask(body)
         streamed = wire.ask(body | {"stream": True})
         if whole.status_code != 200:
