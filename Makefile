@@ -36,15 +36,7 @@ MAIN = $(if $(filter experiment=% selfplay=% task=% model=% policy=% checkpoint=
 selfplay: $(VENV)/.run ## train a solver that thinks from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
 	$(BIN)/python -m selfplay $(MAIN) $(ARGS)
 
-selfplay-# The shipped net that thinks, unless ARGS names another policy.
-$(VENV)/.serve: pyproject.toml constraints.txt $(VENV)/.run
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve]'
-	touch $@
-
-serve: $(VENV)/.serve ## answer over an OpenAI-compatible API, thoughts hidden; overrides in ARGS="policy=countdown4 port=8080"
-	$(BIN)/python -m serve $(if $(filter policy=%,$(ARGS)),,policy=countdown4think) $(ARGS)
-
-llm: $(VENV)/.llm ## teach a real small LLM to work sums by search, about 40 minutes on two cores; overrides in ARGS="selfplay=star"
+selfplay-llm: $(VENV)/.llm ## teach a real small LLM to work sums by search, about 40 minutes on two cores; overrides in ARGS="selfplay=star"
 	$(BIN)/python -m selfplay experiment=sums $(ARGS)
 
 # The shipped net that thinks, unless ARGS names another policy.

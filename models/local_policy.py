@@ -19,6 +19,7 @@ from models.steps.stream_decoder import streams
 from models.steps.stream_types import Planted, Rules, Stream
 from models.steps.stream_words import StreamWords
 from models.trie.batch import TrieForward
+from models.trie.continuing import Continuations
 from models.trie.pool import TriePool
 from tasks.base import Problem, Task
 
@@ -172,6 +173,25 @@ class LocalPolicy:
             on_prefill=on_prefill,
         )  # fmt: skip
         return [Stream.of_steps(chain.history, form) for (chain,) in chains]
+
+    def continuations(self, task: Task) -> Continuations:
+        """Plain text in the policy's own tokens, see `models.trie.continuing`; those that close a text may be sampled, too."""
+        codec, tokenizer = self.codec(task), getattr(self.model, "tokenizer", None)
+        if tokenizer is None:
+            pool, encode, decode, end = self._pool(task), codec.context, task.decode, None
+        else:
+            pool, end = self._pool(task, (codec.vocabulary_size, ())), tokenizer.eos_token_id
+
+            def encode(text: str) -> list[int]:
+                return tokenizer(text).input_ids
+
+            def decode(tokens: Sequence[int]) -> str:
+                return tokenizer.decode(list(tokens))
+
+        trie = pool.take()
+        made = Continuations(trie, encode=encode, decode=decode, ends=frozenset(() if end is None else (end,)))
+        pool.lend(trie, made)
+        return made
 
     def _pool(self, task: Task, key: tuple[int, tuple[int, ...]] | None = None) -> TriePool:
         """Tries for plain chains, or for tokens of another `key`: vocabulary size, and what is never sampled."""

@@ -25,6 +25,7 @@ from models.files.manifest import EXTRA, MANIFEST, CheckpointError, weights_dige
 from models.local_policy import LocalPolicy
 from models.steps.codec import Codec
 from models.steps.stream_types import Planted, Rules, Stream
+from models.trie.continuing import Continuations
 from tasks.base import Problem, Task
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -116,6 +117,14 @@ class Policy(Protocol):
 
         Raises:
             PolicyError: the policy writes none, or the task says not what they need.
+        """
+        ...
+
+    def continuations(self, task: Task) -> Continuations:
+        """Plain text in the policy's own tokens, many together; see `models.trie.continuing`.
+
+        Raises:
+            PolicyError: the policy is elsewhere.
         """
         ...
 

@@ -20,6 +20,8 @@ from bench.budget.run import check as check_budget
 from models.policy import shipped
 from selfplay.cli import CONF, default_run_dir
 from selfplay.config import SelfplayConfig, check_config
+from serve.config import ServeConfig
+from serve.main import check as check_serve
 from solve.cli.main import hydra_main
 from tasks import make_task
 
@@ -48,14 +50,14 @@ def composed(overrides: list[str]) -> SelfplayConfig:
     return config
 
 
-def made(line: str) -> list[str]:
+def made(line: str, verb: str = "selfplay") -> list[str]:
     """Settings of the program that a make command starts, also below a `make test` that has settings of its own."""
     outside = {name: text for name, text in os.environ.items() if not name.startswith("MAKE") and name != "ARGS"}
     ran = subprocess.run(
         ["make", "--dry-run", "--always-make", *shlex.split(line, comments=True)[1:]],
         capture_output=True, text=True, check=True, cwd=ROOT, env=outside,
     )  # fmt: skip
-    return shlex.split(ran.stdout.splitlines()[-1].partition("-m selfplay")[2])
+    return shlex.split(ran.stdout.splitlines()[-1].partition(f"-m {verb}")[2])
 
 
 COMMANDS = [line for line in code_lines(README) if line.startswith("make selfplay")]
@@ -134,6 +136,20 @@ SOLVE_COMMANDS = [line.partition("  #")[0].strip() for line in code_lines(README
 BENCH_COMMANDS = [
     line.partition("  #")[0].strip() for line in code_lines(README) if line.startswith("python -m bench budget")
 ]
+
+
+SERVE_COMMANDS = [
+    line.partition("  #")[0].strip() for line in code_lines(README) if re.match(r"(python -m|make) serve", line)
+]
+
+
+@pytest.mark.parametrize("line", SERVE_COMMANDS)
+def test_every_serve_command_composes(line):
+    overrides = shlex.split(line)[3:] if line.startswith("python") else made(line, "serve")
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = OmegaConf.to_object(compose(config_name="serve", overrides=overrides))
+    assert isinstance(config, ServeConfig)
+    check_serve(config, config.api_key)
 
 
 def with_marks(line: str):

@@ -112,6 +112,14 @@ class RemotePolicy:
         """
         raise PolicyError(f"policy {self.version} writes no streams: strategy=think needs a net that learned them")
 
+    def continuations(self, task: Task) -> NoReturn:
+        """None: its own server continues text.
+
+        Raises:
+            PolicyError: always.
+        """
+        raise PolicyError(f"policy {self.version} is on a server, which continues text itself: ask that one")
+
     def _preamble(self, task: Task) -> str:
         return few_shot_examples(task, self.few_shot) + QUESTION
 

@@ -18,12 +18,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from serve.api import responses
 from serve.api.chat import Completion, wanted
+from serve.api.completions import CompletionRequest, Texts
 from serve.api.errors import ApiError, told
 from serve.api.fields import ChatRequest
 from serve.api.guard import Guard
 from serve.api.response_fields import ResponseRequest
 from serve.api.served import Served
-from serve.engine.ticket import Answered, Asked, Ticket
+from serve.engine.ticket import Asked, Continue, Ticket
 from serve.sealed import Seal
 
 MOST_BYTES, BODY_SECONDS = 4 << 20, 20.0
@@ -96,6 +97,13 @@ def create_app(
             return _stream(answer.events(_as_they_come(served, tickets)))
         return JSONResponse(answer.whole((await _all(served, tickets, http))[0]))
 
+    @app.post("/v1/completions")
+    async def complete(request: CompletionRequest, http: Request) -> Response:
+        texts, tickets = Texts(request, served), _places(served, request.asked(served))
+        if request.stream:
+            return _stream(texts.events(_as_they_come(served, tickets)))
+        return JSONResponse(texts.whole(await _all(served, tickets, http)))
+
     return app
 
 
@@ -103,11 +111,12 @@ def _stream(events: AsyncGenerator[str]) -> StreamingResponse:
     return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-def _places(served: Served, asked: Sequence[Asked]) -> list[Ticket]:
+def _places(served: Served, asked: Sequence[Asked] | Sequence[Continue]) -> list[Ticket]:
     """A place for each question of a request, or for none of them."""
     tickets: list[Ticket] = []
     try:
-        served.engine.check(asked[0])
+        if isinstance(asked[0], Asked):
+            served.engine.check(asked[0])
         tickets.extend(map(served.engine.ask, asked))  # those before one that is refused stand in the list
     except Exception as error:
         for ticket in tickets:
@@ -116,7 +125,7 @@ def _places(served: Served, asked: Sequence[Asked]) -> list[Ticket]:
     return tickets
 
 
-async def _all(served: Served, tickets: Sequence[Ticket], http: Request) -> list[Answered]:
+async def _all(served: Served, tickets: Sequence[Ticket], http: Request) -> list[Any]:
     """Every answer; a client that leaves ends its searches."""
     watch = asyncio.ensure_future(_left(http))
     answers = asyncio.gather(*(asyncio.wrap_future(ticket.future) for ticket in tickets))
@@ -141,7 +150,7 @@ async def _left(http: Request) -> None:
         pass
 
 
-async def _as_they_come(served: Served, tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Answered] | None]:
+async def _as_they_come(served: Served, tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Any] | None]:
     """(choice, answer) as searches end; None by the clock, while none does. Who stops listening ends the searches.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -140,15 +140,15 @@ class ChatRequest(Strict):
         return [text for text in given if text]
 
 
-def allowed(data: Any, refused: Mapping[str, tuple[Any, ...]] | None = None) -> Any:
-    """A request without the fields that change nothing; `refused`: beside those of every route.
+def allowed(data: Any, refused: Mapping[str, tuple[Any, ...]] | None = None, *, served: Collection[str] = ()) -> Any:
+    """A request without the fields that change nothing; `refused`: beside those of every route, `served`: which are not.
 
     Raises:
         PydanticCustomError: one is refused.
     """
     if not isinstance(data, dict):
         return data
-    table = {**REFUSED, **(refused or {})}
+    table = {name: harmless for name, harmless in {**REFUSED, **(refused or {})}.items() if name not in served}
     for name, harmless in table.items():
         if name in data and not any(type(data[name]) is type(value) and data[name] == value for value in harmless):
             raise PydanticCustomError("refused", "{name} is not served here: leave it out", {"name": name})

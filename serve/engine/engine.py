@@ -1,8 +1,9 @@
 """One thread that searches for all open requests at once: continuous batching over trees, samples and streams.
 
-Requests of one plan (strategy, judge, seed) share a lane: one search that they join and leave, whose waves are common. Lanes
-take turns by the clock, so that a long search delays a short one by a turn and not by its length. Beyond `slots` open requests
-a bounded number waits, first come, first served; beyond that they are refused.
+Requests of one plan (strategy, judge, seed) share a lane: one search that they join and leave, whose waves are common; prompts
+to be continued share their forwards. These groups take turns by the clock, so that a long search delays a short one by a turn
+and not by its length. Beyond `slots` open requests a bounded
+number waits, first come, first served; beyond that they are refused.
 """
 
 from __future__ import annotations
@@ -11,19 +12,13 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import replace
 
-from models.steps.codec import Codec
+from serve.engine.groups import Group, group_for, plan_of
 from serve.engine.metrics import Metrics
-from serve.engine.ticket import Answered, Asked, Busy, Closing, Failed, Ticket
-from solve.budgets import TokenBudget, chains_of
-from solve.lanes import Lane
-from solve.plan import Plan, Solution, planned
-from solve.search.think import Think
+from serve.engine.ticket import Answered, Asked, Busy, Closing, Continue, Failed, Ticket, Written
 from solve.solver import Solver
-from tasks.base import Task
 
-TURN = 0.02  # seconds of a lane's turn while others wait
+TURN = 0.02  # seconds of a group's turn while others wait
 USUAL = 1.0  # seconds of a request, before one has ended
 INERTIA = 0.9  # of the mean over those that have
 log = logging.getLogger("reverse_o1.serve")
@@ -43,14 +38,14 @@ class Engine:
         self.solver, self.metrics = solver, metrics or Metrics()
         self._slots, self._queue = slots, queue
         self._waiting: deque[Ticket] = deque()
-        self._lanes: list[_Lane] = []
+        self._groups: list[Group] = []
         self._changed = threading.Condition()
         self._closing = self._stopped = False
         self._usual = USUAL
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def ask(self, asked: Asked) -> Ticket:
+    def ask(self, asked: Asked | Continue) -> Ticket:
         """A place for a request.
 
         Raises:
@@ -73,7 +68,7 @@ class Engine:
         Raises:
             SolveError, TaskError: one line that names the mend.
         """
-        self._planned(asked)
+        plan_of(self.solver, asked)
         self.solver.read(asked.text)
 
     def leave(self, ticket: Ticket) -> None:
@@ -85,7 +80,7 @@ class Engine:
     @property
     def open(self) -> int:
         """Requests that are searched now."""
-        return sum(len(lane.tickets) for lane in self._lanes)
+        return sum(len(group.tickets) for group in self._groups)
 
     @property
     def queued(self) -> int:
@@ -97,7 +92,7 @@ class Engine:
         with self._changed:
             self._closing = True
             self._changed.notify()
-            self._changed.wait_for(lambda: not self._waiting and not self._lanes, timeout=drain)
+            self._changed.wait_for(lambda: not self._waiting and not self._groups, timeout=drain)
             self._stopped = True
             self._changed.notify()
         self._thread.join(timeout=max(1.0, drain))
@@ -107,17 +102,17 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._lanes or self._stopped)
+                self._changed.wait_for(lambda: self._waiting or self._groups or self._stopped)
                 if self._stopped:
                     break
             self._admit()
-            for lane in list(self._lanes):
-                self._turn(lane)
+            for group in list(self._groups):
+                self._turn(group)
             with self._changed:
                 self._note()
-                if not self._waiting and not self._lanes:
+                if not self._waiting and not self._groups:
                     self._changed.notify_all()
-        for ticket in [*self._waiting, *(ticket for lane in self._lanes for ticket in lane.tickets.values())]:
+        for ticket in [*self._waiting, *(ticket for group in self._groups for ticket in group.tickets.values())]:
             self._fail(ticket, Closing("the server has ended: ask another one"))
 
     def _admit(self) -> None:
@@ -135,85 +130,52 @@ class Engine:
                 self._fail(ticket, error)
 
     def _enter(self, ticket: Ticket) -> None:
-        """Give a request its lane.
+        """Give a request its group.
 
         Raises:
             SolveError, TrieError and others of one line: it cannot be.
         """
-        asked = ticket.asked
-        plan, budget = self._planned(asked)
-        task = self.solver.shelved.task
-        problem, budget = self.solver.read(asked.text), _cut(budget, asked.at_most)
-        key = _key(plan, asked)
-        lane = next(
-            (lane for lane in self._lanes if lane.key == key and not lane.lane.full and plan.joinable(budget)), None
-        )
-        if lane is None:
-            lane = _Lane(key, Lane(plan))
-            self._lanes.append(lane)
-        place = lane.lane.join(problem, budget, chains_of(asked.effort))
-        if asked.at_most is not None:
-            lane.lane.cap(place, asked.at_most)
-        lane.tickets[place], lane.prompts[place] = ticket, self._read_as(task.context(problem, ()))
+        group = next((group for group in self._groups if group.takes(ticket)), None)
+        if group is None:
+            group = group_for(self.solver, ticket)
+            group.join(ticket)
+            self._groups.append(group)
+        else:
+            group.join(ticket)
 
-    def _planned(self, asked: Asked) -> tuple[Plan, TokenBudget | None]:
-        return planned(
-            self.solver.shelved, trust_value=self.solver.trust_value, strategy=asked.strategy, effort=asked.effort,
-            verify=asked.verify, seed=asked.seed, tokens=asked.tokens, simulations=asked.simulations,
-        )  # fmt: skip
-
-    def _turn(self, lane: _Lane) -> None:
-        """A slice for every request of a lane, then answers for those that have come to their end."""
+    def _turn(self, group: Group) -> None:
+        """A slice for every request of a group, then answers for those that have come to their end."""
         until = time.monotonic() + TURN
-        for place, ticket in list(lane.tickets.items()):
+        for place, ticket in list(group.tickets.items()):
             if ticket.gone.is_set():
-                lane.lane.leave(place)
-                del lane.tickets[place]
+                group.leave(place)
                 ticket.future.cancel()
                 self.metrics.gone.inc()
         try:
-            self.metrics.generated.inc(lane.lane.turn(lambda: self._is_over(lane, until)))
-            for place, ticket in list(lane.tickets.items()):
-                if ticket.late:
-                    lane.lane.leave(place)
-                if not lane.lane.going(place):
-                    del lane.tickets[place]
-                    self._answer(lane, place, ticket)
+            if group.tickets:
+                self.metrics.generated.inc(group.turn(lambda: self._is_over(group, until)))
+            for ticket, found in group.results():
+                self._answer(ticket, found)
         except Exception as error:  # noqa: BLE001  what breaks one search ends no other
-            for ticket in lane.tickets.values():
+            for ticket in group.tickets.values():
                 self._fail(ticket, error)
-            lane.tickets.clear()
-        if not lane.tickets:
-            self._lanes.remove(lane)
+            group.tickets.clear()
+        if not group.tickets:
+            self._groups.remove(group)
 
-    def _is_over(self, lane: _Lane, until: float) -> bool:
+    def _is_over(self, group: Group, until: float) -> bool:
         """Whether a turn ends before its slice: somebody else waits for it, or has gone."""
-        if any(ticket.gone.is_set() or ticket.late for ticket in lane.tickets.values()) or self._stopped:
+        if any(ticket.gone.is_set() or ticket.late for ticket in group.tickets.values()) or self._stopped:
             return True
-        others = len(self._lanes) > 1 or len(lane.tickets) > 1 or (self._waiting and self.open < self._slots)
+        others = len(self._groups) > 1 or len(group.tickets) > 1 or (self._waiting and self.open < self._slots)
         return bool(others) and time.monotonic() >= until
 
-    def _answer(self, lane: _Lane, place: int, ticket: Ticket) -> None:
-        solution = lane.lane.solution(place)
-        chains = tuple(lane.lane.chains(place)) if ticket.asked.with_chains else ()
-        codec, text = self._codec(), _visible(solution, self.solver.shelved.task)
-        shown = len(text.split()) if codec is None or not text else len(codec.tokens(text))
+    def _answer(self, ticket: Ticket, found: Answered | Written) -> None:
         seconds = time.monotonic() - ticket.began
         self._usual = INERTIA * self._usual + (1 - INERTIA) * seconds
-        found = Answered(
-            solution, text, lane.prompts[place], min(shown, solution.cost.generated_tokens), chains, late=ticket.late
-        )
         self.metrics.answered(found, seconds)
         if ticket.future.set_running_or_notify_cancel():
             ticket.future.set_result(found)
-
-    def _codec(self) -> Codec | None:
-        return self.solver.shelved.policy.codec(self.solver.shelved.task)
-
-    def _read_as(self, context: str) -> int:
-        """Tokens of a context; words where nobody here knows the policy's tokens."""
-        codec = self._codec()
-        return len(context.split()) if codec is None else len(codec.context(context))
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
         if not type(error).__module__.startswith(ONE_LINE):  # of others: it may say what a model wrote
@@ -231,32 +193,3 @@ class Engine:
 
 
 ONE_LINE = ("solve.", "tasks.", "models.", "serve.")  # modules whose errors are one line that names the mend
-
-
-class _Lane:
-    """A lane and who waits for what of it."""
-
-    def __init__(self, key: tuple, lane: Lane):
-        self.key, self.lane = key, lane
-        self.tickets: dict[int, Ticket] = {}  # by place in the lane
-        self.prompts: dict[int, int] = {}  # tokens of each one's question
-
-
-def _visible(solution: Solution, task: Task) -> str:
-    """The answer as it is shown: where many are right, the steps that lead to it are the answer; else its value alone."""
-    if solution.answer is None:
-        return ""
-    return solution.answer if task.one_answer else "".join(solution.steps).strip()
-
-
-def _key(plan: Plan, asked: Asked) -> tuple:
-    """What requests of one lane have in common."""
-    effort = asked.effort if isinstance(plan.way.search, Think) else None
-    return plan.strategy, plan.bench.verify, plan.bench.seed, plan.choose, effort
-
-
-def _cut(budget: TokenBudget | None, at_most: int | None) -> TokenBudget | None:
-    """A budget of `at_most` tokens at most; of one that waits for greedy chains the lane is told."""
-    if budget is None or at_most is None or at_most >= int(budget.tokens):
-        return budget
-    return replace(budget, tokens=at_most, size=at_most)

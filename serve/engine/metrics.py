@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from serve.engine.ticket import Answered
+from serve.engine.ticket import Answered, Written
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 
@@ -30,10 +30,14 @@ class Metrics:
         """Count one response."""
         self.requests.labels(route, status).inc()
 
-    def answered(self, found: Answered, seconds: float) -> None:
+    def answered(self, found: Answered | Written, seconds: float) -> None:
         """Count one answer."""
+        self.seconds.observe(seconds)
+        if isinstance(found, Written):
+            self.tokens.labels("prompt").inc(len(found.prompt))
+            self.tokens.labels("visible").inc(len(found.tokens))
+            return
         self.tokens.labels("prompt").inc(found.prompt_tokens)
         self.tokens.labels("hidden").inc(found.hidden_tokens)
         self.tokens.labels("visible").inc(found.visible_tokens)
         self.verdicts.labels(found.solution.stopped).inc()
-        self.seconds.observe(seconds)

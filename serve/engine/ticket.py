@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from solve.plan import Solution
 from solve.types import Chain, Verify
@@ -44,6 +45,32 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Continue:
+    """A prompt that the plain policy is to continue: nothing is thought, and nothing hidden."""
+
+    prompt: str | tuple[int, ...]  # text, or tokens of the policy
+    at_most: int = 16  # tokens
+    temperature: float = 1.0
+    seed: int = 0
+    top: int = 0  # most probable tokens that are told of each place
+    stops: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the plain policy has written. Token k covers text from offsets[k] on."""
+
+    text: str
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]  # log pi of each token, at temperature 1
+    best: tuple[tuple[tuple[str, float], ...], ...]  # (text, log pi) of the most probable tokens of each place
+    pieces: tuple[str, ...]  # text of each token alone
+    ended: bool  # by itself or by a stop; else it was cut at its limit
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """What came of it."""
 
@@ -62,10 +89,10 @@ class Answered:
 
 @dataclass(eq=False)
 class Ticket:
-    """A request in the engine. `future` gets an `Answered`, or the error that refuses it."""
+    """A request in the engine. `future` gets an `Answered`, of a `Continue` a `Written`, or the error that refuses it."""
 
-    asked: Asked
-    future: Future[Answered] = field(default_factory=Future)
+    asked: Asked | Continue
+    future: Future[Any] = field(default_factory=Future)
     began: float = field(default_factory=time.monotonic)
     gone: threading.Event = field(default_factory=threading.Event)  # nobody waits for the answer any more
 

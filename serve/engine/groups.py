@@ -1,0 +1,207 @@
+"""Requests that are worked on together: those of one search, and texts that are continued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol, cast
+
+from models.steps.codec import Codec
+from models.trie.continuing import Continuations, Continued
+from models.trie.trie import NotFiniteError, TrieError
+from serve.engine.ticket import Answered, Asked, Continue, Ticket, Written
+from solve.budgets import TokenBudget, chains_of
+from solve.lanes import FULL, Lane
+from solve.plan import Plan, Solution, planned
+from solve.search.think import Think
+from solve.solver import Solver
+from tasks.base import Task
+
+Over = Callable[[], bool]
+
+
+class Group(Protocol):
+    """Open requests by place."""
+
+    tickets: dict[int, Ticket]
+
+    def takes(self, ticket: Ticket) -> bool:
+        """Whether a request may join."""
+        ...
+
+    def join(self, ticket: Ticket) -> None:
+        """Take a request in.
+
+        Raises:
+            SolveError, TrieError and others of one line: it cannot be.
+        """
+        ...
+
+    def leave(self, place: int) -> None:
+        """Forget a request."""
+        ...
+
+    def turn(self, over: Over) -> int:
+        """Work on all of them, until `over` says so or a slice is done; returns tokens generated."""
+        ...
+
+    def results(self) -> list[tuple[Ticket, Answered | Written]]:
+        """Requests that have come to their end or whose time is over; they are forgotten."""
+        ...
+
+
+def group_for(solver: Solver, ticket: Ticket) -> Group:
+    """A new group for a request that no other one takes.
+
+    Raises:
+        SolveError, PolicyError: it cannot be.
+    """
+    return TextGroup(solver) if isinstance(ticket.asked, Continue) else SearchGroup(solver, ticket.asked)
+
+
+def plan_of(solver: Solver, asked: Asked) -> tuple[Plan, TokenBudget | None]:
+    """A request's plan and limits.
+
+    Raises:
+        SolveError: it cannot be.
+    """
+    plan, budget = planned(
+        solver.shelved, trust_value=solver.trust_value, strategy=asked.strategy, effort=asked.effort, verify=asked.verify,
+        seed=asked.seed, tokens=asked.tokens, simulations=asked.simulations,
+    )  # fmt: skip
+    most = asked.at_most
+    if budget is not None and most is not None and most < int(budget.tokens):
+        budget = replace(budget, tokens=most, size=most)
+    return plan, budget
+
+
+class SearchGroup:
+    """Requests of one plan in one `Lane`."""
+
+    def __init__(self, solver: Solver, asked: Asked):
+        self._solver, self.tickets = solver, dict[int, Ticket]()
+        plan, _ = plan_of(solver, asked)
+        self._key, self._lane = _key(plan, asked), Lane(plan)
+        self._prompts: dict[int, int] = {}
+
+    def takes(self, ticket: Ticket) -> bool:
+        if not isinstance(ticket.asked, Asked) or self._lane.full:
+            return False
+        plan, budget = plan_of(self._solver, ticket.asked)
+        return _key(plan, ticket.asked) == self._key and (not self.tickets or plan.joinable(budget))
+
+    def join(self, ticket: Ticket) -> None:
+        asked = cast(Asked, ticket.asked)
+        _, budget = plan_of(self._solver, asked)
+        problem = self._solver.read(asked.text)
+        place = self._lane.join(problem, budget, chains_of(asked.effort))
+        if asked.at_most is not None:
+            self._lane.cap(place, asked.at_most)
+        self.tickets[place] = ticket
+        codec, context = self._codec(), self._solver.shelved.task.context(problem, ())
+        self._prompts[place] = len(context.split()) if codec is None else len(codec.context(context))
+
+    def leave(self, place: int) -> None:
+        self._lane.leave(place)
+        del self.tickets[place]
+
+    def turn(self, over: Over) -> int:
+        return self._lane.turn(over)
+
+    def results(self) -> list[tuple[Ticket, Answered | Written]]:
+        found: list[tuple[Ticket, Answered | Written]] = []
+        for place, ticket in list(self.tickets.items()):
+            if ticket.late:
+                self._lane.leave(place)
+            if not self._lane.going(place):
+                found.append((ticket, self._answered(place, ticket)))
+                del self.tickets[place]
+        return found
+
+    def _answered(self, place: int, ticket: Ticket) -> Answered:
+        solution, codec = self._lane.solution(place), self._codec()
+        text = _visible(solution, self._solver.shelved.task)
+        shown = len(text.split()) if codec is None or not text else len(codec.tokens(text))
+        chains = tuple(self._lane.chains(place)) if cast(Asked, ticket.asked).with_chains else ()
+        visible = min(shown, solution.cost.generated_tokens)
+        return Answered(solution, text, self._prompts[place], visible, chains, late=ticket.late)
+
+    def _codec(self) -> Codec | None:
+        return self._solver.shelved.policy.codec(self._solver.shelved.task)
+
+
+class TextGroup:
+    """Prompts that the plain policy continues, a token of each a turn."""
+
+    def __init__(self, solver: Solver):
+        """Raises PolicyError: the policy is on a server."""
+        self.tickets: dict[int, Ticket] = {}
+        self._texts: dict[int, Continued] = {}
+        self._prompts: dict[int, tuple[int, ...]] = {}
+        self._made: Continuations = solver.shelved.policy.continuations(solver.shelved.task)
+        self._next = 0
+
+    def takes(self, ticket: Ticket) -> bool:
+        return isinstance(ticket.asked, Continue) and self._made.trie.n_nodes <= FULL
+
+    def join(self, ticket: Ticket) -> None:
+        asked = cast(Continue, ticket.asked)
+        prompt = self._made.encode(asked.prompt) if isinstance(asked.prompt, str) else list(asked.prompt)
+        text = self._made.join(prompt, temperature=asked.temperature, seed=asked.seed, top=asked.top)
+        place, self._next = self._next, self._next + 1
+        self.tickets[place], self._texts[place], self._prompts[place] = ticket, text, tuple(prompt)
+
+    def leave(self, place: int) -> None:
+        del self.tickets[place], self._texts[place], self._prompts[place]
+
+    def turn(self, over: Over) -> int:
+        """One token of each. Where one of them outgrows the model's positions they go on one by one, and that one fails."""
+        try:
+            self._made.turn(list(self._texts.values()))
+        except (TrieError, NotFiniteError):
+            for place, text in list(self._texts.items()):
+                try:
+                    self._made.turn([text])
+                except (TrieError, NotFiniteError) as error:
+                    ticket = self.tickets[place]
+                    self.leave(place)
+                    if ticket.future.set_running_or_notify_cancel():
+                        ticket.future.set_exception(error)
+        return len(self._texts)
+
+    def results(self) -> list[tuple[Ticket, Answered | Written]]:
+        found: list[tuple[Ticket, Answered | Written]] = []
+        for place, ticket in list(self.tickets.items()):
+            written = self._written(place, cast(Continue, ticket.asked), late=ticket.late)
+            if written is not None:
+                found.append((ticket, written))
+                self.leave(place)
+        return found
+
+    def _written(self, place: int, asked: Continue, *, late: bool) -> Written | None:
+        """What has been written, if that is all; a token that closes the text is not shown."""
+        text, made = self._texts[place], self._made
+        closed = text.tokens[-1] in made.ends
+        kept = len(text.tokens) - closed
+        whole = made.decode(text.tokens[:kept])
+        stop = min((at for word in asked.stops if (at := whole.find(word)) >= 0), default=-1)
+        if not closed and stop < 0 and len(text.tokens) < asked.at_most and not late:
+            return None
+        best = tuple(tuple((made.decode([token]), logprob) for token, logprob in place_) for place_ in text.best[:kept])
+        return Written(
+            whole[:stop] if stop >= 0 else whole, self._prompts[place], tuple(text.tokens[:kept]), tuple(text.logprobs[:kept]),
+            best, tuple(made.decode([token]) for token in text.tokens[:kept]), ended=closed or stop >= 0,
+        )  # fmt: skip
+
+
+def _visible(solution: Solution, task: Task) -> str:
+    """The answer as it is shown: where many are right, the steps that lead to it are the answer; else its value alone."""
+    if solution.answer is None:
+        return ""
+    return solution.answer if task.one_answer else "".join(solution.steps).strip()
+
+
+def _key(plan: Plan, asked: Asked) -> tuple:
+    """What requests of one lane have in common."""
+    effort = asked.effort if isinstance(plan.way.search, Think) else None
+    return plan.strategy, plan.bench.verify, plan.bench.seed, plan.choose, effort
