@@ -87,6 +87,18 @@ def test_the_wait_for_a_first_answer_is_measured(tmp_path, capsys):
     assert "python -m solve task=countdown" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # a server that starts, and compiles
+def test_a_server_under_load_is_measured_beside_the_solver(tmp_path, capsys):
+    assert main(["serving", f"run_dir={tmp_path}", "requests=8", "concurrent=4", "turns=2"]) == 0
+    result = json.loads((tmp_path / "serving.json").read_text())
+    assert [row["way"] for row in result["rows"]] == ["best_first", "think"]
+    for row in result["rows"]:
+        mean, low, high = row["gain"]
+        assert low <= mean <= high
+        assert row["alone_ms"]["p50"] <= row["alone_ms"]["p95"]
+    assert "requests/s" in capsys.readouterr().out
+
+
 def test_without_a_name_every_bench_runs_at_short_settings(monkeypatch):
     called = []
     for name, bench in list(BENCHES.items()):

@@ -189,6 +189,7 @@ def test_the_real_model_keeps_to_the_format_of_the_examples(real, task):
 
 
 @pytest.mark.llm
+@pytest.mark.slow
 def test_a_search_with_the_real_model_is_judged_and_repeats_bit_for_bit(real, task):
     real.adopt(real.tokenizer, 3)
     problems = task.problems("train", 3)

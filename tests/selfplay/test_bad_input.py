@@ -371,7 +371,7 @@ def calls(tmp_path_factory) -> int:
     return int((folder / "calls.txt").read_text())
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.5, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.1, 0.9))])
 def test_ctrl_c_stops_with_a_line_and_the_resumed_run_ends_as_if_nothing_had_been(
     finished, calls, tmp_path, command, share
 ):

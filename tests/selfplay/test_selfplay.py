@@ -156,7 +156,10 @@ def test_playout_caps_and_mining_spend_less(tmp_path):
 NEED_DATA = {"data", "gym", "gym_steps"}  # questions with answers: no random play
 EXPERIMENTS = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - NEED_DATA)
 # a step of a real model, loaded, trained, measured and saved whole, and streams with searches of 1,000 tokens
-MINUTES = {"smollm2", "sums", "countdown4_stream", "blocksworld_stream"}
+MINUTES = {  # the others run in the quick suite, a planning task and a job of streams among them
+    "smollm2", "sums", "countdown4_stream", "blocksworld_stream", "countdown5", "countdown4", "chain", "chain_stream",
+    "equal_cpu", "blocksworld",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -89,7 +89,7 @@ class Noted:
 
 def test_kernels_are_compiled_before_the_clock_of_a_budget_in_seconds_starts(monkeypatch):
     noted = Noted("best_first")
-    monkeypatch.setattr("solve.solver.way", lambda name, of: replace(way(name, of), search=noted))
+    monkeypatch.setattr("solve.plan.way", lambda name, of: replace(way(name, of), search=noted))
     fresh = Solver(str(FOLDER))
     fresh.solve([EASY, HARD], tokens=90)
     assert noted.started == [(2, 90)]

@@ -91,10 +91,10 @@ def test_a_plain_gold_never_asks_a_library():
             assert decide(gold, text).kind != "ask", (gold, text)
 
 
-def test_a_hundred_thousand_fuzzed_answers_do_no_harm():
+def test_thirty_thousand_fuzzed_answers_do_no_harm():
     rng, kinds = np.random.default_rng(0), set()
     for gold in ("42", r"\frac{\sqrt{3}}{2}", "(3, \\frac{\\pi}{2})", "blue whale", "x^2+1"):
-        for text in answers(rng, 20_000, gold):
+        for text in answers(rng, 6_000, gold):
             kinds.add(decide(gold, text).kind)
     assert kinds == {"right", "wrong", "ask"}
 
