@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help selfplay selfplay-llm llm serve test test-slow check bench clean
+.PHONY: help selfplay selfplay-llm llm serve test-browser test test-slow check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 14
@@ -54,6 +54,10 @@ test: $(VENV)/.dev $(VENV)/.llm ## quick tests, what CI runs
 
 test-slow: $(VENV)/.dev $(VENV)/.llm ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-browser: $(VENV)/.dev ## the page in a real Chromium, which the system has to have (Debian: apt install chromium)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -m browser $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting and types
 	$(BIN)/ruff check .

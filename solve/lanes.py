@@ -93,6 +93,10 @@ class Lane:
         """Spend so many generated tokens on a request at most; the expansion or chain under way is still paid."""
         self._limits[ticket] = max(1, min(self._limits[ticket], tokens))
 
+    def limit(self, ticket: int) -> int:
+        """Generated tokens that a request may spend."""
+        return int(self._limits[ticket])
+
     def leave(self, ticket: int) -> None:
         """Spend nothing more on a request."""
         self._open[ticket] = False

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from serve.api import responses
 from serve.api.chat import Completion, wanted
@@ -24,8 +24,11 @@ from serve.api.fields import ChatRequest
 from serve.api.guard import Guard
 from serve.api.response_fields import ResponseRequest
 from serve.api.served import Served
+from serve.api.watch import watched
 from serve.engine.ticket import Asked, Continue, Ticket
+from serve.page.build import live_page
 from serve.sealed import Seal
+from solve.budgets import EFFORTS
 
 MOST_BYTES, BODY_SECONDS = 4 << 20, 20.0
 SEALED_SECONDS = 86_400.0  # that an encrypted chain may come back
@@ -103,6 +106,15 @@ def create_app(
         if request.stream:
             return _stream(texts.events(_as_they_come(served, tickets)))
         return JSONResponse(texts.whole(await _all(served, tickets, http)))
+
+    @app.post("/v1/watch")
+    async def watch(request: ChatRequest) -> Response:
+        (asked, *_), visibility = wanted(request, served)
+        return _stream(watched(Completion(request, served, visibility), served, asked, visibility))
+
+    @app.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        return live_page(served.name, efforts=list(EFFORTS), effort=served.effort)
 
     return app
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hmac
 import logging
 from collections.abc import Callable
@@ -37,7 +39,7 @@ class Guard:
 
         try:
             headers = Headers(scope=scope)
-            self._check(headers)
+            self._check(headers, browser=scope["path"] == "/")
             await self._app(scope, _handed(await self._body(headers, receive), receive), noted)
         except ApiError as error:
             await error.response()(scope, receive, noted)
@@ -50,14 +52,14 @@ class Guard:
         finally:
             self._count(getattr(scope.get("route"), "path", "none"), status)
 
-    def _check(self, headers: Headers) -> None:
+    def _check(self, headers: Headers, *, browser: bool) -> None:
+        """`browser`: a person opens the page, whose browser asks for a name, which nobody reads, and the key as a password."""
         if self._key is None:
             return
-        given = headers.get("authorization", "").removeprefix("Bearer ").encode("latin-1", "replace")
-        if not hmac.compare_digest(given, self._key.encode()):
+        if not hmac.compare_digest(_key_in(headers.get("authorization", "")), self._key.encode()):
             raise ApiError(
                 401, "the key is missing or wrong: send the header Authorization: Bearer KEY", code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
+                headers={"WWW-Authenticate": 'Basic realm="reverse-o1"' if browser else "Bearer"},
             )  # fmt: skip
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
@@ -81,6 +83,17 @@ class Guard:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"a request holds {self._most} bytes at most: ask shorter", code="request_too_large")
+
+
+def _key_in(header: str) -> bytes:
+    """The key that an Authorization header holds, after Bearer or as the password of Basic."""
+    kind, _, given = header.partition(" ")
+    if kind.lower() != "basic":
+        return given.encode("latin-1", "replace") if kind == "Bearer" else b""
+    try:
+        return base64.b64decode(given, validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
 
 
 def _handed(body: bytes, receive: Receive) -> Receive:

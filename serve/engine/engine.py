@@ -16,6 +16,7 @@ from collections import deque
 from serve.engine.groups import Group, group_for, plan_of
 from serve.engine.metrics import Metrics
 from serve.engine.ticket import Answered, Asked, Busy, Closing, Continue, Failed, Ticket, Written
+from serve.engine.watching import TreeWatch
 from solve.solver import Solver
 
 TURN = 0.02  # seconds of a group's turn while others wait
@@ -45,8 +46,8 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def ask(self, asked: Asked | Continue) -> Ticket:
-        """A place for a request.
+    def ask(self, asked: Asked | Continue, watch: TreeWatch | None = None) -> Ticket:
+        """A place for a request; `watch` is told how its search grows, by the engine's own thread.
 
         Raises:
             Busy: there is none. Closing: the engine ends.
@@ -56,7 +57,7 @@ class Engine:
                 raise Closing("the server ends: ask another one")
             if len(self._waiting) >= self._queue + max(0, self._slots - self.open):
                 raise Busy(self._retry_after())
-            ticket = Ticket(asked)
+            ticket = Ticket(asked, watch=watch)
             self._waiting.append(ticket)
             self._note()
             self._changed.notify()
@@ -167,8 +168,9 @@ class Engine:
         """Whether a turn ends before its slice: somebody else waits for it, or has gone."""
         if any(ticket.gone.is_set() or ticket.late for ticket in group.tickets.values()) or self._stopped:
             return True
-        others = len(self._groups) > 1 or len(group.tickets) > 1 or (self._waiting and self.open < self._slots)
-        return bool(others) and time.monotonic() >= until
+        watched = any(ticket.watch for ticket in group.tickets.values())
+        crowd = len(self._groups) > 1 or len(group.tickets) > 1 or (self._waiting and self.open < self._slots)
+        return bool(watched or crowd) and time.monotonic() >= until
 
     def _answer(self, ticket: Ticket, found: Answered | Written) -> None:
         seconds = time.monotonic() - ticket.began

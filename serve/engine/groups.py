@@ -106,7 +106,14 @@ class SearchGroup:
         del self.tickets[place]
 
     def turn(self, over: Over) -> int:
-        return self._lane.turn(over)
+        generated = self._lane.turn(over)
+        for place, ticket in self.tickets.items():
+            self._tell(place, ticket, last=not self._lane.going(place) or ticket.late)
+        return generated
+
+    def _tell(self, place: int, ticket: Ticket, *, last: bool) -> None:
+        if ticket.watch is not None and self._lane.search is not None:
+            ticket.watch.look(self._lane.search, place, self._lane.limit(place), last=last)
 
     def results(self) -> list[tuple[Ticket, Answered | Written]]:
         found: list[tuple[Ticket, Answered | Written]] = []

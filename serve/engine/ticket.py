@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from serve.engine.watching import TreeWatch
 from solve.plan import Solution
 from solve.types import Chain, Verify
 
@@ -95,6 +96,7 @@ class Ticket:
     future: Future[Any] = field(default_factory=Future)
     began: float = field(default_factory=time.monotonic)
     gone: threading.Event = field(default_factory=threading.Event)  # nobody waits for the answer any more
+    watch: TreeWatch | None = None  # told how the search grows, by the engine's thread
 
     @property
     def late(self) -> bool:

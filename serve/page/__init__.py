@@ -1,0 +1,1 @@
+"""The page that shows a search: one HTML file that asks nobody else for anything."""
