@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kit.files import write_whole
-from serve.page.build import tree_page
+from serve.page import tree_page
 
 USAGE = "python -m serve.view TREE.json [OUT.html], TREE.json as solve tree=FILE.json saves it"
 

@@ -139,7 +139,7 @@ BENCH_COMMANDS = [
 
 
 SERVE_COMMANDS = [
-    line.partition("  #")[0].strip() for line in code_lines(README) if re.match(r"(python -m|make) serve", line)
+    line.partition("  #")[0].strip() for line in code_lines(README) if re.match(r"(python -m|make) serve( |$)", line)
 ]
 
 

@@ -26,7 +26,7 @@ from serve.api.response_fields import ResponseRequest
 from serve.api.served import Served
 from serve.api.watch import watched
 from serve.engine.ticket import Asked, Continue, Ticket
-from serve.page.build import live_page
+from serve.page import live_page
 from serve.sealed import Seal
 from solve.budgets import EFFORTS
 

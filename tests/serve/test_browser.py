@@ -15,7 +15,7 @@ import uvicorn
 from serve.api.app import create_app
 from serve.api.served import Served
 from serve.engine.engine import Engine
-from serve.page.build import tree_page
+from serve.page import tree_page
 from solve.solver import Solver
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="make test-browser installs Playwright")

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from serve.api.app import create_app
 from serve.api.served import Served
 from serve.engine.engine import Engine
-from serve.page.build import HERE, live_page, tree_page
+from serve.page import HERE, live_page, tree_page
 from serve.view import main as view
 from solve.cli.tree_file import tree_json
 from solve.solver import Solver

@@ -1,4 +1,6 @@
-"""One HTML file out of its parts: markup, style, code, and d3-hierarchy (Mike Bostock, ISC licence) for where nodes stand.
+"""The page that shows a search: one HTML file out of its parts, which asks nobody else for anything.
+
+The parts are markup, style, code, and d3-hierarchy (Mike Bostock, ISC licence) for where states stand.
 
 What the page holds of data stands in a JSON island in which no text can end it; the code writes texts as text, never as markup.
 """
@@ -11,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "assets"
 
 
 def live_page(model: str, *, efforts: Sequence[str], effort: str) -> str:
