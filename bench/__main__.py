@@ -10,6 +10,7 @@
     python -m bench transfer policies=A,B         harder forms of a task, and plain text: see bench/loop/transfer.py
     python -m bench reflect policy=RUN            efforts of a net that thinks, beside its controls: see bench/reflect/run.py
     python -m bench serving [policy=NAME]         a server under load, beside one request at a time: see bench/speed/serving.py
+    python -m bench load [clients=256]            a server with more clients than places, see bench/speed/load.py
     python -m bench curves runs=... against=...   their learning curves in one picture
     python -m bench learner [train=last:10]       a language model learns, beside Trainer, see bench/loop/learner.py
 
@@ -28,7 +29,7 @@ from bench.budget import run as budget
 from bench.judges import run as judges
 from bench.loop import acting, compare, curves, learner, train, transfer
 from bench.reflect import run as reflect
-from bench.speed import expand, first_answer, generate, serving, store
+from bench.speed import expand, first_answer, generate, load, serving, store
 from bench.trust import run as trust
 
 BENCHES: dict[str, command.Bench] = {
@@ -48,6 +49,7 @@ ON_DEMAND: dict[str, command.Bench] = {
     "compare": compare.main,
     "curves": curves.main,
     "learner": learner.main,
+    "load": load.main,
     "paired": paired.main,
     "serving": serving.main,
     "reflect": reflect.main,

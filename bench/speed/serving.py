@@ -36,8 +36,9 @@ WAIT = 600.0  # seconds for an answer
 class Server:
     """`python -m serve` on a port of its own."""
 
-    def __init__(self, policy: str):
-        line = [sys.executable, "-m", "serve", f"policy={policy}", "name=served", "port=0"]
+    def __init__(self, policy: str, *settings: str):
+        """Raises UsageError: it does not start."""
+        line = [sys.executable, "-m", "serve", f"policy={policy}", "name=served", "port=0", *settings]
         self._process = subprocess.Popen(
             line, cwd=command.CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -46,6 +47,7 @@ class Server:
         told = self._process.stdout.readline()
         if "http" not in told:
             raise command.UsageError(f"policy={policy} cannot be served: {self._process.stderr.read().strip()}")
+        self.pid = self._process.pid
         self.url = next(word for word in told.split() if word.startswith("http")).rstrip(",")
 
     def __enter__(self) -> Server:
