@@ -127,8 +127,6 @@ def _places(served: Served, asked: Sequence[Asked] | Sequence[Continue]) -> list
     """A place for each question of a request, or for none of them."""
     tickets: list[Ticket] = []
     try:
-        if isinstance(asked[0], Asked):
-            served.engine.check(asked[0])
         tickets.extend(map(served.engine.ask, asked))  # those before one that is refused stand in the list
     except Exception as error:
         for ticket in tickets:

@@ -28,7 +28,6 @@ async def watched(completion: Completion, served: Served, asked: Asked, visibili
         )
     ticket = None
     try:
-        served.engine.check(asked)
         ticket = served.engine.ask(asked, watch)
         answer = asyncio.ensure_future(asyncio.wrap_future(ticket.future))
         while not answer.done() or not waiting.empty():

@@ -13,13 +13,17 @@ import threading
 import time
 from collections import deque
 
-from serve.engine.groups import Group, group_for, plan_of
+from serve.engine.groups import Group, group_for, prepared
 from serve.engine.metrics import Metrics
 from serve.engine.ticket import Answered, Asked, Busy, Closing, Continue, Failed, Ticket, Written
 from serve.engine.watching import TreeWatch
 from solve.solver import Solver
 
 TURN = 0.02  # seconds of a group's turn while others wait
+GATHER, FADES = (
+    0.003,
+    0.9,
+)  # seconds that a turn waits for those who were there a moment ago; how fast they are forgotten
 USUAL = 1.0  # seconds of a request, before one has ended
 INERTIA = 0.9  # of the mean over those that have
 log = logging.getLogger("reverse_o1.serve")
@@ -42,7 +46,7 @@ class Engine:
         self._groups: list[Group] = []
         self._changed = threading.Condition()
         self._closing = self._stopped = False
-        self._usual = USUAL
+        self._usual, self._lately = USUAL, 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -51,26 +55,19 @@ class Engine:
 
         Raises:
             Busy: there is none. Closing: the engine ends.
+            SolveError, TaskError: it could never be answered. One line that names the mend.
         """
+        search = prepared(self.solver, asked) if isinstance(asked, Asked) else None
         with self._changed:
             if self._closing:
                 raise Closing("the server ends: ask another one")
             if len(self._waiting) >= self._queue + max(0, self._slots - self.open):
                 raise Busy(self._retry_after())
-            ticket = Ticket(asked, watch=watch)
+            ticket = Ticket(asked, watch=watch, search=search)
             self._waiting.append(ticket)
             self._note()
             self._changed.notify()
         return ticket
-
-    def check(self, asked: Asked) -> None:
-        """Refuse at once what could never be answered.
-
-        Raises:
-            SolveError, TaskError: one line that names the mend.
-        """
-        plan_of(self.solver, asked)
-        self.solver.read(asked.text)
 
     def leave(self, ticket: Ticket) -> None:
         """Nobody waits for the answer any more: its search ends with the wave under way."""
@@ -106,6 +103,7 @@ class Engine:
                 self._changed.wait_for(lambda: self._waiting or self._groups or self._stopped)
                 if self._stopped:
                     break
+                self._gather()
             self._admit()
             for group in list(self._groups):
                 self._turn(group)
@@ -115,6 +113,12 @@ class Engine:
                     self._changed.notify_all()
         for ticket in [*self._waiting, *(ticket for group in self._groups for ticket in group.tickets.values())]:
             self._fail(ticket, Closing("the server has ended: ask another one"))
+
+    def _gather(self) -> None:
+        """Where many were open a moment ago their clients are about to ask again: wait a moment, so that they come together."""
+        self._lately = max(self.open + len(self._waiting), int(FADES * self._lately))
+        expected = min(self._lately, self._slots)
+        self._changed.wait_for(lambda: self.open + len(self._waiting) >= expected or self._stopped, timeout=GATHER)
 
     def _admit(self) -> None:
         with self._changed:

@@ -9,11 +9,10 @@ from typing import Protocol, cast
 from models.steps.codec import Codec
 from models.trie.continuing import Continuations, Continued
 from models.trie.trie import NotFiniteError, TrieError
-from serve.engine.ticket import Answered, Asked, Continue, Ticket, Written
-from solve.budgets import TokenBudget, chains_of
+from serve.engine.ticket import Answered, Asked, Continue, Prepared, Ticket, Written
+from solve.budgets import chains_of
 from solve.lanes import FULL, Lane
-from solve.plan import Plan, Solution, planned
-from solve.search.think import Think
+from solve.plan import Solution, planned
 from solve.solver import Solver
 from tasks.base import Task
 
@@ -56,14 +55,14 @@ def group_for(solver: Solver, ticket: Ticket) -> Group:
     Raises:
         SolveError, PolicyError: it cannot be.
     """
-    return TextGroup(solver) if isinstance(ticket.asked, Continue) else SearchGroup(solver, ticket.asked)
+    return TextGroup(solver) if ticket.search is None else SearchGroup(solver, ticket.search)
 
 
-def plan_of(solver: Solver, asked: Asked) -> tuple[Plan, TokenBudget | None]:
-    """A request's plan and limits.
+def prepared(solver: Solver, asked: Asked) -> Prepared:
+    """A question with its plan and limits.
 
     Raises:
-        SolveError: it cannot be.
+        SolveError, TaskError: it cannot be. One line that names the mend.
     """
     plan, budget = planned(
         solver.shelved, trust_value=solver.trust_value, strategy=asked.strategy, effort=asked.effort, verify=asked.verify,
@@ -72,29 +71,30 @@ def plan_of(solver: Solver, asked: Asked) -> tuple[Plan, TokenBudget | None]:
     most = asked.at_most
     if budget is not None and most is not None and most < int(budget.tokens):
         budget = replace(budget, tokens=most, size=most)
-    return plan, budget
+    return Prepared(plan, budget, solver.read(asked.text))
 
 
 class SearchGroup:
     """Requests of one plan in one `Lane`."""
 
-    def __init__(self, solver: Solver, asked: Asked):
+    def __init__(self, solver: Solver, first: Prepared):
         self._solver, self.tickets = solver, dict[int, Ticket]()
-        plan, _ = plan_of(solver, asked)
-        self._key, self._lane = _key(plan, asked), Lane(plan)
+        self._key, self._lane = first.key, Lane(first.plan)
         self._prompts: dict[int, int] = {}
 
     def takes(self, ticket: Ticket) -> bool:
-        if not isinstance(ticket.asked, Asked) or self._lane.full:
-            return False
-        plan, budget = plan_of(self._solver, ticket.asked)
-        return _key(plan, ticket.asked) == self._key and (not self.tickets or plan.joinable(budget))
+        wanted = ticket.search
+        return (
+            wanted is not None
+            and wanted.key == self._key
+            and not self._lane.full
+            and wanted.plan.joinable(wanted.budget)
+        )
 
     def join(self, ticket: Ticket) -> None:
-        asked = cast(Asked, ticket.asked)
-        _, budget = plan_of(self._solver, asked)
-        problem = self._solver.read(asked.text)
-        place = self._lane.join(problem, budget, chains_of(asked.effort))
+        asked, wanted = cast(Asked, ticket.asked), cast(Prepared, ticket.search)
+        problem = wanted.problem
+        place = self._lane.join(problem, wanted.budget, chains_of(asked.effort))
         if asked.at_most is not None:
             self._lane.cap(place, asked.at_most)
         self.tickets[place] = ticket
@@ -206,9 +206,3 @@ def _visible(solution: Solution, task: Task) -> str:
     if solution.answer is None:
         return ""
     return solution.answer if task.one_answer else "".join(solution.steps).strip()
-
-
-def _key(plan: Plan, asked: Asked) -> tuple:
-    """What requests of one lane have in common."""
-    effort = asked.effort if isinstance(plan.way.search, Think) else None
-    return plan.strategy, plan.bench.verify, plan.bench.seed, plan.choose, effort

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve.engine.watching import TreeWatch
-from solve.plan import Solution
+from solve.budgets import TokenBudget
+from solve.plan import Plan, Solution
+from solve.search.think import Think
 from solve.types import Chain, Verify
+from tasks.base import Problem
 
 
 class Busy(RuntimeError):
@@ -72,6 +75,22 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A question that has been checked."""
+
+    plan: Plan
+    budget: TokenBudget | None  # None: it waits for the problem's own greedy chain
+    problem: Problem
+
+    @property
+    def key(self) -> tuple:
+        """What requests of one search have in common."""
+        bench = self.plan.bench
+        effort = bench.effort if isinstance(self.plan.way.search, Think) else None
+        return self.plan.strategy, bench.verify, bench.seed, self.plan.choose, effort
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """What came of it."""
 
@@ -97,6 +116,7 @@ class Ticket:
     began: float = field(default_factory=time.monotonic)
     gone: threading.Event = field(default_factory=threading.Event)  # nobody waits for the answer any more
     watch: TreeWatch | None = None  # told how the search grows, by the engine's thread
+    search: Prepared | None = None  # of an `Asked`
 
     @property
     def late(self) -> bool:

@@ -180,6 +180,44 @@ def test_a_client_that_hangs_up_gives_its_place_back(server):
         until(lambda: state()["open"] == 0)
 
 
+@pytest.mark.slow
+def test_a_hundred_hang_ups_in_the_middle_leave_no_place_taken_and_no_thread_behind(server):
+    long = asked(
+        search={"strategy": "best_first", "verify": "none", "tokens": 10**6}, reasoning_effort="max", stream=True
+    )
+    tasks = Path(f"/proc/{server.process.pid}/task")
+    server.post(asked())
+    threads = len(list(tasks.iterdir()))
+    lines = [httpx.Client(timeout=SECONDS) for _ in range(10)]
+    for _ in range(10):
+        answers = [
+            line.send(
+                line.build_request("POST", f"{server.url}/chat/completions", json=long, headers=BEARER), stream=True
+            )
+            for line in lines
+        ]
+        health = server.url.removesuffix("/v1") + "/health"
+        until(lambda: httpx.get(health, headers=BEARER).json()["open"] == len(answers))  # noqa: B023
+        began = time.monotonic()
+        for answer in answers:
+            answer.close()
+        until(lambda: httpx.get(health, headers=BEARER).json()["open"] == 0)  # noqa: B023
+        assert time.monotonic() - began < 10.0  # a second on a machine that has nothing else to do
+    assert len(list(tasks.iterdir())) <= threads + 1
+    for line in lines:
+        line.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_leaves_no_child():
+    with Server() as server:
+        server.post(asked())
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        server.process.kill()
+        server.process.wait(SECONDS)
+        until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
 def test_a_body_that_is_too_large_or_never_ends_is_refused_and_the_server_lives(server):
     host, port = server.url.split("/")[2].split(":")
     with socket.create_connection((host, int(port))) as line:
