@@ -110,12 +110,20 @@ class LocalPolicy:
         return codec_of(self.model, task)
 
     def evaluator(
-        self, task: Task, *, temperature: float = 1.0, seed: int = 0, kv_bytes: int | None = None
+        self,
+        task: Task,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        most: int | None = None,
+        kv_bytes: int | None = None,
     ) -> ModelEvaluator:
-        """Steps for a search. `temperature` shapes what is drawn; `kv_bytes`: bytes of keys and values."""
+        """Steps for a search. `temperature` shapes what is drawn; `most`: tokens of a chain in free text; `kv_bytes`: bytes of
+        keys and values.
+        """
         pool = self._pool(task)
         trie = pool.take(kv_bytes)
-        evaluator = ModelEvaluator(self.model, task, temperature=temperature, seed=seed, trie=trie)
+        evaluator = ModelEvaluator(self.model, task, temperature=temperature, seed=seed, most=most, trie=trie)
         pool.lend(trie, evaluator)
         return evaluator
 
@@ -129,13 +137,14 @@ class LocalPolicy:
         seed: int = 0,
         no_reentry: bool = False,
         first: Sequence[int] | None = None,
+        most: int | None = None,
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[list[Rollout]]:
         """Whole chains, see `models.steps.rollout.rollouts`."""
         with self._pool(task).lent() as trie:
             return rollouts(
                 self.model, task, problems, n, temperature=temperature, seed=seed, no_reentry=no_reentry,
-                trie=trie, first=first, on_prefill=on_prefill,
+                trie=trie, first=first, most=most, on_prefill=on_prefill,
             )  # fmt: skip
 
     def streams(

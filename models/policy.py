@@ -75,8 +75,13 @@ class Policy(Protocol):
         """How the policy reads and writes `task` in tokens; None: nobody here knows its tokens."""
         ...
 
-    def evaluator(self, task: Task, *, temperature: float = 1.0, seed: int = 0) -> StepEvaluator:
-        """Steps for a search. `temperature` shapes what is drawn; log-probabilities stay those of the policy at 1."""
+    def evaluator(
+        self, task: Task, *, temperature: float = 1.0, seed: int = 0, most: int | None = None
+    ) -> StepEvaluator:
+        """Steps for a search. `temperature` shapes what is drawn; log-probabilities stay those of the policy at 1.
+
+        `most`: tokens of a chain in free text, where the policy counts them.
+        """
         ...
 
     def chains(
@@ -89,6 +94,7 @@ class Policy(Protocol):
         seed: int = 0,
         no_reentry: bool = False,
         first: Sequence[int] | None = None,
+        most: int | None = None,
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[list[Rollout]]:
         """`n` whole chains of each problem: independent samples, or the greedy one at temperature 0; see

@@ -58,7 +58,7 @@ def summary(found: Answered) -> str:
     if solution.solved:
         end = "the verifier accepted the answer"
     else:
-        end = "found no answer" if solution.answer is None else "settled on an answer"
+        end = "settled on an answer" if found.text else "found no answer"
     return f"{', '.join(parts)}; {end}."
 
 

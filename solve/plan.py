@@ -39,6 +39,7 @@ class Solution:
     confidence: float  # P(right) in [0, 1]
     calibrated: bool  # False: `confidence` is the chain's own P(right), or the answer's share of all votes, as it is
     steps: tuple[str, ...]  # the chain that led to it
+    closed: bool  # it came to its own end; False: free text that was cut, whose answer is the last that it said
     agreeing: int  # chains with the same answer
     chains: int  # chains that have ended
     strategy: str
@@ -95,6 +96,7 @@ class Plan:
             confidence=confidence,
             calibrated=calibrated,
             steps=_shown(pick.chain.steps) if pick.chain is not None else (),
+            closed=pick.chain is not None and _closed(bench.task, pick.chain.steps),
             agreeing=pick.agreeing,
             chains=len(chains),
             strategy=self.strategy,
@@ -122,10 +124,13 @@ def planned(
     tokens: int | None = None,
     simulations: int | None = None,
     seconds: float | None = None,
+    most_tokens: int | None = None,
     seed: int = 0,
     interrupted: Interrupted = lambda: False,
 ) -> tuple[Plan, TokenBudget | None]:
     """A request's plan and its limits, see `solver.Solver.solve`; no limits: they wait for the problems' own greedy chains.
+
+    `most_tokens`: of a chain in free text, where that is less than the task's own limit.
 
     Raises:
         SolveError: a strategy, budget or mode that cannot be. One line that names the mend.
@@ -151,6 +156,7 @@ def planned(
     bench = Workbench(
         shelved.policy, task, verify, trust_value, seed, calibration.chain,
         chain_tokens=math.ceil(calibration.greedy_tokens or 0), interrupted=interrupted, effort=effort,
+        most_tokens=most_tokens if shelved.task.form.free else None,
         verdict_threshold=THRESHOLD if calibration.verdict_threshold is None else calibration.verdict_threshold,
     )  # fmt: skip
     usual = chosen_way.chooses(trust_value)
@@ -167,6 +173,10 @@ def _asked(task: Task, problem: Problem) -> str:
 def _shown(steps: Sequence[str]) -> tuple[str, ...]:
     """Steps without the mark of the end of a text, and without one that is nothing else."""
     return tuple(text for step in steps if (text := step.removesuffix(END_OF_TEXT)))
+
+
+def _closed(task: Task, steps: Sequence[str]) -> bool:
+    return not task.form.free or (bool(steps) and steps[-1].endswith(END_OF_TEXT))
 
 
 def _confidence(pick: Chosen, bench: Workbench, fit: ConfidenceFit | None) -> tuple[float, bool]:

@@ -55,6 +55,7 @@ class Workbench:
     seed: int = 0
     chain_fit: ChainFit | None = None  # what the value and the last step tell of a chain; None: its value alone
     chain_tokens: int = 0  # of a greedy chain on average, for searches that are sized by their limit; 0: not known
+    most_tokens: int | None = None  # of a chain in free text; None: as the task says
     effort: str = "high"  # of streams, by name
     verdict_threshold: float = THRESHOLD  # how sure a stream must be of its verdict
     interrupted: Interrupted = lambda: False  # asked between waves; True: stop with what there is

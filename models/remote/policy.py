@@ -50,8 +50,10 @@ class RemotePolicy:
     def codec(self, task: Task) -> None:
         """Rows of a served model are written by whoever learns from them: its own tokens stay with the server."""
 
-    def evaluator(self, task: Task, *, temperature: float = 1.0, seed: int = 0) -> RemoteEvaluator:
-        """Steps for a search, see `models.remote.evaluator`."""
+    def evaluator(
+        self, task: Task, *, temperature: float = 1.0, seed: int = 0, most: int | None = None
+    ) -> RemoteEvaluator:
+        """Steps for a search, see `models.remote.evaluator`. `most` is not looked at: its tokens are the server's."""
         return RemoteEvaluator(self.client, task, few_shot=self._preamble(task), temperature=temperature, seed=seed)
 
     def chains(
@@ -64,6 +66,7 @@ class RemotePolicy:
         seed: int = 0,
         no_reentry: bool = False,
         first: Sequence[int] | None = None,
+        most: int | None = None,
         on_prefill: Callable[[int], None] | None = None,
     ) -> list[list[Rollout]]:
         """`n` independent chains of each problem, a request a step, all chains at once; `first` as in `models.steps.rollout`.

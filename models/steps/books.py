@@ -63,11 +63,13 @@ class Book(History, Protocol):
         ...
 
 
-def book_for(task: Task, codec: Codec, trie: TokenTrie, sampler: StepSampler, seed: int) -> Book:
-    """The fastest book that serves `task` in the tokens of `codec`."""
+def book_for(
+    task: Task, codec: Codec, trie: TokenTrie, sampler: StepSampler, seed: int, most: int | None = None
+) -> Book:
+    """The fastest book that serves `task` in the tokens of `codec`; `most`: tokens of a chain in free text."""
     judge = task.token_judge() if isinstance(codec, WordCodec) else None
     if judge is None:
-        return StateBook(task, codec, trie, sampler, seed)
+        return StateBook(task, codec, trie, sampler, seed, most)
     return TokenBook(task, judge, codec, trie, sampler, seed)
 
 
@@ -94,8 +96,11 @@ class _Record:
 class StateBook(Lineage[_Record]):
     """A record a handle, judged by `Task.advance`."""
 
-    def __init__(self, task: Task, codec: Codec, trie: TokenTrie, sampler: StepSampler, seed: int):
+    def __init__(
+        self, task: Task, codec: Codec, trie: TokenTrie, sampler: StepSampler, seed: int, most: int | None = None
+    ):
         self.task, self._codec, self._trie, self._sampler, self._seed = task, codec, trie, sampler, seed
+        self._most = most
         self._records: list[_Record] = []
         self._depths: dict[int, int] = {}  # fewest steps known to lead to the state of a key
         self._trees = 0
@@ -107,7 +112,7 @@ class StateBook(Lineage[_Record]):
 
     def open(self, problems: Sequence[Problem]) -> Entered:
         first = len(self._records)
-        states = root_states(self._trie, self.task, self._codec, problems)
+        states = root_states(self._trie, self.task, self._codec, problems, self._most)
         for state, seed in zip(states, _root_seeds(self._seed, problems).tolist(), strict=True):
             key = self._key(self._trees, state)
             self._records.append(_Record(state, self._trees, len(self._records), key, seed))

@@ -41,6 +41,7 @@ class ModelEvaluator:
         *,
         temperature: float = 1.0,
         seed: int = 0,
+        most: int | None = None,
         forward: TrieForward | None = None,
         kv_bytes: int | None = None,
         trie: TokenTrie | None = None,
@@ -48,6 +49,7 @@ class ModelEvaluator:
         """`model`: a `PolicyValueLM`; its weights are taken anew at each `begin`.
 
         `temperature` shapes what is sampled; log-probabilities stay those of the policy at temperature 1.
+        `most`: tokens of a chain in free text, see `models.steps.states.root_states`.
         `forward`: another way to compute trie nodes, e.g. an exact table; `model` is then asked for its codec only.
         `kv_bytes`: budget of keys and values, see `models.trie.trie`. `trie`: a cleared one to work in, in place of both.
         """
@@ -59,7 +61,7 @@ class ModelEvaluator:
         self._sampler = StepSampler(
             self.trie, max_step_tokens=codec.max_step_tokens, temperature=temperature, ends=codec.ends
         )
-        self._book = book_for(task, codec, self.trie, self._sampler, seed)
+        self._book = book_for(task, codec, self.trie, self._sampler, seed, most)
         self.generated_tokens = 0  # sampled since the evaluator was made; the sum of all `leaf_tokens`
 
     @property

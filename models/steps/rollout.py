@@ -83,6 +83,7 @@ def rollouts(
     kv_bytes: int | None = None,
     trie: TokenTrie | None = None,
     first: Sequence[int] | None = None,
+    most: int | None = None,
     on_prefill: Callable[[int], None] | None = None,
 ) -> list[list[Rollout]]:
     """`n` chains of each problem: independent samples at `temperature`, or greedy ones at 0.
@@ -92,6 +93,7 @@ def rollouts(
     `forward`: another way to compute trie nodes than the model's own. `kv_bytes`: budget of keys and values, see
     `models.trie.trie`. `trie`: a cleared one to work in, in place of both.
     `first`: number of each problem's first sample, 0 if None: samples k to k + n - 1 of one call are those of another.
+    `most`: tokens of a chain in free text, see `models.steps.states.root_states`.
     `on_prefill`: is told, at the end, how many prompt and context tokens were computed.
 
     Raises:
@@ -111,7 +113,7 @@ def rollouts(
     done: list[Rollout] = []
     for start in range(0, len(jobs), size):
         trie.clear()
-        chains = _open_chains(trie, task, codec, jobs[start : start + size], seed)
+        chains = _open_chains(trie, task, codec, jobs[start : start + size], seed, most)
         play(trie, task, codec, chains, temperature)
         done += [chain.result() for chain in chains]
     if on_prefill is not None:
@@ -119,9 +121,12 @@ def rollouts(
     return [done[i : i + n] for i in range(0, len(done), n)]
 
 
-def _open_chains(trie: TokenTrie, task: Task, codec: Codec, jobs: list[tuple[Problem, int]], seed: int) -> list[_Chain]:
+def _open_chains(
+    trie: TokenTrie, task: Task, codec: Codec, jobs: list[tuple[Problem, int]], seed: int, most: int | None
+) -> list[_Chain]:
     chains = []
-    for state, (problem, sample) in zip(root_states(trie, task, codec, [job[0] for job in jobs]), jobs, strict=True):
+    roots = root_states(trie, task, codec, [job[0] for job in jobs], most)
+    for state, (problem, sample) in zip(roots, jobs, strict=True):
         digest = blake2b(f"{seed}\0{problem.id}\0{sample}".encode(), digest_size=8).digest()
         chain = _Chain(state, int.from_bytes(digest, "little"))
         chain.note_state(trie)

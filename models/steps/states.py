@@ -34,15 +34,24 @@ class State:
         return self.inner is not None or not self.verdict.scored
 
 
-def root_states(trie: TokenTrie, task: Task, codec: Codec, problems: Sequence[Problem]) -> list[State]:
-    """The state before any step of each problem; prompts are prefilled in one forward."""
+def root_states(
+    trie: TokenTrie, task: Task, codec: Codec, problems: Sequence[Problem], most: int | None = None
+) -> list[State]:
+    """The state before any step of each problem; prompts are prefilled in one forward.
+
+    `most`: tokens of a chain, where that is less than the codec's own limit. It may have one step in any case.
+    """
+    chain = codec.max_chain_tokens if most is None else min(most, codec.max_chain_tokens)
     states = [State(problem, (), task.initial_state(problem), NO_STEP, 0) for problem in problems]
     for state in states:
         state.context = task.context(state.problem, ())
     starts = trie.prefill([codec.context(state.context) for state in states])
     for state, start in zip(states, starts.tolist(), strict=True):
-        longest = min(codec.positions, int(trie.depths[start]) + 1 + codec.max_chain_tokens)
-        state.start, state.room = start, longest - codec.max_step_tokens
+        first = int(trie.depths[start]) + 1
+        state.start, state.room = (
+            start,
+            min(codec.positions, first + max(chain, codec.max_step_tokens)) - codec.max_step_tokens,
+        )
     return states
 
 

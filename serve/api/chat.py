@@ -41,7 +41,12 @@ def wanted(request: ChatRequest, served: Served) -> tuple[list[Asked], Visibilit
 
 def finish(found: Answered) -> str:
     """Why it ended: a budget that is spent without an answer has cut the thinking, and nothing of it is shown."""
-    cut = found.solution.answer is None and (found.late or found.solution.stopped in ("budget", "interrupted"))
+    solution = found.solution
+    cut = not found.text and (
+        found.late
+        or solution.stopped in ("budget", "interrupted")
+        or (solution.answer is not None and not solution.closed)
+    )
     return "length" if cut else "stop"
 
 

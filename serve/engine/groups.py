@@ -14,6 +14,7 @@ from solve.budgets import chains_of
 from solve.lanes import FULL, Lane
 from solve.plan import Solution, planned
 from solve.solver import Solver
+from solve.types import SolveError
 from tasks.base import Task
 
 Over = Callable[[], bool]
@@ -64,11 +65,17 @@ def prepared(solver: Solver, asked: Asked) -> Prepared:
     Raises:
         SolveError, TaskError: it cannot be. One line that names the mend.
     """
+    most, tokens = asked.at_most, asked.tokens
+    if chains_of(asked.effort) is None and not (tokens or asked.simulations):
+        if most is None:
+            raise SolveError(
+                f"effort {asked.effort} has no limit of its own: give max_completion_tokens or search.tokens"
+            )
+        tokens = most
     plan, budget = planned(
         solver.shelved, trust_value=solver.trust_value, strategy=asked.strategy, effort=asked.effort, verify=asked.verify,
-        seed=asked.seed, tokens=asked.tokens, simulations=asked.simulations,
+        seed=asked.seed, tokens=tokens, simulations=asked.simulations, most_tokens=most,
     )  # fmt: skip
-    most = asked.at_most
     if budget is not None and most is not None and most < int(budget.tokens):
         budget = replace(budget, tokens=most, size=most)
     return Prepared(plan, budget, solver.read(asked.text))
@@ -203,6 +210,6 @@ class TextGroup:
 
 def _visible(solution: Solution, task: Task) -> str:
     """The answer as it is shown: where many are right, the steps that lead to it are the answer; else its value alone."""
-    if solution.answer is None:
+    if solution.answer is None or not solution.closed:  # what a chain said last before it was cut is a thought
         return ""
     return solution.answer if task.one_answer else "".join(solution.steps).strip()

@@ -87,7 +87,7 @@ class Prepared:
         """What requests of one search have in common."""
         bench = self.plan.bench
         effort = bench.effort if isinstance(self.plan.way.search, Think) else None
-        return self.plan.strategy, bench.verify, bench.seed, self.plan.choose, effort
+        return self.plan.strategy, bench.verify, bench.seed, self.plan.choose, bench.most_tokens, effort
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ class SampleSearch:
             seed=bench.seed,
             first=self.simulations[active].tolist(),
             no_reentry=self._settings.no_reentry,
+            most=bench.most_tokens,
             on_prefill=self._prefilled,
         )
         for i, batch in zip(active.tolist(), drawn, strict=True):

@@ -52,7 +52,9 @@ class TreeSearch:
     def __init__(self, settings: Tree, bench: Workbench, problems: Sequence[Problem], limit: int | None = None):
         self._settings, self._bench, self._problems = settings, bench, list(problems)
         self.rule = settings.rule if bench.trust_value or settings.blind is None else settings.blind
-        self.evaluator = bench.policy.evaluator(bench.task, temperature=settings.temperature, seed=bench.seed)
+        self.evaluator = bench.policy.evaluator(
+            bench.task, temperature=settings.temperature, seed=bench.seed, most=bench.most_tokens
+        )
         self._seen = Curtained(self.evaluator, values=bench.trust_value, merge=settings.merge)
         self.store = mcts.Store.plant(self._seen.begin(problems), bench.seed, _identities(problems))
         self._halved = None if limit is None or not settings.sized else self._simulations_in(limit)

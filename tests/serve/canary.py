@@ -62,7 +62,10 @@ class CanaryPolicy:
         if "no answer" not in problem.data[0]:
             steps.append(f"answer: 42{END_OF_TEXT}")
         n = len(steps)
-        verdict = ENDED if steps[-1].startswith("answer") else Verdict(0.0, True, False, "unfinished")
+        cut = "cut" in problem.data[0] and not steps[-1].startswith(
+            "answer"
+        )  # over without an end, so what it said last counts
+        verdict = ENDED if cut or steps[-1].startswith("answer") else Verdict(0.0, True, False, "unfinished")
         return Rollout(tuple(steps), verdict, 40, -1.0, -0.5, ((0,),) * n, (0.5,) * n, 0.5, (None,) * n)
 
     def streams(self, task, problems, effort, rules=None, *, seed=0, first=None, planted=None, on_prefill=None):

@@ -125,7 +125,13 @@ def test_tokens_are_those_that_were_generated_and_what_is_shown_is_part_of_them(
 
 
 @pytest.mark.parametrize(
-    "asked", [Asked("3 7 x = 2"), Asked(TEXTS[0], strategy="no such"), Asked(TEXTS[0], effort="huge")]
+    "asked",
+    [
+        Asked("3 7 x = 2"),
+        Asked(TEXTS[0], strategy="no such"),
+        Asked(TEXTS[0], effort="huge"),
+        Asked(TEXTS[0], effort="max"),
+    ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line_and_harms_nobody(engine, asked):
     with pytest.raises(ValueError) as refused:

@@ -164,8 +164,9 @@ def test_a_server_shows_no_more_than_its_owner_lets_it(most, asked):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_budget_that_ends_in_the_middle_of_thinking_gives_no_content(wire, stream):
-    answer = wire.ask(request("no answer", max_completion_tokens=400, stream=stream))
+@pytest.mark.parametrize("question", ["no answer", "no answer, cut"])
+def test_a_budget_that_ends_in_the_middle_of_thinking_gives_no_content(wire, question, stream):
+    answer = wire.ask(request(question, max_completion_tokens=400, stream=stream))
     assert answer.status_code == 200
     assert wire.leaked() == []
     assert '"length"' in answer.text
@@ -264,7 +265,7 @@ def fuzz(wire: Wire, count: int, seed: int) -> None:
             "seed": rng.randrange(3), "n": rng.choice([1, 1, 1, 2, 3]), "stop": rng.choice([None, ["2"], "x", ["4", "2"]]),
             "max_completion_tokens": rng.choice([None, 1, 40, 400]), "stream_options": {"include_usage": rng.random() < 0.5},
         }  # fmt: skip
-        text = f"{rng.choice(['', 'no answer '])}question {number}"
+        text = f"{rng.choice(['', 'no answer ', 'no answer, cut, '])}question {number}"
         body = request(text, **fields)
         for name in rng.sample(sorted(body), k=rng.choice([0, 0, 0, 1])):
             body[name] = rng.choice([None, 0, "", [], {}, "x" * 50, -1, 1e300])

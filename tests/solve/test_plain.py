@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from solve.cli import main
 from solve.cli.page import page
+from solve.lanes import Lane
+from solve.plan import planned
 from solve.solver import Solver
 from solve.types import SolveError
 from tasks.base import END_OF_TEXT
@@ -132,3 +134,17 @@ def test_a_batch_reads_questions_of_several_lines(folder, tmp_path, monkeypatch,
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {line["id"]: line.get("error", "")[:2] for line in told} == {"1": "", "b": "", "3": "3:"}
     assert next(line for line in told if line["id"] == "1")["asked"] == QUESTION
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "self_consistency", "best_first"])
+def test_a_request_may_cut_chains_earlier_than_the_task_does(strategy, folder):
+    solver = Solver(str(folder), task="text", step="tokens:4", max_tokens=200)
+    for most, at_most in ((20, 20), (1, 4), (10_000, 200)):  # one step in any case; the task's own limit stays
+        plan, budget = planned(solver.shelved, trust_value=False, strategy=strategy, effort="none", most_tokens=most)
+        lane = Lane(plan)
+        place = lane.join(solver.read(QUESTION), budget, 1)
+        while lane.going(place):
+            lane.turn()
+        found = lane.solution(place)
+        assert 0 < found.cost.generated_tokens <= at_most
+        assert found.closed == any(step.endswith(END_OF_TEXT) for step in lane.chains(place)[0].steps)
