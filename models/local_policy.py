@@ -15,7 +15,7 @@ from models.forward.choose import forward_for, is_plain_llama
 from models.steps.codec import Codec, codec_of
 from models.steps.evaluator import ModelEvaluator
 from models.steps.rollout import rollouts
-from models.steps.stream_decoder import streams
+from models.steps.stream_decoder import StreamWave, streams_at_once
 from models.steps.stream_types import Planted, Rules, Stream
 from models.steps.stream_words import StreamWords
 from models.trie.batch import TrieForward
@@ -168,9 +168,15 @@ class LocalPolicy:
         """
         rules = rules or Rules()
         if effort:
-            words = StreamWords.of(task, self.codec(task))
+            words, made = StreamWords.of(task, self.codec(task)), []
+            samples = [0] * len(problems) if first is None else first
+            begun = [Planted()] * len(problems) if planted is None else planted
+            jobs, at_once = list(zip(problems, samples, begun, strict=True)), streams_at_once(words)
             with self._pool(task, (words.vocabulary_size, words.masked)).lent() as trie:
-                made = streams(trie, words, problems, effort, rules, seed=seed, first=first, planted=planted)
+                for start in range(0, len(jobs), at_once):
+                    wave = StreamWave(trie, words, effort, rules, seed)
+                    wave.join(jobs[start : start + at_once])
+                    made += wave.played()
                 if on_prefill is not None:
                     on_prefill(trie.prefilled_tokens)
             return made
@@ -182,6 +188,19 @@ class LocalPolicy:
             on_prefill=on_prefill,
         )  # fmt: skip
         return [Stream.of_steps(chain.history, form) for (chain,) in chains]
+
+    def stream_wave(self, task: Task, effort: int, rules: Rules, *, seed: int = 0) -> StreamWave:
+        """Streams of an effort of 1 or more that problems may join while they go on.
+
+        Raises:
+            PolicyError: the net has no stream words.
+        """
+        words = StreamWords.of(task, self.codec(task))
+        pool = self._pool(task, (words.vocabulary_size, words.masked))
+        trie = pool.take()
+        wave = StreamWave(trie, words, effort, rules, seed)
+        pool.lend(trie, wave)
+        return wave
 
     def continuations(self, task: Task) -> Continuations:
         """Plain text in the policy's own tokens, see `models.trie.continuing`; those that close a text may be sampled, too."""

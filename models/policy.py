@@ -24,6 +24,7 @@ from models.files.calibration import Calibration, read_calibration
 from models.files.manifest import EXTRA, MANIFEST, CheckpointError, weights_digest
 from models.local_policy import LocalPolicy
 from models.steps.codec import Codec
+from models.steps.stream_decoder import StreamWave
 from models.steps.stream_types import Planted, Rules, Stream
 from models.trie.continuing import Continuations
 from tasks.base import Problem, Task
@@ -123,6 +124,14 @@ class Policy(Protocol):
 
         Raises:
             PolicyError: the policy writes none, or the task says not what they need.
+        """
+        ...
+
+    def stream_wave(self, task: Task, effort: int, rules: Rules, *, seed: int = 0) -> StreamWave:
+        """The same for problems that come one after another: they join streams that go on.
+
+        Raises:
+            PolicyError: as `streams`.
         """
         ...
 

@@ -115,6 +115,14 @@ class RemotePolicy:
         """
         raise PolicyError(f"policy {self.version} writes no streams: strategy=think needs a net that learned them")
 
+    def stream_wave(self, task: Task, *_settings: object, **_more: object) -> NoReturn:
+        """None, as `streams`.
+
+        Raises:
+            PolicyError: always.
+        """
+        return self.streams(task, ())
+
     def continuations(self, task: Task) -> NoReturn:
         """None: its own server continues text.
 

@@ -73,3 +73,20 @@ def extended(trie: TokenTrie, nodes: list[int], tokens: list[int]) -> list[int]:
     if not nodes:
         return []
     return trie.extend(np.array(nodes, np.int32), np.array(tokens, np.int32), with_values=False).tolist()
+
+
+def doubt(trie: TokenTrie, words: StreamWords, rules: Rules, stream: Open) -> None:
+    """Rule `doubted`: whether the last step is given up, since what follows in it from its choice was too improbable."""
+    *_, before, last = stream.path
+    assert last.step is not None, "a state below the prompt has its step"
+    if words.form.checks or not rules.doubted:
+        return
+    tokens, chosen = last.step.tokens or (), words.chosen(last.step)
+    if chosen >= len(tokens) - 1:  # its end alone
+        return
+    at = trie.path(last.behind)[-1 - len(tokens) + chosen : -1]
+    gained = math.exp(float(trie.logprobs_of(at, np.array(tokens[chosen:])[:, None]).sum()))
+    gone = before.tried.refused.get(tokens[:chosen], 0.0)
+    last.doubtful = gained < rules.doubted * (1.0 - gone)
+    if last.doubtful:
+        before.tried.refused[tokens[:chosen]] = gone + gained

@@ -35,7 +35,7 @@ import numpy as np
 
 from models.abilities import Step
 from models.steps.history import digest
-from models.steps.stream_checks import check, extended
+from models.steps.stream_checks import check, doubt, extended
 from models.steps.stream_path import NO_SLOT, NOTHING, Open, State, Tried
 from models.steps.stream_types import Planted, Rules, Stream, Thought
 from models.steps.stream_words import StreamWords
@@ -50,38 +50,17 @@ LEAST = np.float32(-1e3)  # log-probability of a word that is allowed where the 
 VERDICT, DEPTH = range(2)  # what a line's own noise is for
 
 
-def streams(
-    trie: TokenTrie,
-    words: StreamWords,
-    problems: Sequence[Problem],
-    effort: int,
-    rules: Rules,
-    *,
-    seed: int = 0,
-    first: Sequence[int] | None = None,
-    planted: Sequence[Planted] | None = None,
-) -> list[Stream]:
-    """One stream of each problem at an effort of 1 or more.
-
-    `first`: number of each problem's sample, 0 if None. `planted`: what each begins with; None: nothing but its prompt.
-
-    Raises:
-        TrieError: a stream does not fit the model's positions.
-    """
-    samples = [0] * len(problems) if first is None else first
-    begun = [Planted()] * len(problems) if planted is None else planted
-    jobs, done = list(zip(problems, samples, begun, strict=True)), []
-    at_once = AT_ONCE // 4 if words.form.markov else AT_ONCE
-    for start in range(0, len(jobs), at_once):
-        done += _Wave(trie, words, jobs[start : start + at_once], effort, rules, seed).play()
-    return done
+def streams_at_once(words: StreamWords) -> int:
+    """Streams that share a trie."""
+    return AT_ONCE // 4 if words.form.markov else AT_ONCE
 
 
-class _Wave:
-    """Streams that are decoded together."""
+class StreamWave:
+    """Streams that are decoded together, a line of each a round. Others may join between rounds: none depends on another."""
 
-    def __init__(self, trie: TokenTrie, words: StreamWords, jobs: Sequence, effort: int, rules: Rules, seed: int):
-        self._trie, self._words, self._rules, self._effort = trie, words, rules, effort
+    def __init__(self, trie: TokenTrie, words: StreamWords, effort: int, rules: Rules, seed: int):
+        """`trie`: nobody else's while the wave is used; it is cleared."""
+        self._trie, self._words, self._rules, self._effort, self._seed = trie, words, rules, effort, seed
         self._most_undos = UNDOS[EFFORTS[effort]] if rules.undos is None else rules.undos
         self._checked = CHECKED[EFFORTS[effort]] if rules.checked is None else rules.checked
         trie.clear()
@@ -91,27 +70,73 @@ class _Wave:
             temperature=rules.temperature or 1.0,
             ends=words.ends,
         )
-        roots = trie.prefill([words.context(problem, effort) for problem, _, _ in jobs]).tolist()
-        seeds = [digest(f"{seed}\0{problem.id}\0{sample}".encode()) for problem, sample, _ in jobs]
-        self._streams = [
+        self._streams: list[Open] = []
+        self._active: list[Open] = []
+
+    @property
+    def size(self) -> int:
+        """Streams that have joined."""
+        return len(self._streams)
+
+    @property
+    def room(self) -> int:
+        """Streams that may still join."""
+        return streams_at_once(self._words) - self.size
+
+    @property
+    def going(self) -> bool:
+        """Whether a stream has not come to its end."""
+        return bool(self._active)
+
+    @property
+    def prefilled_tokens(self) -> int:
+        """Prompt tokens computed."""
+        return self._trie.prefilled_tokens
+
+    def join(self, jobs: Sequence[tuple[Problem, int, Planted]]) -> None:
+        """Open the stream of each (problem, number of its sample, what it begins with).
+
+        Raises:
+            TrieError: a prompt does not fit the model's positions. Nothing has changed.
+        """
+        roots = self._trie.prefill([self._words.context(problem, self._effort) for problem, _, _ in jobs]).tolist()
+        seeds = [digest(f"{self._seed}\0{problem.id}\0{sample}".encode()) for problem, sample, _ in jobs]
+        made = [
             Open(problem, seed, [State(node, node, tried)], {node: tried})
             for (problem, _, _), seed, node, tried in zip(jobs, seeds, roots, [Tried() for _ in jobs], strict=True)
         ]
-        self._plant([planted for _, _, planted in jobs])
+        self._streams += made
+        self._active += made
+        self._plant(made, [planted for _, _, planted in jobs])
 
-    def _plant(self, planted: Sequence[Planted]) -> None:
+    def stream(self, k: int) -> Stream | None:
+        """The k-th stream that has joined; None: it goes on."""
+        made = self._streams[k]
+        return None if made.end is None else made.closed(checks=bool(self._words.form.checks))
+
+    def played(self) -> list[Stream]:
+        """All of them, to their ends."""
+        while self.going:
+            self.round()
+        return [made.closed(checks=bool(self._words.form.checks)) for made in self._streams]
+
+    def tokens(self, k: int) -> int:
+        """Written so far in the k-th stream that has joined."""
+        return self._streams[k].tokens
+
+    def _plant(self, made: list[Open], planted: Sequence[Planted]) -> None:
         """Bring each stream to where it is made to begin."""
         lines = [(*begun.steps, *((begun.tried,) if begun.tried else ())) for begun in planted]
         for depth in range(max(map(len, lines), default=0)):
             some = [i for i, line in enumerate(lines) if len(line) > depth]
             if self._rules.distinct:
-                self._open_slots([self._streams[i] for i in some])
-                slots = np.array([self._streams[i].path[-1].tried.slot for i in some], np.int32)
+                self._open_slots([made[i] for i in some])
+                slots = np.array([made[i].path[-1].tried.slot for i in some], np.int32)
                 self._sampler.leave_out(slots, [lines[i][depth].tokens or () for i in some])
             standing = [i for i in some if len(planted[i].steps) > depth]
-            self._stand([self._streams[i] for i in standing], [lines[i][depth] for i in standing])
+            self._stand([made[i] for i in standing], [lines[i][depth] for i in standing])
         if self._words.form.checks:
-            self._check([stream for stream in self._streams if stream.depth])
+            self._check([stream for stream in made if stream.depth])
 
     def _stand(self, made: list[Open], steps: list[Step]) -> None:
         """Put a step behind what stands in each stream."""
@@ -138,28 +163,27 @@ class _Wave:
         for stream, node, at, step, logprob in zip(made, nodes, behind, steps, logprobs, strict=True):
             tried = stream.seen.setdefault(node, Tried()) if alone else Tried()
             stream.path.append(State(node, at, tried, step, math.exp(logprob)))
-            self._doubt(stream)
+            doubt(self._trie, self._words, self._rules, stream)
             nowhere = tried.bound <= 0.0 or any(state.tried is tried for state in stream.path[:-1])
             if alone and nowhere and self._rules.distinct and stream.undos < self._most_undos:
                 stream.path[-1].doubtful = True
 
-    def play(self) -> list[Stream]:
-        active = self._streams
-        while active:
-            over = np.array([self._over(stream) for stream in active])
-            if self._words.form.markov:
-                accepted, refused = self._of_steps(active, over)
-            else:
-                refused = self._refused(active, over)
-                accepted = over & ~refused
-            self._go_back([stream for stream, no in zip(active, refused, strict=True) if no])
-            self._accept([stream for stream, yes in zip(active, accepted, strict=True) if yes])
-            self._step([s for s, yes, no in zip(active, accepted, refused, strict=True) if not yes and not no])
-            for stream in active:
-                if stream.end is None and self._rules.tokens is not None and stream.tokens >= self._rules.tokens:
-                    stream.end = "tokens"
-            active = [stream for stream in active if stream.end is None]
-        return [_closed(stream, bool(self._words.form.checks)) for stream in self._streams]
+    def round(self) -> None:
+        """One more line of every stream that goes on."""
+        active = self._active
+        over = np.array([self._over(stream) for stream in active])
+        if self._words.form.markov:
+            accepted, refused = self._of_steps(active, over)
+        else:
+            refused = self._refused(active, over)
+            accepted = over & ~refused
+        self._go_back([stream for stream, no in zip(active, refused, strict=True) if no])
+        self._accept([stream for stream, yes in zip(active, accepted, strict=True) if yes])
+        self._step([s for s, yes, no in zip(active, accepted, refused, strict=True) if not yes and not no])
+        for stream in active:
+            if stream.end is None and self._rules.tokens is not None and stream.tokens >= self._rules.tokens:
+                stream.end = "tokens"
+        self._active = [stream for stream in active if stream.end is None]
 
     # ---- the verdict
 
@@ -344,23 +368,6 @@ class _Wave:
             stream.path[-1].sure = sure
         return rest
 
-    def _doubt(self, stream: Open) -> None:
-        """See rule `doubted`: of the last step."""
-        *_, before, last = stream.path
-        form, least = self._words.form, self._rules.doubted
-        assert last.step is not None, "a state below the prompt has its step"
-        if form.checks or not least:
-            return
-        tokens, chosen = last.step.tokens or (), self._words.chosen(last.step)
-        if chosen >= len(tokens) - 1:  # its end alone
-            return
-        at = self._trie.path(last.behind)[-1 - len(tokens) + chosen : -1]
-        gained = math.exp(float(self._trie.logprobs_of(at, np.array(tokens[chosen:])[:, None]).sum()))
-        gone = before.tried.refused.get(tokens[:chosen], 0.0)
-        last.doubtful = gained < least * (1.0 - gone)
-        if last.doubtful:
-            before.tried.refused[tokens[:chosen]] = gone + gained
-
     def _check(self, made: list[Open]) -> None:
         """Work out once more what follows in the last step of each stream that is not sure of it."""
         spare = [s for s in made if s.undos < self._most_undos or self._most_undos == 0]
@@ -378,10 +385,3 @@ class _Wave:
 
     def _extended(self, nodes: list[int], tokens: list[int]) -> list[int]:
         return extended(self._trie, nodes, tokens)
-
-
-def _closed(stream: Open, checks: bool) -> Stream:
-    assert stream.end is not None, "a stream that goes on is not closed"
-    chain = tuple(state.step for state in stream.path[1:] if state.step is not None)
-    sure = min((state.sure for state in stream.path[1:]), default=0.5) if checks else stream.sure
-    return Stream(tuple(stream.thoughts), chain, stream.end, sure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from models.abilities import Step
-from models.steps.stream_types import End, Thought
+from models.steps.stream_types import End, Stream, Thought
 from tasks.base import Problem
 
 NO_SLOT = -1
@@ -69,6 +69,13 @@ class Open:
     def note(self, thought: Thought) -> None:
         self.thoughts.append(thought)
         self.tokens += len(thought.tokens)
+
+    def closed(self, *, checks: bool) -> Stream:
+        """The stream, once it has come to its end; `checks`: its steps were checked, and it is as sure as of the least sure."""
+        assert self.end is not None, "a stream that goes on is not closed"
+        chain = tuple(state.step for state in self.path[1:] if state.step is not None)
+        sure = min((state.sure for state in self.path[1:]), default=0.5) if checks else self.sure
+        return Stream(tuple(self.thoughts), chain, self.end, sure)
 
     def most_probable(self) -> int | None:
         """Depth of the state above with the most probable step not yet tried, the deepest of equal ones; None: none is left."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.abilities import PolicyError
-from models.steps.stream_types import DOUBTED, Back, Rules, Stream
+from models.steps.stream_decoder import StreamWave
+from models.steps.stream_types import DOUBTED, Back, Planted, Rules, Stream
 from models.steps.stream_words import effort_number
 from solve.types import NEVER, Chain, SolveError, Workbench
 from tasks.base import Problem
@@ -45,7 +46,7 @@ class Think:
 
 
 class ThinkSearch:
-    """See `solve.types.Search`. A stream is written at once, whatever slices a budget comes in."""
+    """See `solve.types.Search`. A stream is written to its end, whatever slices a budget comes in, a line of all a round."""
 
     def __init__(self, rules: Rules, effort: int, bench: Workbench, problems: Sequence[Problem]):
         self._rules, self._effort, self._bench = rules, effort, bench
@@ -54,6 +55,9 @@ class ThinkSearch:
         self.exhausted = np.empty(0, np.bool_)
         self.prefilled_tokens = 0
         self.streams: dict[int, Stream] = {}  # by problem
+        self._wave: StreamWave | None = None
+        self._before = 0  # prompt tokens of waves that are over
+        self._places: dict[int, int] = {}  # in the wave, of problems whose streams go on
         self.join(problems)
 
     def join(self, problems: Sequence[Problem]) -> None:
@@ -67,20 +71,51 @@ class ThinkSearch:
         self, limits: np.ndarray, seconds: float | None = None, simulations: int | np.ndarray | None = None
     ) -> None:
         asked = np.flatnonzero((np.asarray(limits) > 0) & ~self.exhausted).tolist()
-        if not asked or self._bench.interrupted():
+        if self._effort == 0:
+            self._plain(asked)
             return
+        while not all(self.exhausted[asked]) and not self._bench.interrupted():
+            wave = self._opened([i for i in asked if i not in self._places and not self.exhausted[i]])
+            wave.round()
+            for i, place in list(self._places.items()):
+                self.tokens[i] = wave.tokens(place)
+                stream = wave.stream(place)
+                if stream is not None:
+                    del self._places[i]
+                    self._ended(i, stream)
+
+    def _opened(self, fresh: list[int]) -> StreamWave:
+        """The wave, with as many of `fresh` problems as it has room for; one that is full and over makes way for another."""
+        wave, bench = self._wave, self._bench
+        if wave is None or (not wave.room and not self._places):
+            before = 0 if wave is None else wave.prefilled_tokens
+            self._before += before
+            wave = self._wave = bench.policy.stream_wave(bench.task, self._effort, self._rules, seed=bench.seed)
+        some = fresh[: wave.room]
+        if some:
+            self._places |= {i: wave.size + k for k, i in enumerate(some)}
+            wave.join([(self._problems[i], 0, Planted()) for i in some])
+        self.prefilled_tokens = self._before + wave.prefilled_tokens
+        return wave
+
+    def _plain(self, asked: list[int]) -> None:
+        """Effort none: chains that do not judge themselves."""
         bench = self._bench
-        made = bench.policy.streams(
-            bench.task, [self._problems[i] for i in asked], self._effort, self._rules, seed=bench.seed,
-            on_prefill=self._prefilled,
-        )  # fmt: skip
-        self.exhausted[asked] = True
-        for i, stream in zip(asked, made, strict=True):
-            self.streams[i] = stream
-            self.tokens[i], self.simulations[i] = stream.tokens, 1 + stream.undos
-            (chain,) = self.chains(i)
-            if bench.verify == "task" and (chain.reward or 0.0) >= 1:
-                self.solved_at[i] = stream.tokens
+        if asked and not bench.interrupted():
+            problems = [self._problems[i] for i in asked]
+            made = bench.policy.streams(
+                bench.task, problems, 0, self._rules, seed=bench.seed, on_prefill=self._prefilled
+            )
+            for i, stream in zip(asked, made, strict=True):
+                self._ended(i, stream)
+
+    def _ended(self, i: int, stream: Stream) -> None:
+        self.exhausted[i] = True
+        self.streams[i] = stream
+        self.tokens[i], self.simulations[i] = stream.tokens, 1 + stream.undos
+        (chain,) = self.chains(i)
+        if self._bench.verify == "task" and (chain.reward or 0.0) >= 1:
+            self.solved_at[i] = stream.tokens
 
     def chains(self, problem: int, within: int | None = None) -> list[Chain]:
         stream = self.streams.get(problem)

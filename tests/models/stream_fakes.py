@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from models.local_policy import LocalPolicy
-from models.steps.stream_types import Rules
+from models.steps.stream_decoder import StreamWave
+from models.steps.stream_types import Planted, Rules, Stream
 from models.steps.stream_words import StreamWords
 from models.trie.batch import NEVER_SAMPLED, NodeBatch, NodeRows
+from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID, NO_STEP, SPECIAL_TOKENS, Problem, Verdict
 from tasks.registry import streamed
 from tasks.streams import UNDOS, StreamForm
@@ -100,6 +102,13 @@ class Written(TableForward):
 
 def decoded(forward: Written, problems: list[Problem], effort: int, rules: Rules, **more):
     return LocalPolicy(None, forward=forward).streams(forward.task, problems, effort, rules, **more)
+
+
+def together(trie: TokenTrie, words: StreamWords, problems: list[Problem], effort: int, rules: Rules) -> list[Stream]:
+    """One stream of each problem in a trie of the caller's own."""
+    wave = StreamWave(trie, words, effort, rules, 0)
+    wave.join([(problem, 0, Planted()) for problem in problems])
+    return wave.played()
 
 
 def slow_stream(forward: Written, problem: Problem, effort: int, rules: Rules) -> tuple[list[str], str]:

@@ -9,7 +9,6 @@ import torch
 from models.abilities import PolicyError, Step
 from models.local_policy import LocalPolicy
 from models.steps.codec import Codec, TextCodec, WordCodec
-from models.steps.stream_decoder import streams
 from models.steps.stream_types import Rules, Stream
 from models.steps.stream_words import StreamWords
 from models.trie.batch import NodeBatch, NodeRows
@@ -23,6 +22,7 @@ from selfplay.teach.row_builder import RowBuilder
 from tasks import make_task
 from tasks.base import Problem
 from tasks.judging.scorers import Replay
+from tests.models.stream_fakes import together
 from tests.selfplay.free_text import byte_level
 
 TASK = make_task("countdown", number_max=9, target_max=50, streams=True)
@@ -104,7 +104,7 @@ def played(codec: Codec, effort: int, rules: Rules) -> tuple[Stream, StreamWords
     forward.add([*prompt, *first], last, 3.0)
     forward.add([*prompt, *first], [words.no, words.stop], 1.0)
     forward.add([*prompt, *first, *last], [words.yes], 1.0)
-    (stream,) = streams(TokenTrie(forward), words, [PROBLEM], effort, rules)
+    (stream,) = together(TokenTrie(forward), words, [PROBLEM], effort, rules)
     return stream, words
 
 

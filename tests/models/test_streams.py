@@ -7,7 +7,6 @@ import pytest
 
 from models.abilities import PolicyError, Step
 from models.local_policy import LocalPolicy
-from models.steps.stream_decoder import streams
 from models.steps.stream_types import Planted, Rules
 from models.steps.stream_words import StreamWords, effort_number
 from models.trie.trie import TokenTrie
@@ -23,6 +22,7 @@ from tests.models.stream_fakes import (
     Written,
     decoded,
     slow_stream,
+    together,
 )
 
 A, B, Z, EQ, YES, NO, B0, CHECK = (IDS[word] for word in ("a", "b", "z", "=", "yes", "no", "b0", "check"))
@@ -151,7 +151,7 @@ def test_nothing_is_tried_twice_at_one_state_and_without_the_rule_it_is():
 def test_going_back_restores_the_state_bit_for_bit_and_computes_nothing_again():
     forward, words, problems = Written(), StreamWords.of(LETTERS), LETTERS.problems("train", 8)
     trie = TokenTrie(forward)
-    made = streams(trie, words, problems, 4, Rules(threshold=0.1))
+    made = together(trie, words, problems, 4, Rules(threshold=0.1))
     paths = {tuple(trie.tokens[trie.path(node)].tolist()) for node in range(trie.n_nodes)}
     assert len(paths) == trie.n_nodes == trie.generated_tokens + trie.prefilled_tokens
     assert trie.generated_tokens < sum(stream.tokens for stream in made)

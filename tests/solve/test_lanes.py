@@ -25,7 +25,7 @@ REQUESTS = [
 
 
 def lane_of(solver: Solver, **asked) -> Lane:
-    plan, _ = planned(solver.shelved, trust_value=solver.trust_value, **asked)
+    plan, _ = planned(solver.shelved, trust_value=solver.trust_value, **{"effort": "high", **asked})
     return Lane(plan)
 
 
@@ -67,6 +67,13 @@ def test_streams_that_are_asked_together_are_those_that_are_asked_alone():
     lane.turn()
     alone = [THINKS.solve([text], strategy="think", effort="high", verify="none")[0] for text in texts]
     assert [told(lane.solution(ticket)) for ticket in tickets] == [told(one) for one in alone]
+
+
+def test_streams_join_others_between_lines_and_are_those_that_are_asked_alone():
+    asked = {"strategy": "think", "verify": "none"}
+    alone = [told(THINKS.solve([text], effort="high", **asked)[0]) for text, _ in REQUESTS]
+    requests = [(text, "high") for text, _ in REQUESTS]
+    assert served(THINKS, requests, 3, **asked) == alone
 
 
 @pytest.mark.parametrize("strategy", ["beam", "gumbel"])
