@@ -19,11 +19,7 @@ from serve.engine.ticket import Answered, Asked, Busy, Closing, Continue, Failed
 from serve.engine.watching import TreeWatch
 from solve.solver import Solver
 
-TURN = 0.02  # seconds of a group's turn while others wait
-GATHER, FADES = (
-    0.003,
-    0.9,
-)  # seconds that a turn waits for those who were there a moment ago; how fast they are forgotten
+TURN = 0.05  # seconds of a group's turn while others wait
 USUAL = 1.0  # seconds of a request, before one has ended
 INERTIA = 0.9  # of the mean over those that have
 log = logging.getLogger("reverse_o1.serve")
@@ -46,7 +42,7 @@ class Engine:
         self._groups: list[Group] = []
         self._changed = threading.Condition()
         self._closing = self._stopped = False
-        self._usual, self._lately = USUAL, 0
+        self._usual = USUAL
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -103,7 +99,6 @@ class Engine:
                 self._changed.wait_for(lambda: self._waiting or self._groups or self._stopped)
                 if self._stopped:
                     break
-                self._gather()
             self._admit()
             for group in list(self._groups):
                 self._turn(group)
@@ -113,12 +108,6 @@ class Engine:
                     self._changed.notify_all()
         for ticket in [*self._waiting, *(ticket for group in self._groups for ticket in group.tickets.values())]:
             self._fail(ticket, Closing("the server has ended: ask another one"))
-
-    def _gather(self) -> None:
-        """Where many were open a moment ago their clients are about to ask again: wait a moment, so that they come together."""
-        self._lately = max(self.open + len(self._waiting), int(FADES * self._lately))
-        expected = min(self._lately, self._slots)
-        self._changed.wait_for(lambda: self.open + len(self._waiting) >= expected or self._stopped, timeout=GATHER)
 
     def _admit(self) -> None:
         with self._changed:
