@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEY = "RO1_API_KEY"
 SWITCH = 0.0005  # seconds after which the engine's thread lets the routes' one have a turn
+KEPT = 75  # seconds that an idle connection is kept: longer than clients wait when they are told to come back
 GRACE = 5.0  # seconds beyond `drain` until connections are cut
 
 register()
@@ -88,6 +89,7 @@ def serve(config: ServeConfig, options: dict[str, Any]) -> int:
 
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(config.drain + GRACE), server_header=False,
+        timeout_keep_alive=KEPT,
     )  # fmt: skip
     host, port = door.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host

@@ -27,7 +27,7 @@ from solve.search.primed import PrimedSearch
 from solve.types import NEVER, Chain, Search
 from tasks.base import Problem
 
-FULL = 1 << 15  # tokens after which a search takes in no more: its trie and its trees are forgotten when it is empty
+FULL = 1 << 13  # tokens after which a search takes in no more: its trie and its trees are forgotten when it is empty
 
 
 class Lane:
@@ -38,10 +38,10 @@ class Lane:
     """
 
     def __init__(self, plan: Plan):
-        self.plan = replace(plan, bench=replace(plan.bench, interrupted=lambda: self._over()))
+        self._pause = _Pause()
+        self.plan = replace(plan, bench=replace(plan.bench, interrupted=self._pause.asked))
         self.search: Search | None = None
         self._alone = False  # its search is made for one request
-        self._over: Callable[[], bool] = _never
         self._problems: list[Problem] = []
         self._began: list[float] = []
         self._answers: dict[int, Solution] = {}  # of those that have come to an end
@@ -113,20 +113,14 @@ class Lane:
         before = search.tokens.copy()
         due = self._open & (self._targets <= before)
         self._targets[due] = (before + np.minimum(self._slices, self._limits - before))[due]
-        cut = [False]
-
-        def asked() -> bool:
-            cut[0] = cut[0] or over()
-            return cut[0]
-
-        self._over = asked
+        self._pause.begin(over)
         try:
             most = (
                 None if (self._most == UNLIMITED).all() else self._most
             )  # what halves a number of simulations has its own
             search.advance(np.where(self._open, self._targets, 0), None, most)
         finally:
-            self._over = _never
+            cut = self._pause.end()
         after, were_open = search.tokens, self._open.copy()
         ended = (
             (search.solved_at != NEVER)
@@ -135,7 +129,7 @@ class Lane:
             | (search.simulations >= self._most)
         )
         self._open &= ~ended
-        if not cut[0]:  # who was given a whole slice and spent nothing has nothing to spend it on
+        if not cut:  # who was given a whole slice and spent nothing has nothing to spend it on
             self._open &= after != before
         for ticket in np.flatnonzero(were_open & ~self._open).tolist():
             self._answers[ticket] = self._answer(ticket)  # why it ended is forgotten when the others go on
@@ -160,5 +154,23 @@ class Lane:
         return self.plan.solution(ticket, self._problems[ticket], cast(Search, self.search), seconds)
 
 
-def _never() -> bool:
-    return False
+class _Pause:
+    """Says when a turn is over. A search holds it and not the lane, which would keep its memory until cycles are looked for."""
+
+    def __init__(self) -> None:
+        self._over: Callable[[], bool] | None = None
+        self._cut = False
+
+    def begin(self, over: Callable[[], bool]) -> None:
+        """A turn that ends once `over` says so."""
+        self._over, self._cut = over, False
+
+    def asked(self) -> bool:
+        """Whether the search is to pause."""
+        self._cut = self._cut or (self._over is not None and self._over())
+        return self._cut
+
+    def end(self) -> bool:
+        """Whether the turn was cut short."""
+        cut, self._over, self._cut = self._cut, None, False
+        return cut

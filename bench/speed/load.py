@@ -49,9 +49,10 @@ def main(
     result = {
         "policy": policy, "clients": clients, "slots": slots, "queue": queue, "seconds": seconds, "statuses": statuses,
         "lost": told.lost, "mixed_up": told.mixed, "without_retry_after": told.unadvised, "left": told.left,
-        "places_not_given_back": told.stuck, "seconds_to_answer": waits, "mb_per_minute": told.growth(), "figures": {},
+        "places_not_given_back": told.stuck, "seconds_to_answer": waits, "mb_per_minute": told.growth(),
+        "mb": [round(mb) for _, mb in told.memory], "figures": {},
     }  # fmt: skip
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result))
     command.save(result, run_dir, "load")
     return result
 
@@ -117,8 +118,9 @@ class _Load:
             except TimeoutError:
                 self.left += 1
                 continue
-            except httpx.HTTPError:
+            except httpx.HTTPError as error:
                 self.lost += 1
+                print(f"lost: {type(error).__name__}", flush=True)
                 continue
             self.statuses[answer.status_code] += 1
             if answer.status_code == 429:

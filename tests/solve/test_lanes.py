@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -132,3 +134,17 @@ def test_a_lane_that_has_spent_much_takes_in_nobody_and_answers_who_is_there(mon
         lane.turn()
     assert lane.full
     assert told(lane.solution(ticket)) == told(FOUR.solve(["1 1 2 2 = 47"], **asked)[0])
+
+
+@pytest.mark.parametrize("strategy", ["best_first", "think", "best_of_n"])
+def test_a_lane_that_nobody_holds_gives_its_memory_back_at_once(strategy):
+    lane = lane_of(THINKS, strategy=strategy, verify="none")
+    lane.join(THINKS.read("3 7 8 8 = 24"), *limits_of(THINKS, "low", strategy=strategy))
+    while not lane.empty:
+        lane.turn()
+    search = weakref.ref(lane.search)
+    gc.disable()
+    del lane
+    gone = search() is None
+    gc.enable()
+    assert gone
