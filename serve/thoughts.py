@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from serve.engine.ticket import Answered
 
 Visibility = Literal["hide", "summary", "show"]  # from least to most
+YES = "yes"  # with which a stream ends
 VISIBILITIES: tuple[Visibility, ...] = get_args(Visibility)
 
 
@@ -43,7 +44,8 @@ def written(found: Answered) -> str:
 
 def summary(found: Answered) -> str:
     """Numbers of steps, ways and verdicts, in words of ours: nothing that was thought is in it."""
-    solution, kinds = found.solution, [thought.kind for thought in found.solution.thoughts]
+    solution = found.solution
+    kinds = [thought.kind for thought in solution.thoughts if thought.text.strip() != YES]  # that is no step
     if kinds:
         undos, checks = kinds.count("undo"), kinds.count("check")
         parts = [f"Wrote {_many(len(kinds) - undos, 'step')}"]
