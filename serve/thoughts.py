@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
+from tasks.streams import YES
+
 if TYPE_CHECKING:
     from serve.engine.ticket import Answered
 
 Visibility = Literal["hide", "summary", "show"]  # from least to most
-YES = "yes"  # with which a stream ends
 VISIBILITIES: tuple[Visibility, ...] = get_args(Visibility)
 
 
