@@ -62,6 +62,8 @@ class Seal:
         """
         try:
             data = base64.b64decode(item.encode(), altchars=b"-_", validate=True)
+            if base64.urlsafe_b64encode(data).decode() != item:  # bits that no byte holds were changed
+                raise SealError
             expiry, nonce, sealed = data[1:9], data[9 : 9 + NONCE], data[9 + NONCE :]
             body = self._cipher.decrypt(nonce, sealed, self._bound(expiry, owner))
             if data[:1] != VERSION or struct.unpack(">Q", expiry)[0] < self._clock():

@@ -121,6 +121,18 @@ def test_a_sealed_chain_may_come_back_any_number_of_times_and_is_read_by_nobody(
     assert wire.leaked() == []
 
 
+def test_no_bit_of_a_sealed_item_can_be_changed():
+    seal = Seal("m", seconds=60)
+    for text in ("", "a", "a chain", "b" * 700):
+        item = seal.close(text, "me")
+        for k in (*range(40), *range(len(item) - 8, len(item))):
+            for other in "A-_/=":
+                if item[k] != other:
+                    with pytest.raises(SealError):
+                        seal.open(item[:k] + other + item[k + 1 :], "me")
+        assert seal.open(item, "me") == text
+
+
 def test_a_seal_is_of_one_owner_one_model_one_secret_and_one_time():
     now = [1000.0]
     seal = Seal("m", secret="s", seconds=60, clock=lambda: now[0])
