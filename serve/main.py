@@ -60,6 +60,7 @@ def serve(config: ServeConfig, options: dict[str, Any]) -> int:
     """
     key = config.api_key or os.environ.get(KEY) or None
     check(config, key)
+    door = _door(config.host, config.port)  # before a policy is opened, which takes seconds
     try:
         import uvicorn
 
@@ -72,7 +73,6 @@ def serve(config: ServeConfig, options: dict[str, Any]) -> int:
 
     use_threads()
     sys.setswitchinterval(SWITCH)
-    door = _door(config.host, config.port)
     named = options.pop("name", None)
     solver = Solver(config.policy, task=named, trust_value=config.trust_value, device=config.device, **options)
     engine = Engine(solver, slots=config.slots, queue=config.queue)
