@@ -45,9 +45,8 @@ class Lane:
         self._problems: list[Problem] = []
         self._began: list[float] = []
         self._answers: dict[int, Solution] = {}  # of those that have come to an end
-        self._limits = self._most = self._slices = self._targets = np.empty(
-            0, np.int64
-        )  # tokens, simulations, tokens, tokens
+        self._limits = self._slices = self._targets = np.empty(0, np.int64)  # tokens
+        self._most = np.empty(0, np.int64)  # simulations
         self._open = np.empty(0, np.bool_)
 
     @property
@@ -115,9 +114,8 @@ class Lane:
         self._targets[due] = (before + np.minimum(self._slices, self._limits - before))[due]
         self._pause.begin(over)
         try:
-            most = (
-                None if (self._most == UNLIMITED).all() else self._most
-            )  # what halves a number of simulations has its own
+            # without limits of requests a search that halves a number of simulations keeps its own
+            most = None if (self._most == UNLIMITED).all() else self._most
             search.advance(np.where(self._open, self._targets, 0), None, most)
         finally:
             cut = self._pause.end()

@@ -114,6 +114,11 @@ class StreamWave:
         made = self._streams[k]
         return None if made.end is None else made.closed(checks=bool(self._words.form.checks))
 
+    def drop(self, k: int) -> None:
+        """Write no more of the k-th stream that has joined: nobody waits for it."""
+        self._streams[k].end = "tokens"
+        self._active = [stream for stream in self._active if stream.end is None]
+
     def played(self) -> list[Stream]:
         """All of them, to their ends."""
         while self.going:

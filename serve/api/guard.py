@@ -89,7 +89,7 @@ def _key_in(header: str) -> bytes:
     """The key that an Authorization header holds, after Bearer or as the password of Basic."""
     kind, _, given = header.partition(" ")
     if kind.lower() != "basic":
-        return given.encode("latin-1", "replace") if kind == "Bearer" else b""
+        return given.strip().encode("latin-1", "replace") if kind.lower() == "bearer" else b""
     try:
         return base64.b64decode(given, validate=True).partition(b":")[2]
     except binascii.Error:

@@ -2,8 +2,8 @@
 
 Requests of one plan (strategy, judge, seed) share a lane: one search that they join and leave, whose waves are common; prompts
 to be continued share their forwards. These groups take turns by the clock, so that a long search delays a short one by a turn
-and not by its length. Beyond `slots` open requests a bounded
-number waits, first come, first served; beyond that they are refused.
+and not by its length. Beyond `slots` open requests a bounded number waits, first come, first served; beyond that they are
+refused.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -74,6 +75,8 @@ class ThinkSearch:
         if self._effort == 0:
             self._plain(asked)
             return
+        for i in self._places.keys() - set(asked):  # given up in the middle
+            cast(StreamWave, self._wave).drop(self._places.pop(i))
         while not all(self.exhausted[asked]) and not self._bench.interrupted():
             wave = self._opened([i for i in asked if i not in self._places and not self.exhausted[i]])
             wave.round()
@@ -88,8 +91,7 @@ class ThinkSearch:
         """The wave, with as many of `fresh` problems as it has room for; one that is full and over makes way for another."""
         wave, bench = self._wave, self._bench
         if wave is None or (not wave.room and not self._places):
-            before = 0 if wave is None else wave.prefilled_tokens
-            self._before += before
+            self._before += 0 if wave is None else wave.prefilled_tokens
             wave = self._wave = bench.policy.stream_wave(bench.task, self._effort, self._rules, seed=bench.seed)
         some = fresh[: wave.room]
         if some:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -142,6 +143,14 @@ def test_many_at_once_get_each_their_own(server):
     assert answers[: len(texts)] == answers[len(texts) : 2 * len(texts)] == answers[2 * len(texts) :]
     for text, answer in zip(texts, answers, strict=False):
         assert answer == "" or answer.endswith(f"= {text.split()[-1]}")
+
+
+def test_the_key_is_taken_as_people_and_browsers_send_it(server):
+    for auth in (f"bearer {KEY}", f"Bearer  {KEY}", "Basic " + base64.b64encode(f"anybody:{KEY}".encode()).decode()):
+        assert httpx.get(f"{server.url}/models", headers={"Authorization": auth}).status_code == 200
+    asks = httpx.get(server.url.removesuffix("v1"))
+    assert asks.status_code == 401
+    assert asks.headers["www-authenticate"].startswith("Basic ")
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": KEY[:-1]}])

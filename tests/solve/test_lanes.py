@@ -115,6 +115,23 @@ def test_who_leaves_spends_no_more_and_harms_nobody():
     assert lane.turn() == 0
 
 
+def test_a_stream_that_is_left_in_the_middle_is_written_no_further():
+    asked = {"strategy": "think", "verify": "none"}
+    lane = lane_of(THINKS, **asked)
+    gone, stays = (
+        lane.join(THINKS.read(text), *limits_of(THINKS, "high", **asked)) for text in ("1 1 2 2 = 47", "3 7 8 8 = 24")
+    )
+    rounds = iter(range(2))
+    lane.turn(lambda: next(rounds, None) is None)
+    paid = lane.solution(gone).cost.generated_tokens
+    lane.leave(gone)
+    while lane.going(stays):
+        lane.turn()
+    assert lane.solution(gone).cost.generated_tokens == paid > 0
+    assert lane.solution(gone).answer is None
+    assert told(lane.solution(stays)) == told(THINKS.solve(["3 7 8 8 = 24"], effort="high", **asked)[0])
+
+
 def test_limits_in_simulations_are_those_of_each_request():
     asked = {"strategy": "unique_merged", "verify": "none"}
     lane = lane_of(FOUR, **asked)
