@@ -11,7 +11,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 .PHONY: help selfplay selfplay-llm llm serve test-browser test test-slow check bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 16
 
 # A stamp an extra set: re-install when the dependencies change. The marker is written last, so a cut install is redone.
 $(VENV)/.run: pyproject.toml constraints.txt

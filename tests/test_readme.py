@@ -20,6 +20,7 @@ from bench.budget.run import check as check_budget
 from models.policy import shipped
 from selfplay.cli import CONF, default_run_dir
 from selfplay.config import SelfplayConfig, check_config
+from serve.api.fields import ChatRequest
 from serve.config import ServeConfig
 from serve.main import check as check_serve
 from solve.cli.main import hydra_main
@@ -150,6 +151,20 @@ def test_every_serve_command_composes(line):
         config = OmegaConf.to_object(compose(config_name="serve", overrides=overrides))
     assert isinstance(config, ServeConfig)
     check_serve(config, config.api_key)
+
+
+REQUESTS = re.findall(r"curl \S+/chat/completions .*?-d '(\{.*?\})'", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("body", REQUESTS)
+def test_every_request_shown_is_one_that_a_server_takes(body):
+    request = ChatRequest.model_validate_json(body)
+    assert request.model in shipped()
+    assert make_task(**shipped()[request.model]).parse_problem(request.messages[-1].text)
+
+
+def test_requests_are_shown_in_the_readme_and_in_the_guide():
+    assert len(REQUESTS) >= 2
 
 
 def with_marks(line: str):
