@@ -6,6 +6,7 @@ A judge in the loop makes the choice; without one it is made by `choose`, see `s
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, get_args, get_type_hints
 
 import mcts
@@ -51,14 +52,21 @@ def ways(task: Task) -> dict[str, Way]:
     """Every strategy, with settings that suit `task`."""
     discount = task.discount if task.reversible else 1.0
     per_token = (discount if discount < 1.0 else PHS_DISCOUNT) ** (1.0 / task.max_step_tokens)
+    return dict(_ways(task.reversible, discount, per_token, task.form.free, task.one_answer, bool(task.stream_words)))
+
+
+@lru_cache(maxsize=16)  # a server asks with every request
+def _ways(
+    reversible: bool, discount: float, per_token: float, free: bool, one_answer: bool, streams: bool
+) -> dict[str, Way]:
     levin = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="tokens")
-    order = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="none", rollout=not task.reversible)
-    if task.reversible:  # a value that falls with distance tells how far it is; see docs/results/budget.md
+    order = mcts.BestFirst(value_weight=0.0, lam=1.0, cost="none", rollout=not reversible)
+    if reversible:  # a value that falls with distance tells how far it is; see docs/results/budget.md
         led: mcts.Rule = mcts.PHS(lam=1.0, cost="depth", discount=discount)
     else:
         led = mcts.BestFirst(value_weight=1.0, lam=1.0, cost="none", rollout=True, park=0.5)
-    wave = FREE_WAVE if task.form.free else 1
-    together: Choose = "product" if task.one_answer else "value"  # where many answers are right, agreeing proves little
+    wave = FREE_WAVE if free else 1
+    together: Choose = "product" if one_answer else "value"  # where many answers are right, agreeing proves little
     lead = frozenset({"logprobs"})  # an order by estimates of a few draws would be another strategy
     found = {
         "greedy": Way(Samples(0.0), "votes", "the most probable token, again and again"),
@@ -109,7 +117,7 @@ def ways(task: Task) -> dict[str, Way]:
     )
     found[SELFPLAY] = Way(
         Tree(
-            mcts.BestFirst(n_candidates=4, draw="sample", discount=discount, rollout=not task.reversible),
+            mcts.BestFirst(n_candidates=4, draw="sample", discount=discount, rollout=not reversible),
             go_on=True,
             wave=4,
         ),
@@ -117,11 +125,11 @@ def ways(task: Task) -> dict[str, Way]:
         "best first over sampled steps, which goes on after a solution: what makes self-play's experience",
         lead,
     )
-    if task.stream_words:
+    if streams:
         found[THINK] = Way(
             Think(), "votes", "one stream that judges itself, goes back and tries again", frozenset({"streams"})
         )
-    if task.reversible:
+    if reversible:
         found["best_of_n_fresh"] = Way(
             Samples(no_reentry=True),
             "value",

@@ -1,7 +1,8 @@
 """What is asked of a remote model and what comes back, as frozen data; and the parser that believes nothing.
 
 Shapes that are read: OpenAI's and vLLM's completions (`logprobs.tokens`, `logprobs.token_logprobs`), chat answers and those of
-llama.cpp's server (`logprobs.content`). Unknown fields are ignored, known ones must have their type or be null.
+llama.cpp's server (`logprobs.content`). What a model thought before it answered is in no answer. Unknown fields are ignored,
+known ones must have their type or be null.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hashlib import blake2b
 from typing import Any
 
 from mcts.types import LOG_ROUNDING
+from models.remote.thoughts import FIELDS, apart
 
 LEAST_LOGPROB = -1e9  # servers write -9999 for "impossible"
 MOST_TOKENS = 1 << 16  # of one choice
@@ -45,6 +47,7 @@ class Capabilities:
     completions: bool = True  # /v1/completions: continues a text
     chat: bool = False  # /v1/chat/completions; used, and probed, only where completions are missing
     n: bool = True  # several choices in one answer
+    thinks: int = 0  # tokens that an answer is given beside what was asked for: its model thinks before it answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Request:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ("\n",)
+    turns: tuple[tuple[str, str], ...] = ()  # (role, text) of a chat in place of the prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Completion:
     token_texts: tuple[str, ...] = ()  # as reported, which may be more than `text`
     token_logprobs: tuple[float, ...] = ()
     token_ids: tuple[int, ...] = ()  # of `text` and its end, where that is known
+    thought: bool = False  # something was thought before it, which is paid, and is in no field here
 
 
 def draw_seed(seed: int, draw: int) -> int:
@@ -92,20 +97,23 @@ def wire_body(
         "temperature": request.temperature,
         "top_p": request.top_p,
         "seed": request.seed,
-        "stop": list(request.stop),
     }
-    if capabilities.completions:
+    if request.stop and not capabilities.thinks:  # servers look for it in the thoughts, too
+        body["stop"] = list(request.stop)
+    chats = bool(request.turns) or not capabilities.completions
+    if not chats:
         body["prompt"] = request.prompt
     else:
-        body["messages"] = [{"role": "user", "content": request.prompt}]
+        turns = request.turns or (("user", request.prompt),)
+        body["messages"] = [{"role": role, "content": text} for role, text in turns]
     if request.n > 1:
         body["n"] = request.n
     if capabilities.logprobs:
-        body["logprobs"] = 1 if capabilities.completions else True
+        body["logprobs"] = True if chats else 1
     if capabilities.token_ids:
         body["return_token_ids"] = True
     for name in refused:
-        if (other := instead(name, body)) is not None:
+        if name in body and (other := instead(name, body)) is not None:
             value = body.pop(name)
             body |= {other: value} if other else {}
     return body
@@ -143,7 +151,8 @@ def parse_answer(payload: Any, request: Request, max_text_chars: int = 1 << 16) 
     """(1..n completions, prompt tokens that a cache held) of any JSON value.
 
     Tokens paid are what the server counts (`usage`), but at least those it lists and at most n * (max_tokens + 1); where it
-    tells neither, a text counts its bytes and one more, which no tokenizer exceeds. No choice is free: it has at least its end.
+    tells neither, a text counts its bytes and one more, which no tokenizer exceeds, and behind a thought all it might be. No
+    choice is free: it has at least its end.
 
     Raises:
         AnswerError: everything else: missing fields, wrong types, more choices than asked, texts too long, log-probabilities
@@ -159,6 +168,8 @@ def parse_answer(payload: Any, request: Request, max_text_chars: int = 1 << 16) 
     usage = _optional(payload, "usage", dict)
     details = _optional(usage, "prompt_tokens_details", dict)
     cached = _optional(details, "cached_tokens", int) or 0
+    if _optional(_optional(usage, "completion_tokens_details", dict), "reasoning_tokens", int):
+        found = [replace(one, thought=True, finish=one.finish if one.text else "other") for one in found]
     return _with_paid_tokens(found, _optional(usage, "completion_tokens", int), request.max_tokens), max(0, cached)
 
 
@@ -167,13 +178,21 @@ def _completion(choice: Any, request: Request, max_text_chars: int) -> Completio
     text = _field(choice, "text", str) if message is None else (_optional(message, "content", str) or "")
     if len(text) > max_text_chars:
         raise AnswerError(f"a text of {len(text)} characters, more than {max_text_chars}")
-    text = text.encode(errors="replace").decode()  # half a surrogate pair is no text
     reason = _optional(choice, "finish_reason", str)
     finish = "stop" if reason in _ENDED else reason if reason == "length" else "other"
+    text, thought = apart(
+        text.encode(errors="replace").decode(), cut=finish != "stop"
+    )  # half a surrogate pair is no text
+    if any((message or {}).get(name) for name in FIELDS):
+        text, thought = text.lstrip(), True
     texts, logprobs = _tokens(choice)
     ids = _optional(choice, "token_ids", list) or []
     if len(ids) > MOST_TOKENS or not all(type(token) is int and 0 <= token < 1 << 31 for token in ids):
         raise AnswerError("token_ids are not a list of ids")
+    paid = max(len(texts), len(ids))
+    if thought:
+        texts, logprobs, ids = *_behind(text, texts, logprobs), []
+        finish = finish if text else "other"  # nothing was answered
     joined = "".join(texts)
     (end, _), (joined_start, joined_end) = _first_stop(text, request.stop), _first_stop(joined, request.stop)
     located = end == len(text) or (
@@ -185,9 +204,20 @@ def _completion(choice: Any, request: Request, max_text_chars: int) -> Completio
     while kept < len(texts) and length < joined_end:
         kept, length = kept + 1, length + len(texts[kept])
     return Completion(
-        text, sum(logprobs[:kept]) if logprobs else None, max(len(texts), len(ids)), finish, texts, logprobs,
-        () if not located else tuple(ids[:kept] if len(ids) == len(texts) else ids),
+        text, sum(logprobs[:kept]) if logprobs else None, paid, finish, texts, logprobs,
+        () if not located else tuple(ids[:kept] if len(ids) == len(texts) else ids), thought,
     )  # fmt: skip
+
+
+def _behind(
+    text: str, texts: tuple[str, ...], logprobs: tuple[float, ...]
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The tokens that write `text`, the last thing that all of them write; none where they cannot be told from thoughts."""
+    left, first = len(text) if text and "".join(texts).endswith(text) else 0, len(texts)
+    while left > 0:
+        first -= 1
+        left -= len(texts[first])
+    return (texts[first:], logprobs[first:]) if left == 0 else ((), ())
 
 
 def _first_stop(text: str, stops: tuple[str, ...]) -> tuple[int, int]:
@@ -221,7 +251,8 @@ def _with_paid_tokens(found: list[Completion], counted: int | None, max_tokens: 
     """Share what the server counted for all choices out over them."""
     listed = [one.tokens for one in found]
     if counted is None or counted < 0:
-        paid = [count or len(one.text.encode()) + 1 for count, one in zip(listed, found, strict=True)]
+        guesses = [max_tokens if one.thought else len(one.text.encode()) + 1 for one in found]
+        paid = [count or guess for count, guess in zip(listed, guesses, strict=True)]
     else:
         total = min(counted, len(found) * (max_tokens + 1))
         each, left = divmod(max(0, total - sum(listed)), len(found))

@@ -1,11 +1,9 @@
 """A client for servers that speak OpenAI's completions or chat API: vLLM, llama.cpp, SGLang, `transformers serve`, hosted ones.
 
-A request that failed is a value in its answer and not an exception, so that what its wave mates brought is kept. Bodies are
-capped before they are parsed, and `remote_answers.parse_answer` believes none of them.
+A request that failed is a value in its answer and not an exception: what its wave mates brought is kept. Bodies are capped.
 
 Each request on the wire has a seed of its own, a digest of the caller's seed and of the number of its first draw, and answers
-come in the order of the requests: nothing depends on which one ended first. What waits depend on is (policy seed, request
-seed, attempt).
+come in the order of the requests: nothing depends on which one ended first. Waits depend on (seed, request seed, attempt).
 """
 
 from __future__ import annotations
@@ -35,6 +33,7 @@ from models.remote.answers import (
     wire_body,
 )
 from models.remote.loop import ClientLoop
+from models.remote.thoughts import ALLOWED
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 
@@ -270,7 +269,8 @@ class RemoteClient:
         Raises:
             RemoteError: a status that no retry mends, no retries left, or the deadline of the call.
         """
-        url = self.base_url + (COMPLETIONS if call.capabilities.completions else CHAT)
+        request = replace(request, max_tokens=request.max_tokens + call.capabilities.thinks)
+        url = self.base_url + (COMPLETIONS if call.capabilities.completions and not request.turns else CHAT)
         body = self._body(request, call.capabilities)
         attempt, last = 0, _Retry("no answer")
         try:
@@ -385,6 +385,7 @@ class RemoteClient:
                     logprobs=logprobs and all(one.logprob is not None for one in found),
                     prefix_cache=cached > 0,
                     n=len(found) > 1,
+                    thinks=ALLOWED if any(one.thought for one in found) else 0,
                 )
         raise error
 

@@ -24,12 +24,12 @@ import numpy as np
 
 from mcts.types import NO_KEY, Draw, Expansion, Roots
 from models.abilities import PolicyWarning
-from models.remote.answers import Completion, Request
+from models.remote.answers import Request
+from models.remote.asking import Asking
 from models.remote.client import HOPELESS, REFUSED, Answer, RemoteClient, RemoteError
-from models.steps.codec import tidy
 from models.steps.history import Lineage, digest
 from models.steps.states import State, next_state
-from tasks.base import NEWLINE, NO_STEP, Problem, Task
+from tasks.base import NO_STEP, Problem, Task
 
 RAW_VALUE = 0.5  # of every state: no server reports values
 LEAST_UNSEEN = 1e-12  # probability mass that a node keeps until it is declared exhausted
@@ -67,12 +67,12 @@ class _Draws:
     guessed: bool = False  # the server reports no log-probabilities
     has_best: bool = False  # the greedy draw has come
 
-    def take(self, answer: Answer) -> None:
+    def take(self, asking: Asking, answer: Answer) -> None:
         for one in answer.completions:
             self.total += 1
             self.unreported_tokens += one.tokens
             self.misses += 1
-            text, finished = step_of(one)
+            text, finished = asking.step(one)
             if not finished and one.finish != "length":
                 continue  # cut off by the server, not by the policy
             if text not in self.counts:
@@ -169,10 +169,11 @@ class RemoteEvaluator(Lineage[_Record]):
         patience: int = 2,
         max_failures: int = 8,
         seed: int = 0,
+        most: int | None = None,
     ):
         """`few_shot`: stands before every context, e.g. worked problems; it ends where a context begins.
 
-        `max_step_tokens`: in the server's tokens; None: four times the task's, whose words may be several tokens.
+        `max_step_tokens`, `most`: see `models.remote.asking.Asking`.
         `redraws`: most further rounds of requests in one expansion, for leaves that drew something, but too many repeats, and
         for those without an answer. `patience`: expansions in a row without any answer that close a node.
         `max_failures`: leaves in a row without any answer that mean that the server is gone; refused prompts mean nothing.
@@ -186,8 +187,8 @@ class RemoteEvaluator(Lineage[_Record]):
         if client.capabilities.values:
             raise ValueError("no protocol gives values yet: declare capabilities with values=False")
         self.client, self.task, self.seed = client, task, seed
-        self.few_shot, self.temperature, self.top_p = few_shot, temperature, top_p
-        self.max_step_tokens = max_step_tokens or 4 * task.max_step_tokens
+        self._asking = Asking(client, task, few_shot, max_step_tokens=max_step_tokens, most=most)
+        self.temperature, self.top_p = temperature, top_p
         self.redraws, self.patience, self.max_failures = redraws, patience, max_failures
         self.generated_tokens = 0  # paid since the evaluator was made; the sum of all `leaf_tokens`
         self.prefilled_tokens = 0  # servers do not say how many they computed
@@ -287,7 +288,7 @@ class RemoteEvaluator(Lineage[_Record]):
             answers = self.client.complete_all([request for _, request in jobs])
             for (i, request), answer in zip(jobs, answers, strict=True):
                 draws = leaves[i].draws
-                draws.take(answer)
+                draws.take(self._asking, answer)
                 draws.has_best |= request.temperature == 0 and not answer.error
                 self.generated_tokens += sum(one.tokens for one in answer.completions)
                 self._answered |= bool(answer.completions)
@@ -314,7 +315,6 @@ class RemoteEvaluator(Lineage[_Record]):
     def _requests(self, leaf: _Record, n_candidates: int, draw: Draw, again: bool) -> list[Request]:
         """Those that may fill up a leaf's waiting steps; a request's seed is that of its first draw. `again`: after repeats."""
         state, draws = leaf.state, leaf.draws
-        prompt = self.few_shot + self.task.context(state.problem, state.steps)
         wanted = n_candidates - len(draws.waiting)
         if again and not draws.waiting:
             wanted = max(wanted, min(math.ceil(wanted / draws.unseen), MOST_AT_ONCE))
@@ -325,7 +325,7 @@ class RemoteEvaluator(Lineage[_Record]):
         for n, temperature in parts:
             if n > 0:
                 seed = digest(f"{self.seed}\0{state.problem.id}\0{''.join(state.steps)}\0{number}".encode())
-                requests.append(Request(prompt, n, self.max_step_tokens, temperature, self.top_p, seed, (NEWLINE,)))
+                requests.append(self._asking.request(state, n, seed, temperature, self.top_p))
             number += n
         return requests
 
@@ -357,12 +357,6 @@ class RemoteEvaluator(Lineage[_Record]):
                 self._depths[child.key] = min(state.depth, self._depths.get(child.key, state.depth))
             children.append(child)
         return children
-
-
-def step_of(one: Completion) -> tuple[str, bool]:
-    """(step as a task writes it, whether a delimiter ended it), as `models.steps.codec.TextCodec.step` reads it."""
-    finished = one.finish == "stop"
-    return (tidy(one.text) + NEWLINE if finished else tidy(one.text)), finished
 
 
 def failures(errors: Sequence[RemoteError]) -> str:

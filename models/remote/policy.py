@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from models.abilities import Abilities, PolicyError, PolicyWarning, Rollout
-from models.remote.answers import Request
+from models.remote.asking import Asking
 from models.remote.client import HOPELESS, REFUSED, Answer, RemoteClient, RemoteError
-from models.remote.evaluator import RAW_VALUE, RemoteEvaluator, failures, step_of
-from models.steps.codec import QUESTION, TOKENS_PER_WORD, few_shot_examples
+from models.remote.evaluator import RAW_VALUE, RemoteEvaluator, failures
+from models.steps.codec import QUESTION, few_shot_examples
 from models.steps.history import digest
 from models.steps.states import State, next_state
 from tasks.base import NO_STEP, Problem, Task, Verdict
@@ -45,7 +45,12 @@ class RemotePolicy:
         return f"{self.client.base_url}/v1@{self.client.model}"
 
     def check(self, task: Task) -> None:
-        """A language model reads any task."""
+        """A language model reads any task, if its steps can be asked for.
+
+        Raises:
+            PolicyError: steps that no server can be asked for.
+        """
+        Asking(self.client, task)
 
     def codec(self, task: Task) -> None:
         """Rows of a served model are written by whoever learns from them: its own tokens stay with the server."""
@@ -53,8 +58,9 @@ class RemotePolicy:
     def evaluator(
         self, task: Task, *, temperature: float = 1.0, seed: int = 0, most: int | None = None
     ) -> RemoteEvaluator:
-        """Steps for a search, see `models.remote.evaluator`. `most` is not looked at: its tokens are the server's."""
-        return RemoteEvaluator(self.client, task, few_shot=self._preamble(task), temperature=temperature, seed=seed)
+        """Steps for a search, see `models.remote.evaluator`. `most`: of an answer in free text that is one step."""
+        shown = self._preamble(task)
+        return RemoteEvaluator(self.client, task, few_shot=shown, temperature=temperature, seed=seed, most=most)
 
     def chains(
         self,
@@ -95,13 +101,14 @@ class RemotePolicy:
         ]
         for chain in chains:
             chain.states.append(chain.state.inner)
-        preamble, failed = self._preamble(task), []
+        asking, failed = Asking(self.client, task, self._preamble(task), most=most), []
         while going := [chain for chain in chains if chain.state.inner is not None]:
-            asked = [_request(task, chain, preamble, temperature, seed) for chain in going]
-            answers = self.client.complete_all(asked)
+            answers = self.client.complete_all(
+                [asking.request(chain.state, 1, chain.seed(seed), temperature) for chain in going]
+            )
             failed += _failed(answers)
             for chain, answer in zip(going, answers, strict=True):
-                chain.take(task, answer)
+                chain.take(task, asking, answer)
         if failed:
             warnings.warn(failures(failed), PolicyWarning, stacklevel=2)
         done = [chain.result() for chain in chains]
@@ -132,7 +139,7 @@ class RemotePolicy:
         raise PolicyError(f"policy {self.version} is on a server, which continues text itself: ask that one")
 
     def _preamble(self, task: Task) -> str:
-        return few_shot_examples(task, self.few_shot) + QUESTION
+        return few_shot_examples(task, self.few_shot) + ("" if task.form.free else QUESTION)
 
 
 @dataclass(slots=True)
@@ -147,15 +154,22 @@ class _Chain:
     logprob: float = 0.0
     last_logprob: float = 0.0
 
-    def take(self, task: Task, answer: Answer) -> None:
+    def seed(self, seed: int) -> int:
+        """Of the next request."""
+        return digest(f"{seed}\0{self.state.problem.id}\0{self.number}\0{len(self.state.steps)}".encode())
+
+    def take(self, task: Task, asking: Asking, answer: Answer) -> None:
         """Go on by the step that came; a chain that got none is over."""
         if not answer.completions:
             self.state = State(self.state.problem, self.state.steps, None, _UNANSWERED, self.state.depth)
             return
         one = answer.completions[0]
-        self.state = next_state(task, self.state, *step_of(one))
-        self.ids.append(one.token_ids or None)
         self.tokens += one.tokens
+        if one.thought and not one.text:
+            self.state = State(self.state.problem, self.state.steps, None, _UNANSWERED, self.state.depth)
+            return
+        self.state = next_state(task, self.state, *asking.step(one))
+        self.ids.append(one.token_ids or None)
         self.last_logprob = float("nan") if one.logprob is None else one.logprob
         self.logprob += self.last_logprob
         if self.state.inner is not None:
@@ -183,14 +197,3 @@ def _failed(answers: Sequence[Answer]) -> list[RemoteError]:
         if error.status in HOPELESS or not (alone or error.status in REFUSED):
             raise error
     return errors
-
-
-def _request(task: Task, chain: _Chain, preamble: str, temperature: float, seed: int) -> Request:
-    state = chain.state
-    name = f"{seed}\0{state.problem.id}\0{chain.number}\0{len(state.steps)}".encode()
-    return Request(
-        preamble + task.context(state.problem, state.steps),
-        max_tokens=TOKENS_PER_WORD * task.max_step_tokens,
-        temperature=temperature,
-        seed=digest(name),
-    )

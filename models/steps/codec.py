@@ -12,13 +12,23 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from models.steps.text_codec import NO_LIMIT, QUESTION, TOKENS_PER_WORD, FreeCodec, TextCodec, few_shot_examples, tidy
+from models.steps.text_codec import (
+    NO_LIMIT,
+    QUESTION,
+    TOKENS_PER_WORD,
+    FreeCodec,
+    TextCodec,
+    asked_text,
+    few_shot_examples,
+    tidy,
+)
 from models.trie.batch import NEVER_SAMPLED
 from models.trie.step_ends import StepEnds
 from tasks.base import BOS_ID, NEWLINE, NEWLINE_ID, Rows, Task
 
 __all__ = [
-    "QUESTION", "TOKENS_PER_WORD", "Codec", "FreeCodec", "TextCodec", "WordCodec", "codec_of", "few_shot_examples", "tidy",
+    "QUESTION", "TOKENS_PER_WORD", "Codec", "FreeCodec", "TextCodec", "WordCodec", "asked_text", "codec_of",
+    "few_shot_examples", "tidy",
 ]  # fmt: skip
 
 

@@ -141,12 +141,7 @@ class TextCodec:
         """Token ids of all before the first step."""
         if self._chat is not None:
             return self._chat.tokens(question)
-        system, earlier, last = self._form.turns(question)
-        blocks = [f"{system}{NEWLINE}{NEWLINE}"] if system else []
-        for before, answer in zip(earlier[::2], earlier[1::2], strict=True):  # as a solved example is shown
-            blocks.append(_closed_block(self._form.asked(before, QUESTION), answer))
-        asked = self._form.asked(last, QUESTION)
-        return [*self._opening, *self._ids("".join(blocks) + asked.removesuffix(NEWLINE) + NEWLINE)]
+        return [*self._opening, *self._ids(asked_text(self._form, question))]
 
     def _alphabet(self, task: Task) -> tuple[StepEnds, np.ndarray]:
         """Where a step ends, and bool [V], the tokens that are never sampled."""
@@ -214,6 +209,15 @@ class FreeCodec(TextCodec):
             self._tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in (line + list(tokens), line)
         )
         return cast("str", whole).removeprefix(cast("str", alone))
+
+
+def asked_text(form: Form, question: str) -> str:
+    """A question as text, up to where its answer begins; turns before it as solved examples are shown."""
+    system, earlier, last = form.turns(question)
+    blocks = [f"{system}{NEWLINE}{NEWLINE}"] if system else []
+    for before, answer in zip(earlier[::2], earlier[1::2], strict=True):
+        blocks.append(_closed_block(form.asked(before, QUESTION), answer))
+    return "".join(blocks) + form.asked(last, QUESTION).removesuffix(NEWLINE) + NEWLINE
 
 
 def few_shot_examples(task: Task, n: int, seed: int = 0) -> str:

@@ -19,7 +19,7 @@ from serve.engine.ticket import Answered, Asked, Busy, Closing, Continue, Failed
 from serve.engine.watching import TreeWatch
 from solve.solver import Solver
 
-TURN = 0.05  # seconds of a group's turn while others wait
+TURN = 0.005  # seconds of a group's turn while others wait: who has come to an end waits for it, and so do those who would join
 USUAL = 1.0  # seconds of a request, before one has ended
 INERTIA = 0.9  # of the mean over those that have
 log = logging.getLogger("reverse_o1.serve")
