@@ -6,7 +6,7 @@ Whatever goes wrong is told in OpenAI's shape, in one line of ours: what was sen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,8 +24,8 @@ from serve.api.fields import ChatRequest
 from serve.api.guard import Guard
 from serve.api.response_fields import ResponseRequest
 from serve.api.served import Served
+from serve.api.waiting import Heard, all_of, as_they_come, places
 from serve.api.watch import watched
-from serve.engine.ticket import Asked, Continue, Ticket
 from serve.page import live_page
 from serve.sealed import Seal
 from solve.budgets import EFFORTS
@@ -86,26 +86,27 @@ def create_app(
     @app.post("/v1/chat/completions")
     async def chat(request: ChatRequest, http: Request) -> Response:
         asked, visibility = wanted(request, served)
-        completion, tickets = Completion(request, served, visibility), _places(served, asked)
+        completion, tickets = Completion(request, served, visibility), places(served, asked)
         if request.stream:
-            return _stream(completion.events(_as_they_come(served, tickets)))
-        return JSONResponse(completion.whole(await _all(served, tickets, http)))
+            return _stream(completion.events(as_they_come(served, tickets, Heard())))
+        return JSONResponse(completion.whole(await all_of(served, tickets, http)))
 
     @app.post("/v1/responses")
     async def respond(request: ResponseRequest, http: Request) -> Response:
         owner = api_key or ""
         asked, visibility = responses.wanted(request, served, seal, owner)
-        answer, tickets = responses.Response(request, served, visibility, seal, owner), _places(served, [asked])
+        answer, tickets = responses.Response(request, served, visibility, seal, owner), places(served, [asked])
         if request.stream:
-            return _stream(answer.events(_as_they_come(served, tickets)))
-        return JSONResponse(answer.whole((await _all(served, tickets, http))[0]))
+            return _stream(answer.events(as_they_come(served, tickets, Heard())))
+        return JSONResponse(answer.whole((await all_of(served, tickets, http))[0]))
 
     @app.post("/v1/completions")
     async def complete(request: CompletionRequest, http: Request) -> Response:
-        texts, tickets = Texts(request, served), _places(served, request.asked(served))
-        if request.stream:
-            return _stream(texts.events(_as_they_come(served, tickets)))
-        return JSONResponse(texts.whole(await _all(served, tickets, http)))
+        heard = Heard() if request.stream else None
+        texts, tickets = Texts(request, served), places(served, request.asked(served), heard)
+        if heard is not None:
+            return _stream(texts.events(as_they_come(served, tickets, heard)))
+        return JSONResponse(texts.whole(await all_of(served, tickets, http)))
 
     @app.post("/v1/watch")
     async def watch(request: ChatRequest) -> Response:
@@ -121,67 +122,6 @@ def create_app(
 
 def _stream(events: AsyncGenerator[str]) -> StreamingResponse:
     return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-
-def _places(served: Served, asked: Sequence[Asked] | Sequence[Continue]) -> list[Ticket]:
-    """A place for each question of a request, or for none of them."""
-    tickets: list[Ticket] = []
-    try:
-        tickets.extend(map(served.engine.ask, asked))  # those before one that is refused stand in the list
-    except Exception as error:
-        for ticket in tickets:
-            served.engine.leave(ticket)
-        raise told(error) from error
-    return tickets
-
-
-async def _all(served: Served, tickets: Sequence[Ticket], http: Request) -> list[Any]:
-    """Every answer; a client that leaves ends its searches."""
-    watch = asyncio.ensure_future(_left(http))
-    answers = asyncio.gather(*(asyncio.wrap_future(ticket.future) for ticket in tickets))
-    try:
-        await asyncio.wait((watch, answers), return_when=asyncio.FIRST_COMPLETED)
-        if not answers.done():
-            raise ApiError(499, "the client left")
-        return answers.result()
-    except ApiError:
-        raise
-    except Exception as error:
-        raise told(error) from error
-    finally:
-        watch.cancel()
-        answers.cancel()
-        for ticket in tickets:
-            served.engine.leave(ticket)
-
-
-async def _left(http: Request) -> None:
-    while (await http.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _as_they_come(served: Served, tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Any] | None]:
-    """(choice, answer) as searches end; None by the clock, while none does. Who stops listening ends the searches.
-
-    Raises:
-        ApiError: one of them was refused, or failed.
-    """
-    waiting = {asyncio.ensure_future(asyncio.wrap_future(ticket.future)): i for i, ticket in enumerate(tickets)}
-    try:
-        while waiting:
-            done, _ = await asyncio.wait(waiting, timeout=served.heartbeat, return_when=asyncio.FIRST_COMPLETED)
-            if not done:
-                yield None
-            for future in done:
-                try:
-                    yield waiting.pop(future), future.result()
-                except Exception as error:
-                    raise told(error) from error
-    finally:
-        for future in waiting:
-            future.cancel()
-        for ticket in tickets:
-            served.engine.leave(ticket)
 
 
 def _malformed(error: RequestValidationError) -> ApiError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from pydantic import Field, model_validator
 from serve.api.errors import ApiError
 from serve.api.fields import MOST_CHOICES, MOST_STOPS, StreamOptions, Strict, allowed
 from serve.api.served import Served
-from serve.engine.ticket import Continue, Written
+from serve.engine.ticket import Continue, Piece, Written
 
 MOST_PROMPTS, MOST_TOP = 64, 20
 SERVED = ("logprobs", "return_token_ids")  # that no route which thinks serves
@@ -86,15 +87,24 @@ class Texts:
         return {**self._head(), "choices": choices, "usage": _usage(written, self._request.n or 1)}
 
     async def events(self, written: AsyncGenerator[tuple[int, Any] | None]) -> AsyncGenerator[str]:
-        """Server-sent events: each text when it is done."""
+        """Server-sent events: of each text its tokens as they come, where nothing that follows can change them."""
         done: dict[int, Written] = {}
+        sent: dict[int, Written] = {}  # all that was told of a text
         try:
             async for item in written:
                 if item is None:
                     yield ": writing\n\n"
                     continue
-                done[item[0]] = item[1]
-                yield f"data: {json.dumps({**self._head(), 'choices': [self._choice(*item)]})}\n\n"
+                i, one = item
+                before = sent.get(i)
+                part = one if isinstance(one, Piece) or before is None else _rest(one, before)
+                choice = self._choice(i, part)
+                if isinstance(one, Piece):
+                    sent[i] = part if before is None else _joined(before, part)
+                    choice["finish_reason"] = None
+                else:
+                    done[i] = one
+                yield f"data: {json.dumps({**self._head(), 'choices': [choice]})}\n\n"
         except ApiError as error:
             yield f"data: {json.dumps(error.body)}\n\n"
             return
@@ -125,15 +135,25 @@ class Texts:
         }  # fmt: skip
 
 
+def _rest(whole: Written, sent: Written) -> Written:
+    """What of a text has not been sent."""
+    n = len(sent.tokens)
+    return replace(
+        whole, text=whole.text[len(sent.text) :], tokens=whole.tokens[n:], logprobs=whole.logprobs[n:], best=whole.best[n:],
+        pieces=whole.pieces[n:], offsets=whole.offsets[n:],
+    )  # fmt: skip
+
+
+def _joined(sent: Written, part: Written) -> Written:
+    return replace(sent, text=sent.text + part.text, tokens=sent.tokens + part.tokens)
+
+
 def _logprobs(one: Written) -> dict[str, Any]:
-    """As OpenAI's completions tell them; token texts that are alike keep the more probable one's figure."""
-    offsets, at = [], 0
-    for piece in one.pieces:
-        offsets.append(at)
-        at += len(piece)
+    """As OpenAI's completions tell them; token texts that are alike keep the more probable figure."""
     best = [dict(reversed(place)) for place in one.best]
     return {
-        "tokens": list(one.pieces), "token_logprobs": list(one.logprobs), "top_logprobs": best or None, "text_offset": offsets,
+        "tokens": list(one.pieces), "token_logprobs": list(one.logprobs), "top_logprobs": best or None,
+        "text_offset": list(one.offsets),
     }  # fmt: skip
 
 

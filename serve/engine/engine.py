@@ -12,10 +12,12 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
-from serve.engine.groups import Group, group_for, prepared
+from serve.engine.groups import Group, group_for
 from serve.engine.metrics import Metrics
-from serve.engine.ticket import Answered, Asked, Busy, Closing, Continue, Failed, Ticket, Written
+from serve.engine.searches import prepared
+from serve.engine.ticket import Answered, Asked, Busy, Closing, Continue, Failed, Piece, Ticket, Written
 from serve.engine.watching import TreeWatch
 from solve.solver import Solver
 
@@ -46,8 +48,13 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def ask(self, asked: Asked | Continue, watch: TreeWatch | None = None) -> Ticket:
-        """A place for a request; `watch` is told how its search grows, by the engine's own thread.
+    def ask(
+        self,
+        asked: Asked | Continue,
+        watch: TreeWatch | None = None,
+        heard: Callable[[Piece], object] | None = None,
+    ) -> Ticket:
+        """A place for a request; `watch` is told how its search grows, `heard` what is written, by the engine's own thread.
 
         Raises:
             Busy: there is none. Closing: the engine ends.
@@ -59,7 +66,7 @@ class Engine:
                 raise Closing("the server ends: ask another one")
             if len(self._waiting) >= self._queue + max(0, self._slots - self.open):
                 raise Busy(self._retry_after())
-            ticket = Ticket(asked, watch=watch, search=search)
+            ticket = Ticket(asked, watch=watch, search=search, heard=heard)
             self._waiting.append(ticket)
             self._note()
             self._changed.notify()

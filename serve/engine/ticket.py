@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +64,7 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the plain policy has written. Token k covers text from offsets[k] on."""
+    """What the plain policy has written."""
 
     text: str
     prompt: tuple[int, ...]
@@ -71,7 +72,13 @@ class Written:
     logprobs: tuple[float, ...]  # log pi of each token, at temperature 1
     best: tuple[tuple[tuple[str, float], ...], ...]  # (text, log pi) of the most probable tokens of each place
     pieces: tuple[str, ...]  # text of each token alone
+    offsets: tuple[int, ...]  # characters of the whole text before each token
     ended: bool  # by itself or by a stop; else it was cut at its limit
+
+
+@dataclass(frozen=True, slots=True)
+class Piece(Written):
+    """A part of it that nothing which follows can change, behind the parts before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,7 @@ class Ticket:
     gone: threading.Event = field(default_factory=threading.Event)  # nobody waits for the answer any more
     watch: TreeWatch | None = None  # told how the search grows, by the engine's thread
     search: Prepared | None = None  # of an `Asked`
+    heard: Callable[[Piece], object] | None = None  # told what a `Continue` has come to so far, by the engine's thread
 
     @property
     def late(self) -> bool:
