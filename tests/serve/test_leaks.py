@@ -90,6 +90,16 @@ def test_a_hidden_chain_leaves_no_trace(wire, strategy, visibility, stream):
     assert ("reasoning" in answer.text.replace("reasoning_tokens", "")) == (visibility == "summary")
 
 
+@pytest.mark.parametrize(
+    "items", [[{"type": "reasoning"}], [{"role": "system", "content": "be short"}], [{"role": "user", "content": " "}]]
+)
+@pytest.mark.parametrize("instructions", [None, "be short"])
+def test_items_that_ask_nothing_are_refused_in_one_line(wire, items, instructions):
+    answer = wire.ask(response(items, instructions=instructions), route=RESPONSES)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "messages: the last one is of role user and asks something"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize("reasoning", [None, {"effort": "low"}, {"summary": "auto"}])
