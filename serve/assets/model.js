@@ -51,6 +51,7 @@ class Growth {
         (this.visitsOf(child) > 1 || this.opened.get(child) ? waiting : later).push(child);
       }
     }
+    if (shown.size === 1 && this.opened.get(0) !== false) for (const child of this.ranked(0).slice(0, 12)) shown.add(child); // all lead nowhere
     return shown;
   }
 

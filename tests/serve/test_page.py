@@ -197,6 +197,18 @@ def test_the_page_reads_events_however_they_are_cut():
     assert node.stdout.split(" ", 4)[:4] == ["3", "0,2", "3", "3"]
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node to run the page's own code with")
+def test_a_search_whose_first_steps_all_lead_nowhere_is_not_drawn_as_one_circle():
+    program = """
+    const { Film } = require(process.argv[1]), film = new Film(), many = Array.from({ length: 40 }, (_, k) => k + 1);
+    film.add({ nodes: [[0], ...many.map(() => [1])], edges: many.map((k) => [0, k, k / 40, "s" + k]), visits: [], values: [],
+      marks: many.map((k) => [k, true, false, true]) });
+    console.log([...film.now.shown(500)].join());
+    """
+    node = subprocess.run(["node", "-e", program, str(HERE / "model.js")], capture_output=True, text=True, check=False)
+    assert node.stdout.strip() == ",".join(map(str, [0, *range(40, 28, -1)]))  # the most probable ones
+
+
 def test_the_module_runs_as_the_guide_says(tmp_path):
     (tmp_path / "tree.json").write_text(json.dumps(TREE))
     ran = subprocess.run(
