@@ -73,7 +73,7 @@ def serve(config: ServeConfig, options: dict[str, Any]) -> int:
 
     use_threads()
     sys.setswitchinterval(SWITCH)
-    named = options.pop("name", None)
+    named = config.task.get("name")
     solver = Solver(config.policy, task=named, trust_value=config.trust_value, device=config.device, **options)
     engine = Engine(solver, slots=config.slots, queue=config.queue)
     served = Served(

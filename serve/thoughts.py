@@ -35,9 +35,11 @@ def written(found: Answered) -> str:
         return "\n".join(
             _line(thought.text, thought.kind == "undo", thought.back) for thought in found.solution.thoughts
         )
-    attempts = []
+    attempts, judged = [], found.solution.verify == "task"
     for number, chain in enumerate(found.chains, 1):
-        told = {None: "", True: "accepted", False: "refused"}[None if chain.reward is None else chain.reward >= 1]
+        told = {None: "", True: "accepted", False: "refused" if judged else "without an answer"}[
+            None if chain.reward is None else chain.reward >= 1
+        ]
         head = f"Attempt {number}" + (f" ({told}):" if told else ":")
         attempts.append("\n".join([head, *(step.rstrip() for step in chain.steps)]))
     return "\n\n".join(attempts)

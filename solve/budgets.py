@@ -72,7 +72,7 @@ def budget_of(
     longest = task.max_steps * task.max_step_tokens
     if tokens is not None and tokens < task.max_step_tokens:
         raise SolveError(
-            f"budget.tokens={tokens} does not pay for one step of task {task.name}: give {longest} or more"
+            f"budget.tokens={tokens} does not pay for one step of task {task.name}: give {task.max_step_tokens} or more"
         )
     if any(limits.values()):
         each = longest if greedy_tokens is None else greedy_tokens

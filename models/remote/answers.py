@@ -100,8 +100,7 @@ def wire_body(
     }
     if request.stop and not capabilities.thinks:  # servers look for it in the thoughts, too
         body["stop"] = list(request.stop)
-    chats = bool(request.turns) or not capabilities.completions
-    if not chats:
+    if capabilities.completions:
         body["prompt"] = request.prompt
     else:
         turns = request.turns or (("user", request.prompt),)
@@ -109,7 +108,7 @@ def wire_body(
     if request.n > 1:
         body["n"] = request.n
     if capabilities.logprobs:
-        body["logprobs"] = True if chats else 1
+        body["logprobs"] = 1 if capabilities.completions else True
     if capabilities.token_ids:
         body["return_token_ids"] = True
     for name in refused:

@@ -1,8 +1,8 @@
 """How a served model is asked for the next step of a state, and what of its answer is that step.
 
 A task in lines is asked as text: examples, the question, the lines so far; its answer ends with the line. So is free text,
-where the server goes on with a text. A chat does not go on with a turn of its own, so there, or where `chat=on` asks for one, a
-whole answer is one step.
+where the server goes on with a text. A chat does not go on with a turn of its own, so there a whole
+answer is one step.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Asking:
     @property
     def whole(self) -> bool:
         """Whether an answer is one step."""
-        return self._free and (self._task.form.chat == "on" or not self._client.capabilities.completions)
+        return self._free and not self._client.capabilities.completions
 
     def request(self, state: State, n: int, seed: int, temperature: float = 1.0, top_p: float = 1.0) -> Request:
         """`n` draws of the next step."""

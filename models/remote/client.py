@@ -184,13 +184,13 @@ class RemoteClient:
         """
         return self._capabilities or self.probe()
 
-    def probe(self) -> Capabilities:
-        """Find out what the server can do, by a few requests of two tokens; replaces what was declared.
+    def probe(self, *, chat: bool = False) -> Capabilities:
+        """Find out what the server can do, in a `chat` alone, by a few requests of two tokens; replaces what was declared.
 
         Raises:
             RemoteError: no endpoint answers.
         """
-        self._capabilities = self._loop.run(self._probe)
+        self._capabilities = self._loop.run(lambda client: self._probe(client, (False,) if chat else (True, False)))
         return self._capabilities
 
     def complete_all(self, requests: Sequence[Request]) -> list[Answer]:
@@ -270,7 +270,7 @@ class RemoteClient:
             RemoteError: a status that no retry mends, no retries left, or the deadline of the call.
         """
         request = replace(request, max_tokens=request.max_tokens + call.capabilities.thinks)
-        url = self.base_url + (COMPLETIONS if call.capabilities.completions and not request.turns else CHAT)
+        url = self.base_url + (COMPLETIONS if call.capabilities.completions else CHAT)
         body = self._body(request, call.capabilities)
         attempt, last = 0, _Retry("no answer")
         try:
@@ -363,9 +363,9 @@ class RemoteClient:
         text = text.replace(self._key, "***") if self._key else text
         return "".join(c if c.isprintable() else " " for c in text[:SHOWN_CHARS])
 
-    async def _probe(self, client: httpx.AsyncClient) -> Capabilities:
+    async def _probe(self, client: httpx.AsyncClient, ways: tuple[bool, ...]) -> Capabilities:
         error = RemoteError(f"{self.base_url}: no endpoint")
-        for completions in (True, False):
+        for completions in ways:
             for logprobs, n in ((True, True), (True, False), (False, True), (False, False)):
                 asked = Capabilities(logprobs=logprobs, n=n, completions=completions, chat=not completions)
                 request, call = Request(_PROBE_PROMPT, n=1 + n, max_tokens=2), self._call(client, asked)

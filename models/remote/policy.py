@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from models.abilities import Abilities, PolicyError, PolicyWarning, Rollout
+from models.remote.answers import Capabilities
 from models.remote.asking import Asking
 from models.remote.client import HOPELESS, REFUSED, Answer, RemoteClient, RemoteError
 from models.remote.evaluator import RAW_VALUE, RemoteEvaluator, failures
@@ -36,8 +37,7 @@ class RemotePolicy:
             RemoteError: the server does not answer, or speaks no such model.
         """
         self.client, self.name, self.few_shot = client, client.model, few_shot
-        told = client.capabilities
-        self.can = Abilities(values=False, token_ids=told.token_ids, logprobs=told.logprobs, without_replacement=False)
+        self.can = _abilities(client.capabilities)
 
     @property
     def version(self) -> str:
@@ -45,12 +45,15 @@ class RemotePolicy:
         return f"{self.client.base_url}/v1@{self.client.model}"
 
     def check(self, task: Task) -> None:
-        """A language model reads any task, if its steps can be asked for.
+        """A language model reads any task, if its steps can be asked for; `chat=on` asks for them in a chat from now on.
 
         Raises:
             PolicyError: steps that no server can be asked for.
+            RemoteError: `chat=on`, and the server does not chat.
         """
         Asking(self.client, task)
+        if task.form.chat == "on" and self.client.capabilities.completions:
+            self.can = _abilities(self.client.probe(chat=True))
 
     def codec(self, task: Task) -> None:
         """Rows of a served model are written by whoever learns from them: its own tokens stay with the server."""
@@ -183,6 +186,10 @@ class _Chain:
             self.state.steps, self.state.verdict, self.tokens, self.logprob, self.last_logprob, states,
             (RAW_VALUE,) * len(states), end, tuple(self.ids),
         )  # fmt: skip
+
+
+def _abilities(told: Capabilities) -> Abilities:
+    return Abilities(values=False, token_ids=told.token_ids, logprobs=told.logprobs, without_replacement=False)
 
 
 def _failed(answers: Sequence[Answer]) -> list[RemoteError]:

@@ -229,7 +229,7 @@ def test_a_server_that_is_told_to_end_answers_those_that_it_has():
 @pytest.mark.parametrize(("settings", "said"), [
     (("policy=null",), "nothing to serve"), (("host=0.0.0.0",), "lets other machines in"), (("slots=0",), "slots=0: 1 or more"),
     (("port=70000",), "cannot be opened"), (("reasoning_visibility=all",), "use one of hide, summary, show"),
-    (("effort=max",), "no limit"),
+    (("effort=max",), "no limit"), (("task=chain",), "is a checkpoint of task countdown"),
 ])  # fmt: skip
 def test_what_cannot_be_served_is_refused_in_one_line(settings, said):
     environment = {name: value for name, value in os.environ.items() if name != "RO1_API_KEY"}
