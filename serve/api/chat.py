@@ -8,12 +8,11 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 from serve.api.asking import asked_of
 from serve.api.errors import ApiError
 from serve.api.fields import ChatRequest
-from serve.api.served import Served
+from serve.api.served import Served, fresh_id
 from serve.api.turns import question
 from serve.engine.ticket import Answered, Asked
 from serve.thoughts import Visibility, capped, reasoning
@@ -90,7 +89,7 @@ class Completion:
 
     def __init__(self, request: ChatRequest, served: Served, visibility: Visibility):
         self._request, self._served, self._visibility = request, served, visibility
-        self._id, self._created = f"chatcmpl-{uuid4().hex}", int(time.time())
+        self._id, self._created = fresh_id("chatcmpl-"), int(time.time())
 
     def whole(self, answers: Sequence[Answered]) -> dict[str, Any]:
         """The body of a response."""

@@ -10,13 +10,12 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
-from uuid import uuid4
 
 from pydantic import Field, model_validator
 
 from serve.api.errors import ApiError
 from serve.api.fields import MOST_CHOICES, MOST_STOPS, StreamOptions, Strict, allowed
-from serve.api.served import Served
+from serve.api.served import Served, fresh_id
 from serve.engine.ticket import Continue, Piece, Written
 
 MOST_PROMPTS, MOST_TOP = 64, 20
@@ -79,7 +78,7 @@ class Texts:
 
     def __init__(self, request: CompletionRequest, served: Served):
         self._request, self._served = request, served
-        self._id, self._created = f"cmpl-{uuid4().hex}", int(time.time())
+        self._id, self._created = fresh_id("cmpl-"), int(time.time())
 
     def whole(self, written: Sequence[Written]) -> dict[str, Any]:
         """The body of a response."""

@@ -6,13 +6,12 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
-from uuid import uuid4
 
 from serve.api.asking import asked_of
 from serve.api.chat import PIECE, content, finish, searched
 from serve.api.errors import ApiError
 from serve.api.response_fields import ResponseRequest
-from serve.api.served import Served
+from serve.api.served import Served, fresh_id
 from serve.api.turns import question
 from serve.engine.ticket import Answered, Asked
 from serve.sealed import Seal, SealError
@@ -51,8 +50,8 @@ class Response:
             seal,
             owner,
         )
-        self._id, self._created, self._sequence = f"resp_{uuid4().hex}", int(time.time()), -1
-        self._thoughts, self._message = f"rs_{uuid4().hex}", f"msg_{uuid4().hex}"
+        self._id, self._created, self._sequence = fresh_id("resp_"), int(time.time()), -1
+        self._thoughts, self._message = fresh_id("rs_"), fresh_id("msg_")
 
     def whole(self, found: Answered) -> dict[str, Any]:
         """The body of a response."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +15,14 @@ from serve.engine.engine import Engine
 from serve.thoughts import Visibility
 from solve.strategies import THINK
 from tasks.base import Task
+
+_SECRET, _NUMBERS = os.urandom(16), itertools.count()
+
+
+def fresh_id(kind: str) -> str:
+    """An id that nobody can guess; the system is asked for randomness once, not with every request."""
+    number = next(_NUMBERS).to_bytes(8, "little")
+    return f"{kind}{hashlib.blake2b(number, key=_SECRET, digest_size=16).hexdigest()}"
 
 
 @dataclass(frozen=True)
