@@ -5,13 +5,15 @@ Exit code 2: refused, with one line that says why. SIGTERM and Ctrl-C let reques
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterable
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -34,6 +36,7 @@ KEPT = 75  # seconds that an idle connection is kept: longer than clients wait w
 GRACE = 5.0  # seconds beyond `drain` until connections are cut
 
 register()
+log = logging.getLogger("reverse_o1.serve")
 
 
 @hydra.main(config_path=str(CONF), config_name="serve", version_base="1.3")
@@ -75,6 +78,7 @@ def serve(config: ServeConfig, options: dict[str, Any]) -> int:
     sys.setswitchinterval(SWITCH)
     named = config.task.get("name")
     solver = Solver(config.policy, task=named, trust_value=config.trust_value, device=config.device, **options)
+    warnings.showwarning = told_by_kind  # ty: ignore[invalid-assignment]  Python's own way to set it
     engine = Engine(solver, slots=config.slots, queue=config.queue)
     served = Served(
         engine, config.name or _named(config, solver.shelved), config.effort, config.strategy,
@@ -96,6 +100,18 @@ def serve(config: ServeConfig, options: dict[str, Any]) -> int:
     print(f"{served.name}, task {served.task.name}: http://{address}:{port}/v1, Ctrl-C ends it", flush=True)
     Server(settings).run(sockets=[door])
     return 0
+
+
+def told_by_kind(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning in the log without its words: those of a policy may quote another server, and that what was thought."""
+    log.warning("%s at %s:%d", category.__name__, filename, lineno)
 
 
 def check(config: ServeConfig, key: str | None) -> None:

@@ -108,6 +108,13 @@ class Plan:
         )
 
 
+def visible(solution: Solution, task: Task) -> str:
+    """The answer as it is shown: where many are right, the steps that lead to it are the answer; else its value alone."""
+    if solution.answer is None or not solution.closed:  # what a chain said last before it was cut is a thought
+        return ""
+    return solution.answer if task.one_answer else "".join(solution.steps).strip()
+
+
 def default_verify(task: Task) -> Verify:
     """The task's own judge where it has one."""
     return "task" if task.self_verifying else "none"

@@ -26,7 +26,7 @@ import numpy as np
 
 from bench import command
 from kit.statistics import paired_ratio
-from solve.plan import Solution
+from solve.plan import visible
 from solve.solver import Solver
 from solve.strategies import THINK
 
@@ -129,7 +129,7 @@ def _measured(
                 started = perf_counter()
                 found = [solver.solve([text], strategy=strategy, effort=effort)[0] for text in texts]
                 spent = perf_counter() - started
-                told[kind] = [_visible(one, whole=not solver.shelved.task.one_answer) for one in found]
+                told[kind] = [visible(one, solver.shelved.task) for one in found]
                 each: list[float] = []
             else:
                 spent, each, told[kind] = server.ask(texts, way, 1 if kind == "alone" else concurrent)
@@ -145,13 +145,6 @@ def _measured(
         "gain": list(gain), "of_solver": list(added), "added_ms": 1e3 * (median(alone) - median(within)) / len(texts),
         "alone_ms": _percentiles(single), "together_ms": _percentiles(many),
     }  # fmt: skip
-
-
-def _visible(found: Solution, *, whole: bool) -> str:
-    """The answer as a server shows it."""
-    if found.answer is None or not found.closed:
-        return ""
-    return "".join(found.steps).strip() if whole else found.answer
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float]:

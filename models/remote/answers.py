@@ -179,9 +179,8 @@ def _completion(choice: Any, request: Request, max_text_chars: int) -> Completio
         raise AnswerError(f"a text of {len(text)} characters, more than {max_text_chars}")
     reason = _optional(choice, "finish_reason", str)
     finish = "stop" if reason in _ENDED else reason if reason == "length" else "other"
-    text, thought = apart(
-        text.encode(errors="replace").decode(), cut=finish != "stop"
-    )  # half a surrogate pair is no text
+    text = text.encode(errors="replace").decode()  # half a surrogate pair is no text
+    text, thought = apart(text, cut=finish != "stop")
     if any((message or {}).get(name) for name in FIELDS):
         text, thought = text.lstrip(), True
     texts, logprobs = _tokens(choice)

@@ -1,8 +1,8 @@
 """How a served model is asked for the next step of a state, and what of its answer is that step.
 
 A task in lines is asked as text: examples, the question, the lines so far; its answer ends with the line. So is free text,
-where the server goes on with a text. A chat does not go on with a turn of its own, so there a whole
-answer is one step.
+where the server goes on with a text. A chat does not go on with a turn of its own, so there a whole answer is one
+step.
 """
 
 from __future__ import annotations

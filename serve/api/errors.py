@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from serve.engine.ticket import Busy, Closing, Failed
+from serve.engine.ticket import Busy, Closing, Failed, Unanswered
 
 
 class ApiError(Exception):
@@ -53,6 +53,8 @@ def told(error: Exception) -> ApiError:
         return ApiError(429, str(error), code="rate_limit_exceeded", headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, Closing):
         return ApiError(503, str(error), code="shutting_down", headers={"Retry-After": "1"})
+    if isinstance(error, Unanswered):
+        return ApiError(502, str(error), code="upstream_error")
     if isinstance(error, Failed):
         return ApiError(500, str(error), code="internal_error")
     return ApiError(400, " ".join(str(error).split()), code="invalid_value")

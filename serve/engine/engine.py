@@ -17,7 +17,7 @@ from collections.abc import Callable
 from serve.engine.groups import Group, group_for
 from serve.engine.metrics import Metrics
 from serve.engine.searches import prepared
-from serve.engine.ticket import Answered, Asked, Busy, Closing, Continue, Failed, Piece, Ticket, Written
+from serve.engine.ticket import Answered, Asked, Busy, Closing, Continue, Failed, Piece, Ticket, Unanswered, Written
 from serve.engine.watching import TreeWatch
 from solve.solver import Solver
 
@@ -180,7 +180,13 @@ class Engine:
             ticket.future.set_result(found)
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
-        if not type(error).__module__.startswith(ONE_LINE):  # of others: it may say what a model wrote
+        if type(error).__module__.startswith(ELSEWHERE):
+            status = getattr(error, "status", None)
+            log.error("the server of the model failed: %s", f"HTTP {status}" if status else "no answer")
+            error = Unanswered(
+                "the model behind this server does not answer: ask again later, or tell who runs this server"
+            )
+        elif not type(error).__module__.startswith(ONE_LINE):  # of others: it may say what a model wrote
             log.error("a request failed within the engine: %s", type(error).__name__)
             error = Failed(f"the search failed ({type(error).__name__}): ask again, or tell who runs this server")
         if ticket.future.set_running_or_notify_cancel():
@@ -194,4 +200,5 @@ class Engine:
         return max(1, round(self._usual * (1 + len(self._waiting) / self._slots)))
 
 
+ELSEWHERE = "models.remote."  # modules whose errors hold another server's words
 ONE_LINE = ("solve.", "tasks.", "models.", "serve.")  # modules whose errors are one line that names the mend

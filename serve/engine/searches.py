@@ -10,10 +10,9 @@ from models.steps.codec import Codec
 from serve.engine.ticket import Answered, Asked, Prepared, Ticket, Written
 from solve.budgets import chains_of
 from solve.lanes import Lane
-from solve.plan import Solution, planned
+from solve.plan import planned, visible
 from solve.solver import Solver
 from solve.types import SolveError
-from tasks.base import Task
 
 Over = Callable[[], bool]
 
@@ -93,18 +92,11 @@ class SearchGroup:
 
     def _answered(self, place: int, ticket: Ticket) -> Answered:
         solution, codec = self._lane.solution(place), self._codec()
-        text = _visible(solution, self._solver.shelved.task)
+        text = visible(solution, self._solver.shelved.task)
         shown = len(text.split()) if codec is None or not text else len(codec.tokens(text))
         chains = tuple(self._lane.chains(place)) if cast(Asked, ticket.asked).with_chains else ()
-        visible = min(shown, solution.cost.generated_tokens)
-        return Answered(solution, text, self._prompts[place], visible, chains, late=ticket.late)
+        tokens = min(shown, solution.cost.generated_tokens)
+        return Answered(solution, text, self._prompts[place], tokens, chains, late=ticket.late)
 
     def _codec(self) -> Codec | None:
         return self._solver.shelved.policy.codec(self._solver.shelved.task)
-
-
-def _visible(solution: Solution, task: Task) -> str:
-    """The answer as it is shown: where many are right, the steps that lead to it are the answer; else its value alone."""
-    if solution.answer is None or not solution.closed:  # what a chain said last before it was cut is a thought
-        return ""
-    return solution.answer if task.one_answer else "".join(solution.steps).strip()

@@ -33,6 +33,10 @@ class Failed(RuntimeError):
     """Something went wrong within the engine. Says which kind of error, never what it held."""
 
 
+class Unanswered(Failed):
+    """The model is on another server, which failed or refuses. Its words are not told: they may hold what was thought."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One question and how it is to be searched; see `solve.solver.Solver.solve`."""

@@ -9,6 +9,7 @@ import threading
 import pytest
 from fastapi.testclient import TestClient
 
+from models.abilities import PolicyWarning
 from models.remote.answers import Capabilities
 from models.remote.client import Limits, RemoteClient
 from models.remote.policy import RemotePolicy
@@ -16,15 +17,17 @@ from models.remote.thoughts import ALLOWED
 from serve.api.app import create_app
 from serve.api.served import Served
 from serve.engine.engine import Engine
+from serve.main import told_by_kind
 from serve.thoughts import VISIBILITIES
 from solve.policies import Shelved
 from solve.solver import Solver
 from tasks import make_task
-from tests.models.servers import Call, FakeServer
+from tests.models.servers import Call, FakeServer, Reply
 from tests.serve.canary import leaks, words
 
 THOUGHT_TOKENS = 77
 FORMS = ("field", "both fields", "marks", "closed alone", "cut", "numbers alone")
+REFUSALS = {"refused": 400, "key": 401, "broken": 500}
 
 
 class Upstream:
@@ -32,12 +35,16 @@ class Upstream:
 
     def __init__(self) -> None:
         self.thoughts: list[str] = []
+        self.address = ""
         self.form, self._numbers, self._lock = "field", itertools.count(), threading.Lock()
 
-    def __call__(self, call: Call) -> dict:
+    def __call__(self, call: Call) -> Reply | dict:
         with self._lock:
             thought = " ".join(words(f"thought {next(self._numbers)}", 12))
             self.thoughts.append(thought)
+        if self.form in REFUSALS:  # in words that hold the prompt, and so the chain so far
+            said = f"cannot: {json.dumps(call.body['messages'])} {thought}"
+            return Reply({"error": {"message": said}}, status=REFUSALS[self.form])
         message: dict = {"role": "assistant", "content": "answer: 42\nand more"}
         if self.form in ("field", "both fields"):
             message["reasoning"] = thought
@@ -61,6 +68,7 @@ def wire():
     upstream = Upstream()
     with FakeServer(upstream) as server:
         told = Capabilities(logprobs=False, completions=False, chat=True, n=False, thinks=ALLOWED)
+        upstream.address = server.url
         client = RemoteClient(server.url, "r1", limits=Limits(retries=0), capabilities=told)
         solver = Solver.__new__(Solver)
         solver.shelved = Shelved(RemotePolicy(client, few_shot=0), make_task("text", max_tokens=400), {"name": "text"})
@@ -91,3 +99,28 @@ def test_what_a_served_model_thinks_is_paid_and_is_in_nothing_that_leaves(wire, 
     assert whole["choices"][0]["message"]["content"] == ("42" if answered else "")
     assert whole["usage"]["completion_tokens"] >= THOUGHT_TOKENS
     assert json.loads(told[1].text.split("data: ")[1].partition("\n")[0])["model"] == "r1"
+
+
+@pytest.mark.filterwarnings("ignore::models.abilities.PolicyWarning")
+@pytest.mark.parametrize("strategy", ["best_of_n", "puct"])
+@pytest.mark.parametrize("form", REFUSALS)
+def test_what_a_served_model_says_as_it_fails_is_told_to_nobody(wire, caplog, form, strategy):
+    upstream, client = wire
+    upstream.form = form
+    body = {
+        "model": "r1",
+        "messages": [{"role": "user", "content": "Say it"}],
+        "search": {"strategy": strategy, "tokens": 200},
+    }
+    told = [client.post("/v1/chat/completions", json=body | {"stream": stream}) for stream in (False, True)]
+    assert not leaks(b"".join(one.content for one in told) + caplog.text.encode(), upstream.thoughts)
+    if told[0].status_code != 200:
+        assert told[0].status_code == 502
+        assert told[0].json()["error"]["code"] == "upstream_error"
+        assert upstream.address not in told[0].text + told[1].text
+
+
+def test_a_warning_is_logged_without_its_words(caplog):
+    told_by_kind(PolicyWarning("the server said: canary"), PolicyWarning, "policy.py", 7)
+    assert "PolicyWarning at policy.py:7" in caplog.text
+    assert "canary" not in caplog.text
