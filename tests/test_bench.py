@@ -42,6 +42,7 @@ def test_the_store_is_measured_beside_its_peers(tmp_path, capsys):
     assert (tmp_path / "store.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_engine_is_measured_beside_its_peers(tmp_path, capsys):
     folder = write_folder(tmp_path / "model")
     line = f"model={folder} dtype=float32 leaves=2 depths=1 steps=4 ends=none rounds=1 run_dir={tmp_path / 'out'}"

@@ -10,6 +10,7 @@ from bench.loop import transfer
 from tests.selfplay.free_text import TOKENIZER, small_llama
 
 
+@pytest.mark.slow
 def test_a_policy_does_not_differ_from_itself_and_every_form_is_named(tmp_path, capsys):
     folder = tmp_path / "llama"
     for part in (small_llama().trunk, TOKENIZER):

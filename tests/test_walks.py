@@ -31,6 +31,7 @@ def test_one_expansion_of_a_small_net_enters_few_boxes_and_files():
     assert len(files) <= 16
 
 
+@pytest.mark.slow
 @pytest.mark.llm
 def test_one_expansion_of_a_language_model_enters_few_boxes_and_files(smollm2):
     files = files_of_an_expansion(open_policy("smollm2").policy)

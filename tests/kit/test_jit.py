@@ -97,8 +97,8 @@ def test_the_setting_of_numba_goes_first(package, tmp_path):
     assert run(package, NUMBA_CACHE_DIR=str(tmp_path / "mine"))[3].is_relative_to(tmp_path / "mine")
 
 
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
-@pytest.mark.parametrize("damage", [b"", b"\x80\x05garbage"])
+@pytest.mark.parametrize("kind", ["nbi", pytest.param("nbc", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("damage", [pytest.param(b"", marks=pytest.mark.slow), b"\x80\x05garbage"])
 def test_a_damaged_file_is_thrown_away(package, kind, damage):
     folder = run(package)[3]
     for file in folder.glob(f"*.{kind}"):

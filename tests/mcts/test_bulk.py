@@ -91,6 +91,7 @@ def play_games(simulations: int, first_seed: int) -> None:
         seed += 1
 
 
+@pytest.mark.slow
 def test_twenty_thousand_operations_match():
     play_games(20_000, 0)
 

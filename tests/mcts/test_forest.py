@@ -119,6 +119,7 @@ def test_equals_plain_python_over_many_random_searches():
         seed += 1
 
 
+@pytest.mark.slow
 def test_large_counts_leave_the_table_of_exploration_factors():
     rule, evaluator = TreePUCT(c_base=300.0), Evaluator(2)
     forest = play(Forest(1, 2, simulations=TABLE + 300, rule=rule), evaluator)

@@ -45,7 +45,12 @@ def assert_visits_equal(n_actions: int, simulations: int, max_considered: int, s
 
 
 @pytest.mark.parametrize(
-    ("n_actions", "simulations", "max_considered"), [(3, 12, 16), (4, 64, 4), (8, 40, 4), (12, 64, 8), (32, 50, 16)]
+    ("n_actions", "simulations", "max_considered"),
+    [
+        (4, 64, 4),
+        (32, 50, 16),
+        *(pytest.param(*s, marks=pytest.mark.slow) for s in ((3, 12, 16), (8, 40, 4), (12, 64, 8))),
+    ],
 )
 def test_root_visits_and_action_equal_mctx(n_actions, simulations, max_considered):
     assert_visits_equal(n_actions, simulations, max_considered, range(4))

@@ -97,7 +97,8 @@ def assert_equal_to_mctx(n_actions: int, simulations: int, max_considered: int, 
 
 
 @pytest.mark.parametrize(
-    ("n_actions", "simulations", "max_considered"), [(3, 12, 16), (8, 40, 4), (12, 64, 8), (20, 50, 16)]
+    ("n_actions", "simulations", "max_considered"),
+    [(8, 40, 4), (20, 50, 16), *(pytest.param(*s, marks=pytest.mark.slow) for s in ((3, 12, 16), (12, 64, 8)))],
 )
 def test_root_visits_equal_mctx(n_actions, simulations, max_considered):
     assert_equal_to_mctx(n_actions, simulations, max_considered, range(4))

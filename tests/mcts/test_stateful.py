@@ -215,4 +215,4 @@ class ForestMachine(RuleBasedStateMachine):
 
 TestStore = StoreMachine.TestCase
 TestForest = ForestMachine.TestCase
-TestStore.settings = TestForest.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+TestStore.settings = TestForest.settings = settings(max_examples=30, stateful_step_count=15, deadline=None)

@@ -101,6 +101,7 @@ def test_greedy_text_is_that_of_generate_on_the_same_weights(transformers_server
     assert 1 <= answer.completions[0].tokens <= 12
 
 
+@pytest.mark.slow
 def test_draws_are_repeated_by_their_seeds(transformers_server):
     with sampling_policy(*transformers_server, capabilities=Capabilities(logprobs=False, n=False)) as policy:
         request = Request(PLAYED, n=4, max_tokens=12, seed=1)

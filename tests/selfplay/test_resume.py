@@ -58,7 +58,7 @@ def committed_traces(root: Path) -> list[tuple]:
 @pytest.mark.parametrize(
     ("overrides", "wanted"),
     [
-        ((), 4),
+        ((), 2),
         pytest.param((), 20, marks=pytest.mark.slow),
         pytest.param(GRPO, 4, marks=pytest.mark.slow),
         pytest.param(VALUE_LAST, 4, marks=pytest.mark.slow),

@@ -214,6 +214,7 @@ def test_own_data_teaches_by_given_steps_and_by_scored_answers(tmp_path, teacher
     assert "search" not in summary["test"]
 
 
+@pytest.mark.slow
 def test_worked_sums_of_the_gym_teach_and_the_value_learns_how_answers_were_scored(tmp_path, capsys):
     pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed: pip install -e '.[gym]'")
     settings = (

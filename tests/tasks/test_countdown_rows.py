@@ -11,7 +11,11 @@ import pytest
 from tasks import BOS_ID, NEWLINE_ID, PAD_ID, SPLITS, Problem, TaskError, make_task
 from tasks.numbers.countdown_space import identity
 
-OPTIONS = [{"numbers": 2}, {}, {"numbers": 4, "number_max": 9}, {"numbers": 5, "number_max": 4}]
+OPTIONS = [
+    {"numbers": 2},
+    {"numbers": 4, "number_max": 9},
+    *(pytest.param(more, marks=pytest.mark.slow) for more in ({}, {"numbers": 5, "number_max": 4})),
+]
 PLAYS = ("random_play", "hindsight", "value_play", "ended_play")
 
 

@@ -161,6 +161,7 @@ def test_a_ladder_may_take_any_way_over_known_words():
 # ---- items
 
 
+@pytest.mark.slow
 def test_an_item_is_the_same_in_every_process():
     script = (
         "import json, sys\nfrom tests.tasks.test_gym import fingerprint\nfrom tasks.gym.scorers import ALLOWED\n"

@@ -31,6 +31,7 @@ def missed(cases, right, pool):
     return [(case, found) for case, found in zip(cases, grade(cases, pool), strict=True) if found.right is not right]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", [False, True], ids=["wrong", "right"])
 def test_pairs_of_a_stranger(right, pool):
     cases = [(pair["gold"], pair["answer"], pair["question"]) for pair in PAIRS if pair["right"] is right]
