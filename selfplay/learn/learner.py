@@ -5,11 +5,13 @@ Data-parallel over the team: every rank takes its share of the rows, gradients a
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
+from models.cpu.products import fast
 from models.device import repeatable
 from models.net.adapters import Adapted, layers_of
 from models.net.losses import CHUNK_TOKENS, accumulate_gradients, has_kernels
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
 MAX_BAD_STEPS = 20
 GPU_CHUNK_TOKENS = 16384
+SLOW = (
+    "this CPU has no instructions for bfloat16, and some gradients in it take hundreds of times as long as in float32: "
+    "set learner.dtype and model.dtype to float32, where memory allows"
+)
+log = logging.getLogger("reverse_o1.selfplay")
 
 
 class DivergedError(RuntimeError):
@@ -63,6 +70,8 @@ class Learner:
         trunk = self.model.trunk if self._adapted is None else self._adapted.trunk
         quick = self.config.dtype == "bfloat16" or (self.config.dtype == "auto" and self.device.type == "cuda")
         autocast = torch.bfloat16 if quick and self.model.trunk.dtype == torch.float32 else None
+        if self.device.type == "cpu" and torch.bfloat16 in (autocast, self.model.trunk.dtype) and not fast(pairs=True):
+            log.warning(SLOW)
         return rows_reader(self.model, trunk, autocast, layers_of(trunk) if self.config.checkpointing else None)
 
     def step(self, rows: Rows, rate: float) -> dict[str, float]:

@@ -120,6 +120,19 @@ def test_weights_of_16_bits_move_by_less_than_their_rounding():
     assert 1e-7 < (masters - 1).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("known", "settings", "warned"),
+    [
+        (False, {"dtype": "bfloat16"}, True), (False, {"weights": torch.bfloat16}, True), (False, {}, False),
+        (True, {"dtype": "bfloat16"}, False),
+    ],
+)  # fmt: skip
+def test_a_cpu_without_instructions_for_bfloat16_is_told_of(monkeypatch, caplog, known, settings, warned):
+    monkeypatch.setattr("selfplay.learn.learner.fast", lambda pairs: known)
+    language_learner(0, "all", **settings)
+    assert [("set learner.dtype" in message) for message in caplog.messages] == [True] * warned
+
+
 def test_a_step_takes_as_many_rows_as_have_its_tokens():
     many = rows(0, n=40)
     kept = within(many, 100, np.random.default_rng(0))
