@@ -122,7 +122,7 @@ def check_task(config: SelfplayConfig, task) -> None:
     thinks = {phase.teacher for phase in config.selfplay.phases if TEACHERS[phase.teacher].streams} - PLAYED
     if thinks and not task.stream_words:
         raise ConfigError(f"teacher {min(thinks)} needs a net with words for streams: add +task.streams=true")
-    if "stream_grpo" in thinks and (task.stream.markov or task.stream.checks):
+    if "stream_grpo" in thinks and (task.stream.markov or task.stream.checked):
         raise ConfigError(
             f"teacher stream_grpo reads contexts that keep all their steps, and streams of task {task.name} do not: use stream"
         )

@@ -15,7 +15,7 @@ from models.policy import Policy
 from solve.answers import Choose
 from solve.search.beam import Beam
 from solve.search.samples import Samples
-from solve.search.think import Think
+from solve.search.think import Think, has_streams
 from solve.search.tree import Tree
 from solve.types import SolveError, Strategy
 from tasks.base import Task
@@ -52,7 +52,7 @@ def ways(task: Task) -> dict[str, Way]:
     """Every strategy, with settings that suit `task`."""
     discount = task.discount if task.reversible else 1.0
     per_token = (discount if discount < 1.0 else PHS_DISCOUNT) ** (1.0 / task.max_step_tokens)
-    return dict(_ways(task.reversible, discount, per_token, task.form.free, task.one_answer, bool(task.stream_words)))
+    return dict(_ways(task.reversible, discount, per_token, task.form.free, task.one_answer, has_streams(task)))
 
 
 @lru_cache(maxsize=16)  # a server asks with every request

@@ -23,12 +23,20 @@ A context may show the present state alone, and not what led to it. There a verd
     c b A D E b c                 a step, and the new state; of it `on`, which leaves nothing in the context, or
     no b0                         it leads away: back to the state whose best untried step is the most probable
 
+A check may be a line of another question as well, one that has to come to the same thing. Question and line are text, so that
+any model can work them out, also one that was never taught to check; no effort stands in the prompt then, and no verdict is
+read from the model: what is checked is what its words come to.
+
+    20 - 7 = 12
+    check 7 + 12 = 19             20 is asked for: it differs
+
 Pure text: no model, no verifier. A task declares a `StreamForm`; `tasks.registry.streamed` puts its words behind the task's
 own, so that every token of a net that never learned them keeps its id.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +56,23 @@ Kind = Literal["propose", "answer", "check", "undo"]
 
 
 @dataclass(frozen=True, slots=True)
+class Derivation:
+    """Another way to what follows in a step: a line of a question of its own, in which the step does not stand."""
+
+    asked: str  # the prompt of that question
+    lead: str  # how its line begins
+    result: str  # what the line comes to where the step is right
+    mended: str = (
+        ""  # the step that what it comes to, {}, makes of the choice of this one; "": it confirms, and mends nothing
+    )
+
+    def step(self, told: str) -> str:
+        """The step that `told` makes, with its newline; "" where there is none."""
+        made = self.mended.format(told) if self.mended and told else ""
+        return f"{made}\n" if made and "--" not in made else ""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamForm:
     """What a task says of its streams."""
 
@@ -61,8 +86,17 @@ class StreamForm:
         False  # a context shows the present state alone: a verdict is said of a step, `on` if it is neither yes nor no
     )
     checks: int = (
-        0  # words that a check writes for one that follows in a step, which is the last of them; 0: a step has no check
+        0  # words that a check writes for one that follows in a step, which is the last of them; 0: none is checked so
     )
+    derive: Callable[[str], Derivation | None] | None = (
+        None  # another way to a step; None: to this one, or to any, there is none
+    )
+    threshold: float = 0.7  # how sure a verdict must be, where none was fitted: docs/results/reflect.md
+
+    @property
+    def checked(self) -> bool:
+        """Whether steps can be worked out once more."""
+        return self.checks > 0 or self.derive is not None
 
     def words(self, depths: int) -> tuple[str, ...]:
         """All that a stream adds; `depths`: steps of the longest chain."""
@@ -79,12 +113,12 @@ class StreamForm:
         return {f"{EFFORT}{effort}": self.mark for effort in range(1, len(EFFORTS))}
 
     def asked(self, prompt: str, effort: int) -> str:
-        """A prompt as a stream of an effort opens; as it is at effort 0.
+        """A prompt as a stream of an effort opens; as it is at effort 0, and where an effort is the decoder's alone.
 
         Raises:
             ValueError: a prompt without the mark.
         """
-        if not effort:
+        if not effort or self.derive is not None:
             return prompt
         before, mark, after = prompt.rpartition(f" {self.mark} ")
         if not mark:

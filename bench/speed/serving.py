@@ -27,6 +27,7 @@ import numpy as np
 from bench import command
 from kit.statistics import paired_ratio
 from solve.plan import visible
+from solve.search.think import thinks
 from solve.solver import Solver
 from solve.strategies import THINK
 
@@ -99,7 +100,9 @@ def main(
     texts = [task.prompt(problem).strip() for problem in task.problems("dev", requests)]
     rows, figures = [], {}
     with Server(policy) as server:
-        for way in [way for way, (strategy, _) in WAYS.items() if strategy != THINK or task.stream_words]:
+        for way in [
+            way for way, (strategy, _) in WAYS.items() if strategy != THINK or thinks(task, solver.shelved.policy)
+        ]:
             row = _measured(server, solver, texts, way, concurrent, turns)
             rows.append(row)
             print(_line(row, concurrent), flush=True)

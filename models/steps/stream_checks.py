@@ -1,4 +1,7 @@
-"""A second derivation of a step: what follows from its choice, worked out where it does not stand, and the two compared."""
+"""A second derivation of a step: what follows from its choice, worked out where it does not stand, and the two compared.
+
+Either a net was taught to write it, last word first; or it is a line of another question, which comes to the same thing.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,22 @@ import math
 import numpy as np
 
 from models.abilities import Step
-from models.steps.stream_path import Open
+from models.steps.stream_path import Kept, Open
 from models.steps.stream_types import Rules, Thought
 from models.steps.stream_words import StreamWords
 from models.trie.batch import NEVER_SAMPLED
 from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID
+from tasks.streams import CHECK, YES
 
 
 def check(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[Open]) -> None:
     """Check the last step of each stream, greedily, and mark those that the check refuses."""
-    if not asked:
-        return
+    if asked:
+        (_another_way if words.form.derive else _last_word_first)(trie, words, rules, asked)
+
+
+def _last_word_first(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[Open]) -> None:
     form = words.form
     steps = [stream.path[-1].step or Step("") for stream in asked]
     chosen = [form.choice(step.text) for step in steps]
@@ -40,32 +47,68 @@ def check(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[Open]) 
         for k, node in zip(on, extended(trie, [nodes[k] for k in on], [lines[k][-1] for k in on]), strict=True):
             nodes[k] = node
     for stream, step, kept, line, logprob in zip(asked, steps, chosen, lines, logprobs, strict=True):
-        _compare(words, rules, stream, step, kept, line, math.exp(logprob))
+        told = tuple(line[form.checks - 1 :: form.checks][::-1])
+        tokens = step.tokens or ()
+        mended = (*tokens[:kept], *told, *tokens[-1:])
+        same = told == tokens[kept:-1]
+        _compare(rules, stream, same, math.exp(logprob), Step(words.codec.step(mended, True), mended))
+        written = (words.check, *line) if stream.path[-1].doubtful else (words.check, *line, words.yes)
+        stream.note(Thought("check", f"{words.task.decode(written)}\n", written, stream.depth))
 
 
-def _compare(
-    words: StreamWords, rules: Rules, stream: Open, step: Step, chosen: int, line: list[int], worked: float
-) -> None:
-    """Two derivations of one thing: where they differ, and the check is the surer by rule `threshold`, the step is refused."""
+def _another_way(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[Open]) -> None:
+    """Each step in a question of its own; of what is written for it question and line are counted."""
+    assert words.form.derive is not None, "these steps have another way"
+    ways = [(s, way) for s in asked if s.path[-1].step and (way := words.form.derive(s.path[-1].step.text))]
+    if not ways:
+        return
+    codec = words.codec
+    leads = [codec.tokens(way.lead) for _, way in ways]
+    heads = [[*codec.context(way.asked), *lead] for (_, way), lead in zip(ways, leads, strict=True)]
+    nodes, lines, logprobs = trie.prefill(heads).tolist(), [[] for _ in ways], [0.0] * len(ways)
+    going = list(range(len(ways)))
+    for _ in range(codec.max_step_tokens):
+        at = [nodes[k] for k in going]
+        rows = trie.logprobs[at]
+        best = rows.argmax(1)
+        said = trie.choices[at, best] if trie.forward.keeps_some else best
+        for k, token, gained in zip(going, said.tolist(), rows.max(1).tolist(), strict=True):
+            lines[k].append(token)
+            logprobs[k] += gained
+        going = [k for k in going if not words.whole[lines[k][-1]]]
+        if not going:
+            break
+        for k, node in zip(
+            going, extended(trie, [nodes[k] for k in going], [lines[k][-1] for k in going]), strict=True
+        ):
+            nodes[k] = node
+    for (stream, way), lead, line, logprob in zip(ways, leads, lines, logprobs, strict=True):
+        text = codec.step((*lead, *line), True).strip()
+        told = text.removeprefix(way.lead).strip()
+        mended = way.step(told)
+        step = Step(mended, tuple(codec.tokens(mended))) if mended else None
+        _compare(rules, stream, told == way.result, math.exp(logprob), step)
+        verdict = "" if stream.path[-1].doubtful else f" {YES}"
+        written = (*codec.tokens(way.asked), *lead, *line)
+        stream.note(Thought("check", f"{CHECK} {text}{verdict}\n", written, stream.depth))
+
+
+def _compare(rules: Rules, stream: Open, same: bool, worked: float, mended: Step | None) -> None:
+    """Two derivations of one thing: where they differ, and the check is the surer by rule `threshold`, the step is refused.
+
+    `worked`: how probable the check is to the net. `mended`: the step that it comes to; None: it says of none.
+    """
     *_, before, last = stream.path
-    tokens = step.tokens or ()
-    told = tuple(line[words.form.checks - 1 :: words.form.checks][::-1])
-    if told == tokens[chosen:-1]:
+    if same:
         last.sure = 1.0 - (1.0 - last.sure) * (1.0 - worked)  # as if each slipped by itself
-    else:
-        share = worked / max(worked + last.sure, 1e-30)
-        last.doubtful = share > (0.5 if rules.threshold is None else rules.threshold)
-        if last.doubtful:
-            mended = (*tokens[:chosen], *told, *tokens[-1:])
-            best = (
-                (share, Step(words.codec.step(mended, True), mended))
-                if rules.mended
-                else (last.sure * (1.0 - share), step)
-            )
-            before.tried.best = max(before.tried.best, best, key=lambda pair: pair[0])
-        last.sure = 1.0 - share
-    written = (words.check, *line) if last.doubtful else (words.check, *line, words.yes)
-    stream.note(Thought("check", f"{words.task.decode(written)}\n", written, stream.depth))
+        return
+    share = worked / max(worked + last.sure, 1e-30)
+    last.doubtful = share > (0.5 if rules.threshold is None else rules.threshold)
+    if last.doubtful and last.step is not None:
+        refused = Kept(last.sure * (1.0 - share), last.step)
+        best = Kept(share, mended, now=True) if mended is not None and rules.mended else refused
+        before.tried.best = max(before.tried.best, best, key=lambda kept: kept.sure)
+    last.sure = 1.0 - share
 
 
 def extended(trie: TokenTrie, nodes: list[int], tokens: list[int]) -> list[int]:
@@ -79,7 +122,7 @@ def doubt(trie: TokenTrie, words: StreamWords, rules: Rules, stream: Open) -> No
     """Rule `doubted`: whether the last step is given up, since what follows in it from its choice was too improbable."""
     *_, before, last = stream.path
     assert last.step is not None, "a state below the prompt has its step"
-    if words.form.checks or not rules.doubted:
+    if words.form.checked or not rules.doubted:
         return
     tokens, chosen = last.step.tokens or (), words.chosen(last.step)
     if chosen >= len(tokens) - 1:  # its end alone

@@ -10,10 +10,10 @@ step is given up at once (rule `doubted`), and the next one drawn behind the sam
 refused before, the probability is that among what was not. This costs no forward, and sees what a verdict on meaning does not.
 
 Of a task whose steps have checks, what follows in a step of low probability (rule `checked`) is worked out once more, its last
-word first, in a context in which it does not stand. Where the two differ the step is given up, if the check is the surer by
-far (rule `threshold`), and what the check came to is written in its stead (rule `mended`; without it the next most probable
-step, until one that was refused is the more probable). The check leaves nothing in the context; its tokens are counted. Where
-no undo is left nothing is checked.
+word first, or another way, in a context in which it does not stand. Where the two differ the step is given up, if the check is
+the surer by far (rule `threshold`), and what the check came to is written in its stead (rule `mended`; without it, or where it
+only confirms, the next most probable step, until one that was refused is the more probable). The check leaves nothing in the
+context; its tokens are counted. Where no undo is left nothing is checked.
 
 Of a task whose context shows the present state alone, a verdict is read behind the step that led to it, in the context that
 the step was drawn in, and going back is the decoder's: to the state above with the most probable step not yet tried. A state
@@ -112,7 +112,7 @@ class StreamWave:
     def stream(self, k: int) -> Stream | None:
         """The k-th stream that has joined; None: it goes on."""
         made = self._streams[k]
-        return None if made.end is None else made.closed(checks=bool(self._words.form.checks))
+        return None if made.end is None else made.closed(checks=self._words.form.checked)
 
     def drop(self, k: int) -> None:
         """Write no more of the k-th stream that has joined: nobody waits for it."""
@@ -123,7 +123,7 @@ class StreamWave:
         """All of them, to their ends."""
         while self.going:
             self.round()
-        return [made.closed(checks=bool(self._words.form.checks)) for made in self._streams]
+        return [made.closed(checks=self._words.form.checked) for made in self._streams]
 
     def tokens(self, k: int) -> int:
         """Written so far in the k-th stream that has joined."""
@@ -140,7 +140,7 @@ class StreamWave:
                 self._sampler.leave_out(slots, [lines[i][depth].tokens or () for i in some])
             standing = [i for i in some if len(planted[i].steps) > depth]
             self._stand([made[i] for i in standing], [lines[i][depth] for i in standing])
-        if self._words.form.checks:
+        if self._words.form.checked:
             self._check([stream for stream in made if stream.depth])
 
     def _stand(self, made: list[Open], steps: list[Step]) -> None:
@@ -201,7 +201,7 @@ class StreamWave:
         """bool [A]: whether each stream gives up what it stands at; where it is `over` bool [A], it writes `yes` otherwise."""
         words = self._words
         doubtful = np.array([stream.path[-1].doubtful for stream in active])
-        if words.form.checks:
+        if words.form.checked:
             return doubtful
         nodes = np.array([stream.path[-1].node for stream in active])
         if self._rules.threshold is None:
@@ -354,23 +354,23 @@ class StreamWave:
             lasts.append(tokens[-1])
             logprobs.append(float(drawn.logprobs[first]))
         self._arrive(moved, self._extended(parents, lasts), steps, logprobs)
-        if self._words.form.checks:
+        if self._words.form.checked:
             self._check(moved)
 
     def _unsettled(self, going: list[Open]) -> list[Open]:
         """Those that draw a step. The others take what a check came to, or one that it refused and that nothing left beats."""
         settled, rest = [], []
         for stream in going:
-            least = 0.0 if self._rules.mended else stream.path[-1].tried.bound
-            (settled if stream.path[-1].tried.best[0] > least else rest).append(stream)
+            best = stream.path[-1].tried.best
+            (settled if best.sure > (0.0 if best.now else stream.path[-1].tried.bound) else rest).append(stream)
         kept = [stream.path[-1].tried.best for stream in settled]
-        steps = [step for _, step in kept]
+        steps = [best.step for best in kept]
         for stream, step in zip(settled, steps, strict=True):
             stream.path[-1].tried.best = NOTHING
             stream.note(Thought(self._words.form.kind(step.text), step.text, step.tokens or (), stream.depth))
         self._stand(settled, steps)
-        for stream, (sure, _) in zip(settled, kept, strict=True):
-            stream.path[-1].sure = sure
+        for stream, best in zip(settled, kept, strict=True):
+            stream.path[-1].sure = best.sure
         return rest
 
     def _check(self, made: list[Open]) -> None:

@@ -9,7 +9,18 @@ from models.steps.stream_types import End, Stream, Thought
 from tasks.base import Problem
 
 NO_SLOT = -1
-NOTHING = (0.0, Step(""))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A step that a check left for later."""
+
+    sure: float
+    step: Step
+    now: bool = False  # what a check came to, which is written next; else what it refused, until nothing left beats it
+
+
+NOTHING = Kept(0.0, Step(""))
 
 
 @dataclass(slots=True)
@@ -18,9 +29,7 @@ class Tried:
 
     slot: int = NO_SLOT  # of the sampler
     bound: float = 1.0  # no step that was not drawn here is more probable
-    best: tuple[float, Step] = (
-        NOTHING  # how sure, and what a check came to here; without rule `mended` the best that one refused
-    )
+    best: Kept = NOTHING  # the surest of what checks came to here, or refused
     refused: dict[tuple[int, ...], float] = field(
         default_factory=dict
     )  # by choice: mass of the consequences refused here

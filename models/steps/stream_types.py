@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from models.abilities import Step
+from tasks.base import Task
 from tasks.streams import Kind, StreamForm
 
-THRESHOLD = 0.7  # where none was fitted: docs/results/reflect.md
+THRESHOLD = 0.7  # of streams in general
+
 Back = Literal["net", "root", "last"]
 DOUBTED = 0.05  # chosen on dev: the same page
 End = Literal["yes", "no", "stop", "tokens", "exhausted", "broken", "plain"]
@@ -103,3 +105,8 @@ class Stream:
         """A chain that does not judge itself."""
         thoughts = (Thought(form.kind(step.text), step.text, step.tokens or (), k) for k, step in enumerate(steps))
         return Stream(tuple(thoughts), tuple(steps), "plain")
+
+
+def unfitted(task: Task) -> float:
+    """How sure a verdict in streams of a task must be, where a checkpoint does not say."""
+    return THRESHOLD if task.stream is None else task.stream.threshold

@@ -1,7 +1,8 @@
 """The words of a task's streams as tokens of the net that writes them.
 
 A net that speaks in the task's words was given new ones. A pretrained model says them with tokens that it has, at the head of a
-line, where none opens a step; one token each, so that a verdict is read off one row. An effort is text to it.
+line, where none opens a step; one token each, so that a verdict is read off one row. An effort is text to it. Where steps are
+worked out another way, the decoder alone says these words.
 
 Legend: V vocabulary.
 """
@@ -49,13 +50,13 @@ class StreamWords:
         Raises:
             PolicyError: the net has none.
         """
-        if task.stream is None or not task.stream_words:
+        codec = codec or WordCodec(task)
+        in_words = isinstance(codec, WordCodec)
+        if task.stream is None or not (task.stream_words or (task.stream.derive and not in_words)):
             raise PolicyError(
                 f"a net of task {task.name} without stream words cannot think: give a net that learned its streams "
                 "(selfplay.mode=stream), or effort=none"
             )
-        codec = codec or WordCodec(task)
-        in_words = isinstance(codec, WordCodec)
         size = len(task.vocabulary) if in_words else codec.vocabulary_size
         ids = task.token_ids if in_words else _tokens_of(codec, task)
         markov, checks = task.stream.markov, task.stream.checks

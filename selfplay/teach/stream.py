@@ -159,14 +159,14 @@ def lesson(
     yes = [(words.yes, VERDICT_WEIGHT)]
     if boundary.status == "right":
         return yes
-    if words.form.checks and boundary.status != "open":
+    if words.form.checked and boundary.status != "open":
         return []  # what is wrong there cannot be seen: checks find it, and free rows teach these
     if boundary.status == "open":
         label = known.label(boundary.keys[-1])
         if label == "alive":
             steps = solution(known, boundary.keys[-1], boundary.tried[-1], rng)
             return [(token, 1.0) for step in steps for token in step.tokens or ()] + yes if steps else []
-        if label is None or words.form.checks:
+        if label is None or words.form.checked:
             return []
     above = len(boundary.keys) - (boundary.status == "open")
     for depth in range(above - 1, -1, -1):

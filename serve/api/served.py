@@ -13,6 +13,7 @@ from typing import Any
 from serve.api.errors import ApiError
 from serve.engine.engine import Engine
 from serve.thoughts import Visibility
+from solve.search.think import thinks
 from solve.strategies import THINK
 from tasks.base import Task
 
@@ -46,7 +47,7 @@ class Served:
     @property
     def strategy(self) -> str | None:
         """How requests are searched that do not say how; None: best first."""
-        return self.default_strategy or (THINK if self.task.stream_words else None)
+        return self.default_strategy or (THINK if thinks(self.task, self.engine.solver.shelved.policy) else None)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -13,11 +13,13 @@ from typing import cast
 import numpy as np
 
 from models.abilities import PolicyError
+from models.policy import Policy
+from models.steps.codec import WordCodec
 from models.steps.stream_decoder import StreamWave
 from models.steps.stream_types import DOUBTED, Back, Planted, Rules, Stream
 from models.steps.stream_words import effort_number
 from solve.types import NEVER, Chain, SolveError, Workbench
-from tasks.base import Problem
+from tasks.base import Problem, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,18 @@ class Think:
             return ThinkSearch(rules, effort_number(self.effort or bench.effort), bench, problems)
         except (PolicyError, ValueError) as error:
             raise SolveError(f"strategy think: {error}") from None
+
+
+def has_streams(task: Task) -> bool:
+    """Whether chains of a task can be thought about: it has words for it, or its steps another way that needs none."""
+    return bool(task.stream_words) or (task.stream is not None and task.stream.derive is not None)
+
+
+def thinks(task: Task, policy: Policy) -> bool:
+    """Whether a policy can write streams of a task."""
+    if not has_streams(task) or not policy.can.streams:
+        return False
+    return bool(task.stream_words) or not isinstance(policy.codec(task), WordCodec)
 
 
 class ThinkSearch:

@@ -7,6 +7,8 @@
 
 It is written as people write, for language models: the text of every line is free, and nobody says that one is wrong. What a
 search may know of a line is its result, so that chains which came to the same result in as many lines are one state.
+
+A line can be worked out another way (`tasks.numbers.sums_checked`): its terms in the other order, or the sum that undoes it.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from tasks.base import BOS_ID, NEWLINE, SPECIAL_TOKENS, Problem, Rows, Split, Ta
 from tasks.free_play import FreePlay
 from tasks.guessing import CommonestEnds, Guesser
 from tasks.judging.answer_line import ANSWER, answer_line, answer_of
+from tasks.numbers.sums_checked import ASKED, another_way
 from tasks.oracle import Oracle
 from tasks.splits import check_fraction, check_int, draw_distinct, drawn_distinct, split_code
 from tasks.streams import StreamForm
 
-ASKED = "Work out"
 LISTED = 4096  # problems of dev, and of test
 RANKED = 4096  # train problems behind the guessing control
 DRAWN = 1_000_000  # train problems that can be asked for at once
@@ -57,7 +59,7 @@ class Sums(FreePlay, Oracle):
     kinds = ("propose", "answer")
     self_verifying = True
     reversible = False
-    stream = StreamForm(mark=ASKED.split()[-1], follows="=", answer=ANSWER)
+    stream = StreamForm(mark=ASKED.split()[-1], follows="=", answer=ANSWER, derive=another_way, threshold=0.5)
 
     def __init__(
         self,
