@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from models.local_policy import LocalPolicy
 from models.steps.stream_decoder import StreamWave
@@ -181,3 +182,36 @@ def completed(forward: Written, context: tuple, step: tuple[int, ...]) -> tuple[
     while len(step) < LETTERS.max_step_tokens and step[-1] not in ends:
         step = (*step, int(forward.row((*context, *step)).argmax()))
     return step
+
+
+class Script:
+    """A forward that knows what may be written behind some token paths, and how much each is liked; nothing else.
+
+    It keeps the few most probable tokens of a row, as is done of a large vocabulary.
+    """
+
+    keeps_some, row_width = True, 4
+    kv_shape, kv_dtype, device = (0, 0), torch.float32, torch.device("cpu")
+    max_positions, batch_rows = 256, 64
+
+    def __init__(self, vocabulary_size: int):
+        self.vocabulary_size = vocabulary_size
+        self._liked: dict[tuple[int, ...], dict[int, float]] = {}
+
+    def add(self, path: list[int], line: list[int], liked: float) -> None:
+        for k, token in enumerate(line):
+            row = self._liked.setdefault((*path, *line[:k]), {})
+            row[token] = max(row.get(token, 0.0), liked)
+
+    def refresh(self) -> None:
+        """A script does not change."""
+
+    def __call__(self, batch: NodeBatch) -> NodeRows:
+        rows = np.full((len(batch.nodes), self.row_width), -np.inf, np.float32)
+        choices = np.zeros((len(batch.nodes), self.row_width), np.int32)
+        for i, (prefix, at) in enumerate(zip(batch.prefixes, batch.positions, strict=True)):
+            liked = self._liked.get(tuple(prefix[: at + 1].tolist()), {0: 1.0})
+            best = sorted(liked, key=lambda token: -liked[token])
+            choices[i, : len(best)] = best
+            rows[i, : len(best)] = np.log([liked[token] / sum(liked.values()) for token in best])
+        return NodeRows(slice(None), rows, choices, np.full(len(rows), 0.5, np.float32))

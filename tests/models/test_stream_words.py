@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from models.abilities import PolicyError, Step
 from models.local_policy import LocalPolicy
 from models.steps.codec import Codec, TextCodec, WordCodec
 from models.steps.stream_types import Rules, Stream
 from models.steps.stream_words import StreamWords
-from models.trie.batch import NodeBatch, NodeRows
 from models.trie.step_ends import ENDS
 from models.trie.trie import TokenTrie
 from selfplay.config import ActorConfig
@@ -22,7 +20,7 @@ from selfplay.teach.row_builder import RowBuilder
 from tasks import make_task
 from tasks.base import Problem
 from tasks.judging.scorers import Replay
-from tests.models.stream_fakes import together
+from tests.models.stream_fakes import Script, together
 from tests.selfplay.free_text import byte_level
 
 TASK = make_task("countdown", number_max=9, target_max=50, streams=True)
@@ -56,39 +54,6 @@ def test_what_follows_in_a_step_is_found_in_the_models_own_tokens():
         tokens = tuple(codec.tokens(line))
         assert codec.step(tokens[: words.chosen(Step(line, tokens))], False) == choice
     assert words.chosen(Step("no choice\n", tuple(codec.tokens("no choice\n")))) >= len(codec.tokens("no choice"))
-
-
-class Script:
-    """A forward that knows what may be written behind some token paths, and how much each is liked; nothing else.
-
-    It keeps the few most probable tokens of a row, as is done of a large vocabulary.
-    """
-
-    keeps_some, row_width = True, 4
-    kv_shape, kv_dtype, device = (0, 0), torch.float32, torch.device("cpu")
-    max_positions, batch_rows = 256, 64
-
-    def __init__(self, vocabulary_size: int):
-        self.vocabulary_size = vocabulary_size
-        self._liked: dict[tuple[int, ...], dict[int, float]] = {}
-
-    def add(self, path: list[int], line: list[int], liked: float) -> None:
-        for k, token in enumerate(line):
-            row = self._liked.setdefault((*path, *line[:k]), {})
-            row[token] = max(row.get(token, 0.0), liked)
-
-    def refresh(self) -> None:
-        """A script does not change."""
-
-    def __call__(self, batch: NodeBatch) -> NodeRows:
-        rows = np.full((len(batch.nodes), self.row_width), -np.inf, np.float32)
-        choices = np.zeros((len(batch.nodes), self.row_width), np.int32)
-        for i, (prefix, at) in enumerate(zip(batch.prefixes, batch.positions, strict=True)):
-            liked = self._liked.get(tuple(prefix[: at + 1].tolist()), {0: 1.0})
-            best = sorted(liked, key=lambda token: -liked[token])
-            choices[i, : len(best)] = best
-            rows[i, : len(best)] = np.log([liked[token] / sum(liked.values()) for token in best])
-        return NodeRows(slice(None), rows, choices, np.full(len(rows), 0.5, np.float32))
 
 
 def played(codec: Codec, effort: int, rules: Rules) -> tuple[Stream, StreamWords]:

@@ -9,6 +9,7 @@ from tasks import TaskError, make_guesser, make_scorer, make_task
 from tasks.base import PAD_ID
 from tasks.guessing import guessed
 from tasks.numbers.sums import Sums, worked
+from tasks.numbers.sums_checked import another_way
 
 TASK = make_task("sums")
 ASKED = TASK.parse_problem("7 + 4 - 9")
@@ -126,3 +127,33 @@ def test_options_that_cannot_be_met_are_refused():
     for options in ({"terms_min": 2}, {"terms_max": 17}, {"operand_min": 5}, {"operand_max": 8}):
         with pytest.raises(TaskError):
             Sums(**options)
+
+
+@pytest.mark.parametrize("first", range(-21, 46))
+def test_another_way_to_a_line_comes_to_what_says_whether_it_is_right(first):
+    for second in range(10):
+        for sign in "+-":
+            true = first + second if sign == "+" else first - second
+            for result in (true, true + 1, true - 3, -true, 0):
+                way = another_way(f"{first} {sign} {second} = {result}\n")
+                terms = way.lead.removesuffix(" =")
+                assert way.asked == TASK.prompt(make_task("sums", operand_max=99).parse_problem(terms))
+                (_, told), *_ = worked([int(x) for x in terms.replace("+ ", "").replace("- ", "-").split()])
+                assert (told == way.result) == (result == true)
+                if way.mended:
+                    assert way.step(told) == f"{first} {sign} {second} = {true}\n"
+                else:
+                    assert way.step(told) == ""
+                    assert first >= second
+                    assert sign == "-"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "answer: 5\n", "", "\n", "7 + 4 = 11 = 11\n", "7 * 4 = 28\n", "7 + 4\n", "7 + -4 = 3\n", "٧ + 4 = 11\n",
+        "7 + 4 = " + "9" * 99, "7  + 4 = 11\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_line_of_a_sum_has_no_other_way(step):
+    assert another_way(step) is None
