@@ -50,6 +50,7 @@ CHECKED = {
     "high": 1.0,
 }  # steps less probable are checked, if any are
 YES, NO, STOP, ON, CHECK = "yes", "no", "stop", "on", "check"
+KEPT = "kept"  # a step stands that another way came not to, since it was the surer
 BACK, EFFORT = "b", "e"  # stand before a number
 
 Kind = Literal["propose", "answer", "check", "undo"]

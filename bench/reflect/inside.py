@@ -21,7 +21,7 @@ from selfplay.teach.stream import played, searched
 from tasks import Problem, Task
 from tasks.judging.scorers import Replay
 from tasks.oracle import Oracle, oracle
-from tasks.streams import CHECK, EFFORTS, UNDOS, YES
+from tasks.streams import CHECK, EFFORTS, KEPT, UNDOS, YES
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)  # of mass tried in vain
 AT_ONCE = 128  # problems at once
@@ -40,7 +40,7 @@ def checks(policy: Policy, task: Task, asked: list[Problem], rules: Rules) -> di
                 elif thought.kind == "propose":
                     before, path = truth(exact, task, problem, path), [*path, thought.text]
                     checked = after is not None and after.text.startswith(CHECK)
-                    refused = checked and after is not None and not after.text.endswith(f" {YES}\n")
+                    refused = checked and after is not None and not after.text.endswith((f" {YES}\n", f" {KEPT}\n"))
                     if before:
                         kind = "right" if truth(exact, task, problem, path) else "wrong"
                         counts.update({kind: 1, f"{kind}, checked": checked, f"{kind}, refused": refused})

@@ -16,7 +16,7 @@ from models.steps.stream_words import StreamWords
 from models.trie.batch import NEVER_SAMPLED
 from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID
-from tasks.streams import CHECK, YES
+from tasks.streams import CHECK, KEPT, YES
 
 
 def check(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[Open]) -> None:
@@ -87,8 +87,9 @@ def _another_way(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[
         told = text.removeprefix(way.lead).strip()
         mended = way.step(told)
         step = Step(mended, tuple(codec.tokens(mended))) if mended else None
-        _compare(rules, stream, told == way.result, math.exp(logprob), step)
-        verdict = "" if stream.path[-1].doubtful else f" {YES}"
+        same = told == way.result
+        _compare(rules, stream, same, math.exp(logprob), step)
+        verdict = "" if stream.path[-1].doubtful else f" {YES if same else KEPT}"
         written = (*codec.tokens(way.asked), *lead, *line)
         stream.note(Thought("check", f"{CHECK} {text}{verdict}\n", written, stream.depth))
 

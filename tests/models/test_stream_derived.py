@@ -63,7 +63,7 @@ def test_question_and_line_of_a_check_are_counted():
 
 def test_a_line_that_is_the_surer_stands_whatever_the_check_says():
     stream = written("7 + 4", WRONG_SUM | {"4 + 7": {"4 + 7 = 11\n": 5.0, "4 + 7 = 12\n": 5.0}})
-    assert texts(stream)[:2] == ["7 + 4 = 12\n", "check 4 + 7 = 11 yes\n"]  # .6 against .5
+    assert texts(stream)[:2] == ["7 + 4 = 12\n", "check 4 + 7 = 11 kept\n"]  # .6 against .5
     assert stream.sure == pytest.approx(0.6 / 1.1, abs=1e-3)
 
 
