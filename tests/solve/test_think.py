@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.files.checkpoint import save_checkpoint
 from models.local_policy import LocalPolicy
@@ -13,12 +15,14 @@ from models.net.tokenizer import make_tokenizer
 from models.policy import open_policy
 from selfplay.parts import taught_words
 from solve.cli.page import hidden, page
+from solve.search.think import has_streams, thinks
 from solve.search.wall import wall
 from solve.solver import Solver
 from solve.strategies import way, ways
 from solve.types import SolveError, Workbench
 from tasks import make_task
 from tests.models.stream_fakes import LETTERS, Letters, Written
+from tests.selfplay.free_text import byte_level
 from tests.solve.test_command import command  # noqa: F401 (a fixture)
 
 
@@ -141,3 +145,49 @@ def test_the_command_thinks_and_shows_it(command, folder):  # noqa: F811
     code, out, said = command(*ask, "show=all")
     assert (code, out, said.count("\n")) == (2, "", 1)
     assert "show='all': use one of answer, thoughts" in said
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory):
+    """A language model that knows nothing, and whose tokenizer has the words of a stream."""
+    torch.manual_seed(0)
+    folder, tokenizer = (
+        tmp_path_factory.mktemp("lm") / "model",
+        byte_level(["Work out 7 + 4 - 9\n", "yes", "no", "stop"] * 9, 330),
+    )
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=True, **shape)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Solver(str(folder), task="sums")
+
+
+def test_a_language_model_that_was_not_taught_to_thinks_where_steps_have_another_way(language):
+    task, policy = language.shelved.task, language.shelved.policy
+    assert thinks(task, policy)
+    problems = task.problems("dev", 5)
+    together = language.solve(problems, strategy="think", effort="high", verify="none")
+    alone = [language.solve([problem], strategy="think", effort="high", verify="none")[0] for problem in problems]
+    assert [one.thoughts for one in together] == [one.thoughts for one in alone]
+    for one in together:
+        assert one.cost.generated_tokens == sum(len(thought.tokens) for thought in one.thoughts)
+        assert one.stopped in ("ended", "exhausted")
+    plain = language.solve(problems, strategy="think", effort="none", verify="none")
+    assert [one.steps for one in plain] == [one.steps for one in language.solve(problems, strategy="greedy")]
+
+
+def test_a_net_of_the_tasks_own_words_does_not_without_those_of_streams():
+    assert has_streams(make_task("sums"))
+    assert not thinks(make_task("sums"), LocalPolicy(None))
+    assert not has_streams(make_task("countdown"))
+    assert thinks(make_task("countdown", streams=True), LocalPolicy(None))
+
+
+@pytest.mark.slow
+def test_a_real_language_model_notices_and_mends_a_line(smollm2):
+    """Not how often: that is measured (docs/results/reflect.md)."""
+    solver = Solver(str(smollm2), task="sums")
+    found = solver.solve(solver.shelved.task.problems("dev", 12), strategy="think", effort="high", verify="none")
+    lines = [thought for one in found for thought in one.thoughts]
+    assert any(thought.kind == "check" and thought.text.endswith(" yes\n") for thought in lines)
+    assert any(thought.kind == "undo" for thought in lines)
