@@ -167,8 +167,17 @@ def test_requests_are_shown_in_the_readme_and_in_the_guide():
     assert len(REQUESTS) >= 2
 
 
+TAUGHT = "runs/sums-search-seed0"  # where `make selfplay-llm` leaves its model
+
+
+def test_the_language_model_that_thinks_is_the_one_that_the_command_makes():
+    assert any(f"policy={TAUGHT} " in line for line in SOLVE_COMMANDS)
+    assert str(default_run_dir(composed(made("make selfplay-llm")))) == TAUGHT
+
+
 def with_marks(line: str):
-    """A language model is not there in every installation, and takes its seconds."""
+    """A language model is not there in every installation, and takes its seconds; as it came it stands for one that was taught."""
+    line = line.replace(f"policy={TAUGHT}", "policy=smollm2 task=sums")
     return pytest.param(line, marks=pytest.mark.slow if "smollm2" in line else ())
 
 
