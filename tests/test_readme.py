@@ -176,7 +176,7 @@ def test_the_language_model_that_thinks_is_the_one_that_the_command_makes():
 
 
 def with_marks(line: str):
-    """A language model is not there in every installation, and takes its seconds; as it came it stands for one that was taught."""
+    """A language model is not there in every installation, and takes its seconds; as it comes it stands for a taught one."""
     line = line.replace(f"policy={TAUGHT}", "policy=smollm2 task=sums")
     return pytest.param(line, marks=pytest.mark.slow if "smollm2" in line else ())
 
