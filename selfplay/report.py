@@ -19,7 +19,7 @@ from models.abilities import Rollout
 from models.files.calibration import Calibration, write_calibration
 from models.local_policy import LocalPolicy
 from models.policy import FEW_SHOT, Policy, open_policy
-from models.steps.stream_types import THRESHOLD, Rules
+from models.steps.stream_types import Rules, threshold_of
 from selfplay.config import SelfplayConfig
 from selfplay.loop import Run, run
 from selfplay.measure.curve import learning_curve
@@ -101,7 +101,7 @@ def final_report(finished: Run, calibration: Calibration | None) -> dict:
 
     thought = {}
     if task.self_verifying and task.stream_words and any(TEACHERS[p.teacher].streams for p in config.selfplay.phases):
-        rules = stream_rules(team.lead(calibration and calibration.verdict_threshold))
+        rules = Rules(threshold=threshold_of(task, team.lead(calibration and calibration.verdict_threshold)))
         thought = {"thinking": thinking(policy, task, problems, team, rules, seed)}
     spent = (
         {
@@ -145,15 +145,10 @@ def final_report(finished: Run, calibration: Calibration | None) -> dict:
     }
 
 
-def stream_rules(threshold: float | None) -> Rules:
-    """How streams are decoded with the threshold that was fitted for the net."""
-    return Rules(threshold=THRESHOLD if threshold is None else threshold)
-
-
 def thoughts(finished: Run, calibration: Calibration) -> list[str]:
     """Hidden chains of some test problems. On one rank."""
     problems = test_problems(finished.task, finished.config)[:50]
-    rules = stream_rules(calibration.verdict_threshold)
+    rules = Rules(threshold=threshold_of(finished.task, calibration.verdict_threshold))
     return hidden_chains(LocalPolicy(finished.promoted), finished.task, problems, rules, finished.config.seed)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.files.calibration import ConfidenceFit
-from models.steps.stream_types import Thought, unfitted
+from models.steps.stream_types import Thought, threshold_of
 from solve.answers import CHOICES, Choose, Chosen, chosen, sureness
 from solve.budgets import UNLIMITED, Cost, TokenBudget, budget_of
 from solve.policies import Shelved
@@ -164,7 +164,7 @@ def planned(
         shelved.policy, task, verify, trust_value, seed, calibration.chain,
         chain_tokens=math.ceil(calibration.greedy_tokens or 0), interrupted=interrupted, effort=effort,
         most_tokens=most_tokens if shelved.task.form.free else None,
-        verdict_threshold=unfitted(task) if calibration.verdict_threshold is None else calibration.verdict_threshold,
+        verdict_threshold=threshold_of(task, calibration.verdict_threshold),
     )  # fmt: skip
     usual = chosen_way.chooses(trust_value)
     as_fitted = choose in (None, usual) and trust_value == shelved.trusted

@@ -49,6 +49,7 @@ CHECKED = {
     "medium": 0.99,
     "high": 1.0,
 }  # steps less probable are checked, if any are
+THRESHOLD = 0.7  # of a verdict: docs/results/reflect.md
 YES, NO, STOP, ON, CHECK = "yes", "no", "stop", "on", "check"
 KEPT = "kept"  # a step stands that another way came not to, since it was the surer
 BACK, EFFORT = "b", "e"  # stand before a number
@@ -68,8 +69,9 @@ class Derivation:
     )
 
     def step(self, told: str) -> str:
-        """The step that `told` makes, with its newline; "" where there is none."""
-        made = self.mended.format(told) if self.mended and told else ""
+        """The step that `told` makes, with its newline; "" where there is none: a model may have said anything but a number."""
+        number = told.isascii() and told.removeprefix("-").isdecimal()
+        made = self.mended.format(told) if number else ""
         return f"{made}\n" if made and "--" not in made else ""
 
 
@@ -92,7 +94,7 @@ class StreamForm:
     derive: Callable[[str], Derivation | None] | None = (
         None  # another way to a step; None: to this one, or to any, there is none
     )
-    threshold: float = 0.7  # how sure a verdict must be, where none was fitted: docs/results/reflect.md
+    threshold: float = THRESHOLD  # how sure a verdict must be, where none was fitted
 
     @property
     def checked(self) -> bool:

@@ -40,7 +40,7 @@ from bench.tables import points, share, table
 from kit.seeds import generator
 from kit.statistics import bootstrap_difference, wilson
 from models.policy import Policy, open_policy
-from models.steps.stream_types import NATURAL, Rules, unfitted
+from models.steps.stream_types import NATURAL, Rules, threshold_of
 from selfplay.measure.thinking import JUDGED, at_least, judged_samples, restarts, solved
 from tasks import Problem, Task, make_task
 from tasks.streams import EFFORTS
@@ -77,7 +77,7 @@ def main(
     thinker, task = opened.policy, make_task(**options)
     asked = task.first_problems(command.one_of("split", split, ("train", "dev", "test")), problems)
     fitted = None if opened.calibration is None else opened.calibration.verdict_threshold
-    rules = Rules(threshold=unfitted(task) if fitted is None else fitted)
+    rules = Rules(threshold=threshold_of(task, fitted))
     if part == "labels":
         result = labels(thinker, task, asked, label_tokens, seed)
     elif part == "checks":

@@ -8,12 +8,10 @@ from typing import Literal, get_args
 
 from models.abilities import Step
 from tasks.base import Task
-from tasks.streams import Kind, StreamForm
-
-THRESHOLD = 0.7  # of streams in general
+from tasks.streams import THRESHOLD, Kind, StreamForm
 
 Back = Literal["net", "root", "last"]
-DOUBTED = 0.05  # chosen on dev: the same page
+DOUBTED = 0.05  # chosen on dev: docs/results/reflect.md
 End = Literal["yes", "no", "stop", "tokens", "exhausted", "broken", "plain"]
 NATURAL: tuple[End, ...] = ("yes", "no", "stop", "plain")  # ends that a stream comes to by itself
 
@@ -107,6 +105,8 @@ class Stream:
         return Stream(tuple(thoughts), tuple(steps), "plain")
 
 
-def unfitted(task: Task) -> float:
-    """How sure a verdict in streams of a task must be, where a checkpoint does not say."""
+def threshold_of(task: Task, fitted: float | None) -> float:
+    """How sure a verdict in streams of a task must be: as was `fitted` for the net, or else as the task says."""
+    if fitted is not None:
+        return fitted
     return THRESHOLD if task.stream is None else task.stream.threshold

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
+import torch
 
 from models.abilities import PolicyError
+from models.local_policy import LocalPolicy
+from models.net.policy_value import tiny_llama
 from models.steps.codec import TextCodec
-from models.steps.stream_types import Rules, Stream
+from models.steps.stream_types import End, Rules, Stream
 from models.steps.stream_words import StreamWords
 from models.trie.trie import TokenTrie
+from selfplay.parts import longest_path
 from tasks import make_task
+from tasks.streams import Derivation
 from tests.models.stream_fakes import Script, together
 from tests.selfplay.free_text import byte_level
 
@@ -104,3 +111,25 @@ def test_a_net_of_the_tasks_own_words_needs_those_of_streams():
     with pytest.raises(PolicyError, match="without stream words cannot think"):
         StreamWords.of(TASK)
     assert StreamWords.of(make_task("sums", streams=True)).form.checked
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_streams_in_a_tasks_own_words_end_whatever_the_net_writes(temperature):
+    task = make_task("sums", streams=True)
+    torch.manual_seed(0)
+    policy = LocalPolicy(tiny_llama(len(task.vocabulary), max_positions=longest_path(task)))
+    for effort in (1, 4):
+        made = policy.streams(task, task.problems("dev", 40), effort, Rules(temperature=temperature), seed=1)
+        assert all(stream.tokens == sum(len(thought.tokens) for thought in stream.thoughts) for stream in made)
+        assert all(stream.end in get_args(End) for stream in made)
+
+
+@pytest.mark.parametrize(
+    ("told", "step"),
+    [
+        ("11", "4 - 15 = -11\n"), ("-11", ""), ("", ""), ("eleven", ""), ("1 1", ""), ("{}", ""), ("1.5", ""),
+        ("\u0661", ""), ("--1", ""),
+    ],
+)  # fmt: skip
+def test_only_a_number_makes_a_step(told, step):
+    assert Derivation("Work out 15 - 4\n", "15 - 4 =", "11", "4 - 15 = -{}").step(told) == step
