@@ -109,6 +109,7 @@ def check_task(config: SelfplayConfig, task) -> None:
     Raises:
         ConfigError: a split without problems, or values that would not say how far a goal is.
     """
+    from solve.search.think import has_streams
     from tasks import SPLITS
     from tasks.free_play import FreePlay
 
@@ -119,6 +120,10 @@ def check_task(config: SelfplayConfig, task) -> None:
             )
     if not task.exact:
         check_answers(config, task)
+    if any(phase.teacher == "think" for phase in config.selfplay.phases) and not has_streams(task):
+        raise ConfigError(
+            f"teacher think: chains of task {task.name} cannot be thought about; use task=sums, or a net taught to think"
+        )
     thinks = {phase.teacher for phase in config.selfplay.phases if TEACHERS[phase.teacher].streams} - PLAYED
     if thinks and not task.stream_words:
         raise ConfigError(f"teacher {min(thinks)} needs a net with words for streams: add +task.streams=true")

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from selfplay.teachers import FILLS, TEACHERS
 from tasks.registry import register_tasks
+from tasks.streams import EFFORTS
 
 
 class ConfigError(ValueError):
@@ -77,7 +78,8 @@ class ActorConfig:
     advantage: str = (
         "group"  # grpo's: group (r - mean of the group) | steps (what each step changed, by the value head)
     )
-    temperature: float = 1.0  # of star's and grpo's samples; that of a search is a setting of its strategy
+    temperature: float = 1.0  # of star's and grpo's samples and think's streams; a search has its strategy's
+    effort: str = "medium"  # of think's streams: how hard they think
     dtype: str = "auto"  # of the acting net's products; auto: bfloat16 where the CPU multiplies pairs of it | float32
     discount: float = 1.0  # value of a proven state: discount^distance; below 1 where steps can be undone
     full_share: float = 1.0  # playout-cap randomisation: share of problems searched with the full budget ...
@@ -162,6 +164,7 @@ CHOICES = {
     "actor.advantage": ("group", "steps"),
     "actor.dtype": ("auto", "float32"),
     "actor.policy_target": ("shortest", "completed_q", "visits"),
+    "actor.effort": EFFORTS[1:],
     "device": ("auto", "cpu", "cuda"),
     "learner.dtype": ("auto", "bfloat16", "float32"),
     "learner.optimizer": ("muon", "adamw"),
@@ -206,7 +209,7 @@ def check_config(config: SelfplayConfig) -> None:
         ConfigError: one line that names the setting and the mend.
     """
     if not config.selfplay.phases:
-        raise ConfigError("selfplay.phases is empty: choose selfplay=search, star, grpo or hindsight")
+        raise ConfigError("selfplay.phases is empty: choose selfplay=search, star, think, grpo or hindsight")
     for i, phase in enumerate(config.selfplay.phases):
         where = f"selfplay.phases[{i}]"
         if phase.teacher not in TEACHERS:

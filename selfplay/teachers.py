@@ -29,9 +29,10 @@ TEACHERS = {
     "checks": Teacher("tab:cyan", rows="selfplay.teach.free:checks", plays=True, streams=True, rules_only=True),
     "given": Teacher("tab:purple", rows="selfplay.teach.free:given_rows"),
     "star": Teacher("tab:orange", act="selfplay.teach.star:act"),
+    "think": Teacher("tab:pink", act="selfplay.teach.streams.thought:act"),
     "grpo": Teacher("tab:red", act="selfplay.teach.grpo:act", on_policy=True),
-    "stream": Teacher("tab:brown", act="selfplay.teach.stream:act", streams=True),
-    "stream_grpo": Teacher("tab:olive", act="selfplay.teach.stream_grpo:act", on_policy=True, streams=True),
+    "stream": Teacher("tab:brown", act="selfplay.teach.streams.stream:act", streams=True),
+    "stream_grpo": Teacher("tab:olive", act="selfplay.teach.streams.stream_grpo:act", on_policy=True, streams=True),
     "search": Teacher("tab:green", act="selfplay.teach.search:act"),
 }
 FILLS = {  # what fills a batch up beside replay

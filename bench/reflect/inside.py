@@ -14,10 +14,10 @@ from models.steps.stream_types import Rules
 from selfplay.config import ActorConfig
 from selfplay.measure.thinking import HIGH
 from selfplay.teach.actor import Acting, Origin
-from selfplay.teach.boundaries import Boundary, replayed
-from selfplay.teach.evidence import Evidence
 from selfplay.teach.row_builder import RowBuilder
-from selfplay.teach.stream import played, searched
+from selfplay.teach.streams.boundaries import Boundary, replayed
+from selfplay.teach.streams.evidence import Evidence
+from selfplay.teach.streams.stream import played, searched
 from tasks import Problem, Task
 from tasks.judging.scorers import Replay
 from tasks.oracle import Oracle, oracle

@@ -13,10 +13,10 @@ from models.steps.stream_words import StreamWords
 from models.trie.step_ends import ENDS
 from models.trie.trie import TokenTrie
 from selfplay.config import ActorConfig
-from selfplay.teach import stream as teacher
 from selfplay.teach.actor import Acting, Origin
-from selfplay.teach.evidence import Evidence, key_of
 from selfplay.teach.row_builder import RowBuilder
+from selfplay.teach.streams import stream as teacher
+from selfplay.teach.streams.evidence import Evidence, key_of
 from tasks import make_task
 from tasks.base import Problem
 from tasks.judging.scorers import Replay

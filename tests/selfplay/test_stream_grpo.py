@@ -13,7 +13,7 @@ from selfplay.cli import check_task
 from selfplay.config import ActorConfig, ConfigError, SelfplayConfig
 from selfplay.run.traces import read_shard
 from selfplay.schedule import Phase
-from selfplay.teach import stream_grpo as teacher
+from selfplay.teach.streams import stream_grpo as teacher
 from tasks import make_task
 from tests.selfplay.test_stream_teacher import FIRST, LAST, MISS, OFF, PROBLEM, TASK, WORDS, acting, written
 from tests.selfplay.tiny import run

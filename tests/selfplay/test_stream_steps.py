@@ -10,11 +10,11 @@ from models.local_policy import LocalPolicy
 from models.steps.stream_types import Stream, Thought
 from models.steps.stream_words import StreamWords
 from selfplay.config import ActorConfig
-from selfplay.teach import stream_steps
 from selfplay.teach.actor import Acting, Origin
-from selfplay.teach.boundaries import replayed
-from selfplay.teach.evidence import Evidence, key_of
 from selfplay.teach.row_builder import RowBuilder
+from selfplay.teach.streams import stream_steps
+from selfplay.teach.streams.boundaries import replayed
+from selfplay.teach.streams.evidence import Evidence, key_of
 from tasks import make_task
 from tasks.judging.scorers import Replay
 from tasks.oracle import oracle

@@ -16,10 +16,10 @@ from selfplay.cli import check_task
 from selfplay.config import ActorConfig, ConfigError, SelfplayConfig
 from selfplay.run.traces import read_shard
 from selfplay.schedule import Phase
-from selfplay.teach import stream as teacher
 from selfplay.teach.actor import Acting, Origin
-from selfplay.teach.evidence import Evidence, key_of
 from selfplay.teach.row_builder import RowBuilder
+from selfplay.teach.streams import stream as teacher
+from selfplay.teach.streams.evidence import Evidence, key_of
 from solve.calibrate.thresholds import THRESHOLDS
 from tasks import make_task
 from tasks.base import Problem

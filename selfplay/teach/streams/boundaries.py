@@ -12,7 +12,7 @@ from typing import Literal
 from models.abilities import Step
 from models.steps.stream_types import Stream
 from selfplay.teach.actor import Acting
-from selfplay.teach.evidence import Evidence, key_of
+from selfplay.teach.streams.evidence import Evidence, key_of
 from tasks.base import Problem
 
 VERDICT_WEIGHT = 2.0  # of yes, no, stop and depths

@@ -16,7 +16,7 @@ from kit.seeds import derived_seed
 from models.steps.stream_types import Rules, Stream
 from models.steps.stream_words import StreamWords
 from selfplay.teach.actor import Acting, Experience
-from selfplay.teach.stream import LONGEST, stream_trace
+from selfplay.teach.streams.stream import LONGEST, stream_trace
 from tasks.base import Problem
 from tasks.streams import EFFORTS
 

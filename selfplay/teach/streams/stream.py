@@ -9,7 +9,7 @@ stands in the context weighs nothing, what should follow is taught.
     a state presumed dead         no bD                      or `no stop`, where all above it are dead too
 
 Some of the searches' own finished chains are judged in the same way.
-Alive and dead are what searches of the same problems have seen (`teach.evidence`), never what a solver knows; without a label
+Alive and dead are what searches of the same problems have seen (`streams.evidence`), never what a solver knows; without a label
 there is no row. Which step a stream chose is not taught, but what follows from the choice is: results and numbers left, where
 the judge found them true. Tokens of streams and of searches are both paid.
 """
@@ -25,12 +25,12 @@ from kit.seeds import derived_seed
 from models.steps.stream_types import Rules, Stream
 from models.steps.stream_words import StreamWords
 from selfplay.run.traces import Trace
-from selfplay.teach import stream_steps
 from selfplay.teach.actor import Acting, Experience
-from selfplay.teach.boundaries import VERDICT_WEIGHT, Boundary, replayed
-from selfplay.teach.evidence import Evidence, of_searches, solution
 from selfplay.teach.search import TREES, tree_of
 from selfplay.teach.settle import settled
+from selfplay.teach.streams import stream_steps
+from selfplay.teach.streams.boundaries import VERDICT_WEIGHT, Boundary, replayed
+from selfplay.teach.streams.evidence import Evidence, of_searches, solution
 from solve.types import Workbench
 from tasks.base import Problem, Task
 from tasks.streams import EFFORTS

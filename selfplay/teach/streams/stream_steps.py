@@ -5,7 +5,7 @@
     nearer to a solution                                 on
     a state that is alive                                a step of a known shortest way, and its verdict
 
-One row a step, as each context stands for itself. How near a state is to a solution is what `teach.evidence` knows of the
+One row a step, as each context stands for itself. How near a state is to a solution is what `streams.evidence` knows of the
 explored graph, never an exact distance. Steps of known ways are taught at the stream's effort and as plain chains by turns.
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from models.abilities import Step
 from models.steps.stream_words import StreamWords
 from selfplay.teach.actor import Acting
-from selfplay.teach.boundaries import VERDICT_WEIGHT, Boundary
-from selfplay.teach.evidence import Evidence, solution
+from selfplay.teach.streams.boundaries import VERDICT_WEIGHT, Boundary
+from selfplay.teach.streams.evidence import Evidence, solution
 from tasks.base import Problem
 
 MOST = {"solved": 4, "on": 12, "away": 6, "over": 6}  # steps of a problem's explored graph of which a verdict is taught
