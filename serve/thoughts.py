@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 from tasks.streams import YES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.steps.stream_types import Thought
     from serve.engine.ticket import Answered
 
 Visibility = Literal["hide", "summary", "show"]  # from least to most
@@ -31,40 +34,43 @@ def reasoning(found: Answered, visibility: Visibility) -> str | None:
 
 def written(found: Answered) -> str:
     """All that was written: a stream's lines with its ways back, or every chain that a search has come to the end of."""
-    if found.solution.thoughts:
-        return "\n".join(
-            _line(thought.text, thought.kind == "undo", thought.back) for thought in found.solution.thoughts
-        )
+    if found.solution.thoughts and found.solution.chains <= 1:
+        return _stream(found.solution.thoughts)
     attempts, judged = [], found.solution.verify == "task"
     for number, chain in enumerate(found.chains, 1):
-        told = {None: "", True: "accepted", False: "refused" if judged else "without an answer"}[
+        end = {None: "", True: "accepted", False: "refused" if judged else "without an answer"}[
             None if chain.reward is None else chain.reward >= 1
         ]
-        head = f"Attempt {number}" + (f" ({told}):" if told else ":")
-        attempts.append("\n".join([head, *(step.rstrip() for step in chain.steps)]))
+        head = f"Attempt {number}" + (f" ({end}):" if end else ":")
+        told = _stream(chain.thoughts) if chain.thoughts else "\n".join(step.rstrip() for step in chain.steps)
+        attempts.append(f"{head}\n{told}")
     return "\n\n".join(attempts)
 
 
 def summary(found: Answered) -> str:
     """Numbers of steps, ways and verdicts, in words of ours: nothing that was thought is in it."""
     solution = found.solution
+    many = solution.chains > 1 or not solution.thoughts
+    parts = [f"Tried {_many(solution.chains, 'way')}"] if many else []
+    if many and solution.agreeing > 1:
+        parts.append(f"{solution.agreeing} of them agree")
     kinds = [thought.kind for thought in solution.thoughts if thought.text.strip() != YES]  # that is no step
     if kinds:
         undos, checks = kinds.count("undo"), kinds.count("check")
-        parts = [f"Wrote {_many(len(kinds) - undos, 'step')}"]
+        parts.append(f"{'wrote' if many else 'Wrote'} {_many(len(kinds) - undos, 'step')}")
         if undos:
             parts.append(f"went back {_many(undos, 'time')}")
         if checks:
             parts.append(f"checked {_many(checks, 'step')}")
-    else:
-        parts = [f"Tried {_many(solution.chains, 'way')}"]
-        if solution.agreeing > 1:
-            parts.append(f"{solution.agreeing} of them agree")
     if solution.solved:
         end = "the verifier accepted the answer"
     else:
         end = "settled on an answer" if found.text else "found no answer"
     return f"{', '.join(parts)}; {end}."
+
+
+def _stream(thoughts: Sequence[Thought]) -> str:
+    return "\n".join(_line(thought.text, thought.kind == "undo", thought.back) for thought in thoughts)
 
 
 def _line(text: str, undo: bool, back: int | None) -> str:

@@ -17,7 +17,7 @@ from solve.search.samples import Samples
 from solve.search.think import Think, ThinkSearch
 from solve.search.wall import wall
 from solve.strategies import Way, way
-from solve.types import Interrupted, Search, SolveError, Verify, Workbench
+from solve.types import Chain, Interrupted, Search, SolveError, Verify, Workbench
 from tasks.base import END_OF_TEXT, Problem, Task
 
 DEFAULT_STRATEGY, WITHOUT_SEARCH = "best_first", "greedy"
@@ -47,7 +47,7 @@ class Solution:
     value_trusted: bool
     stopped: str  # solved | ended: a stream, by itself | exhausted | budget | interrupted | unanswered: a server gave no step
     cost: Cost
-    thoughts: tuple[Thought, ...] = ()  # of strategy think: the hidden chain, what was given up included
+    thoughts: tuple[Thought, ...] = ()  # of strategy think: the chosen stream's hidden chain, what it gave up included
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -85,7 +85,7 @@ class Plan:
         """The answer to the search's problem `i`, as it is now; `seconds`: what it took."""
         bench, chains = self.bench, search.chains(i)
         pick = chosen(chains, self.choose)
-        confidence, calibrated = _confidence(pick, bench, self.fit)
+        confidence, calibrated = _confidence(pick, chains, bench, self.fit)
         generated, prefilled = int(search.tokens[i]), search.prefilled_tokens / len(search.tokens)
         each = bench.policy.flops_per_token
         flops = None if each is None else each * (generated + prefilled)
@@ -104,7 +104,7 @@ class Plan:
             value_trusted=bench.trust_value,
             stopped=_reason(i, search, bench, pick.judged),
             cost=Cost(int(search.simulations[i]), generated, prefilled, seconds, flops),
-            thoughts=chains[0].thoughts if chains else (),
+            thoughts=(pick.chain or chains[0]).thoughts if chains else (),
         )
 
 
@@ -186,10 +186,14 @@ def _closed(task: Task, steps: Sequence[str]) -> bool:
     return not task.form.free or (bool(steps) and steps[-1].endswith(END_OF_TEXT))
 
 
-def _confidence(pick: Chosen, bench: Workbench, fit: ConfidenceFit | None) -> tuple[float, bool]:
+def _confidence(
+    pick: Chosen, chains: Sequence[Chain], bench: Workbench, fit: ConfidenceFit | None
+) -> tuple[float, bool]:
     """(P(right), whether that is calibrated) of a chosen answer. `fit`: of its strategy as it chooses by itself."""
     if pick.chain is None or bench.verify == "task":
         return float(pick.judged), True  # a refused chain is no answer
+    if pick.chain.thoughts:  # each stream says itself how sure it is
+        return sum(chain.value for chain in chains if chain.answer == pick.answer) / len(chains), False
     sure = sureness(pick, bench)
     if fit is None:  # P(right) of the best of many chains is too high: only a fit of the choice itself mends that
         return sure, False
@@ -203,6 +207,7 @@ def _reason(i: int, search: Search, bench: Workbench, judged: bool) -> str:
         return "interrupted"
     if search.simulations[i] and not search.tokens[i]:
         return UNANSWERED
-    if isinstance(search, ThinkSearch) and i in search.streams:
-        return STREAM_STOPPED.get(search.streams[i].end, "ended")
+    if isinstance(search, ThinkSearch) and (made := search.streams(i)):
+        ends = [STREAM_STOPPED.get(stream.end, "ended") for stream in made]
+        return "ended" if "ended" in ends else ends[0]
     return "exhausted" if bool(search.exhausted[i]) else "budget"

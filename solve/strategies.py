@@ -127,7 +127,7 @@ def _ways(
     )
     if streams:
         found[THINK] = Way(
-            Think(), "votes", "one stream that judges itself, goes back and tries again", frozenset({"streams"})
+            Think(), "product", "one stream that judges itself, goes back and tries again", frozenset({"streams"})
         )
     if reversible:
         found["best_of_n_fresh"] = Way(

@@ -42,6 +42,7 @@ from typing import Literal
 
 UNDOS = {"none": 0, "minimal": 1, "low": 3, "medium": 7, "high": 15}  # times that a stream of an effort may go back
 EFFORTS = tuple(UNDOS)  # an effort's number is its place here
+BEYOND = {"xhigh": 31, "max": 10**9}  # times, where the decoder lets a stream of the highest effort go on
 CHECKED = {
     "none": 0.0,
     "minimal": 0.5,

@@ -11,6 +11,7 @@ import pytest
 
 from serve.engine.engine import Engine
 from serve.engine.ticket import Asked, Busy, Closing, Failed
+from serve.thoughts import summary, written
 from solve.lanes import Lane
 from solve.plan import Solution
 from solve.solver import Solver
@@ -37,6 +38,9 @@ def engine(solver):
     made.close()
 
 
+WAYS = (("think", "high", 0), ("think:streams=3", "low", 0), ("best_first", "low", 0), ("best_of_n", "low", 5))
+
+
 def until(condition) -> None:
     """Wait for another thread."""
     end = time.monotonic() + PATIENCE
@@ -49,7 +53,12 @@ def test_what_is_asked_together_is_answered_as_the_solver_answers_it_alone(engin
     asked = [
         Asked(text, strategy=strategy, effort=effort, seed=seed)
         for text in TEXTS
-        for strategy, effort, seed in (("think", "high", 0), ("best_first", "low", 0), ("best_of_n", "low", 5))
+        for strategy, effort, seed in (
+            ("think", "high", 0),
+            ("think:streams=3", "low", 0),
+            ("best_first", "low", 0),
+            ("best_of_n", "low", 5),
+        )
     ]
     tickets = []
     for one in asked:
@@ -122,6 +131,16 @@ def test_tokens_are_those_that_were_generated_and_what_is_shown_is_part_of_them(
     shown = sum(len(thought.tokens) for thought in found.solution.thoughts if thought.text in found.solution.steps)
     assert found.visible_tokens <= shown
     assert found.text.splitlines() == [step.strip() for step in found.solution.steps]
+
+
+def test_of_several_streams_all_are_paid_shown_and_counted(engine):
+    asked = Asked(TEXTS[0], strategy="think:streams=3", effort="high", verify="none", with_chains=True)
+    found = engine.ask(asked).future.result(PATIENCE)
+    hidden = sum(len(thought.tokens) for chain in found.chains for thought in chain.thoughts)
+    assert found.solution.cost.generated_tokens == hidden == found.hidden_tokens + found.visible_tokens
+    assert [written(found).count(f"Attempt {k}") for k in (1, 2, 3, 4)] == [1, 1, 1, 0]
+    assert summary(found).startswith("Tried 3 ways, ")
+    assert ", wrote " in summary(found)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from solve.search.think import has_streams, thinks
 from solve.search.wall import wall
 from solve.solver import Solver
 from solve.strategies import way, ways
-from solve.types import SolveError, Workbench
+from solve.types import NEVER, SolveError, Workbench
 from tasks import make_task
 from tests.models.stream_fakes import LETTERS, Letters, Written
 from tests.selfplay.free_text import byte_level
@@ -44,9 +44,9 @@ def solver(folder):
     return Solver(folder)
 
 
-def thinking(problems, verify="none", **settings):
+def thinking(problems, verify="none", named="think", **settings):
     policy = LocalPolicy(None, forward=Written())
-    return way("think", LETTERS).search.start(
+    return way(named, LETTERS).search.start(
         Workbench(policy, wall(LETTERS, verify), verify, False, **settings), problems, None
     )
 
@@ -67,13 +67,13 @@ def test_an_answer_is_what_stands_at_yes_and_every_token_is_paid(verify):
     search = thinking(problems, verify, verdict_threshold=0.15)
     search.advance([10**9] * len(problems))
     for i, problem in enumerate(problems):
-        (chain,), stream = search.chains(i), search.streams[i]
+        (chain,), (stream,) = search.chains(i), search.streams(i)
         assert search.tokens[i] == sum(len(thought.tokens) for thought in chain.thoughts)
         assert (chain.answer is not None) <= stream.accepted
         right = stream.accepted and LETTERS.verdict(problem, stream.steps).reward >= 1
         assert chain.reward == (float(right) if verify == "task" or not stream.accepted else None) or verify == "none"
         assert search.chains(i, within=int(search.tokens[i]) - 1) == []
-    assert {stream.accepted for stream in search.streams.values()} == {True, False}
+    assert {stream.accepted for i in range(len(problems)) for stream in search.streams(i)} == {True, False}
     assert search.exhausted.all()
 
 
@@ -87,6 +87,48 @@ def test_efforts_are_counted_in_undos_and_tokens_cut_a_stream_short(solver):
     cut = solver.solve(problems, strategy="think", effort="high", tokens=longest)
     assert all(one.cost.generated_tokens < 2 * longest for one in cut)
     assert "budget" in {one.stopped for one in cut}
+
+
+def test_beyond_what_a_net_was_taught_the_decoder_lets_it_go_on(solver):
+    problems = solver.shelved.task.problems("dev", 4)
+    undos = {}
+    for effort in ("high", "xhigh", "max"):
+        limit = {"tokens": 1200} if effort == "max" else {}
+        found = solver.solve(problems, strategy="think:threshold=1", effort=effort, verify="none", **limit)
+        undos[effort] = max(one.cost.simulations - 1 for one in found)  # no answer is good enough
+    assert undos["high"] <= 15 < undos["xhigh"] <= 31 < undos["max"]
+
+
+@pytest.mark.parametrize("verify", ["task", "none"])
+def test_several_streams_are_paid_together_and_a_judge_takes_the_first_that_is_right(verify):
+    problems = LETTERS.problems("train", 30)
+    settings = {"verify": verify, "verdict_threshold": 0.15}
+    one, three = (thinking(problems, named=f"think:streams={k},temperature=0.7", **settings) for k in (1, 3))
+    for search in (one, three):
+        search.advance([10**9] * len(problems))
+        assert search.exhausted.all()
+    for i in range(len(problems)):
+        chains = three.chains(i)
+        assert {chain.steps for chain in one.chains(i)} <= {chain.steps for chain in chains}
+        assert chains[-1].tokens <= three.tokens[i]
+        right = [chain.reward == 1 for chain in chains]
+        assert sum(right) == (three.solved_at[i] < NEVER) == any(right)
+        assert len(chains) == 3 or right[-1]
+        if verify == "none":
+            assert chains[-1].tokens == three.tokens[i] == sum(map(len, paid(three, i)))
+    assert (three.tokens > one.tokens).any()
+
+
+def paid(search, i):
+    return [thought.tokens for stream in search.streams(i) for thought in stream.thoughts]
+
+
+def test_an_answer_of_streams_is_as_sure_as_they_are(solver):
+    problems = solver.shelved.task.problems("dev", 20)
+    for found in solver.solve(problems, strategy="think:streams=4,threshold=0.01", effort="low", verify="none"):
+        assert found.chains == 4
+        assert not found.calibrated
+        assert 0 <= found.confidence <= found.agreeing / 4
 
 
 def test_settings_that_are_null_till_they_are_set_have_their_own_types():
@@ -123,16 +165,17 @@ def test_what_cannot_think_says_so_in_one_line(folder, solver):
     assert "think" not in ways(Letters())
     for made, settings, said in (
         (Solver("countdown3"), {"effort": "low"}, "the net was not taught to think"),
-        (solver, {"effort": "xhigh"}, "15 times at most: use none, minimal, low, medium, high"),
-        (solver, {"effort": "max", "tokens": 100}, "15 times at most"),
+        (solver, {"effort": "max"}, "effort=max has no limit of its own"),
     ):
         with pytest.raises(SolveError, match=said) as refusal:
             made.solve(["3 7 12 = 15"], strategy="think", **settings)
         assert "\n" not in str(refusal.value)
     with pytest.raises(SolveError, match="threshold of a verdict"):
         solver.solve(["3 7 12 = 15"], strategy="think:threshold=2")
-    with pytest.raises(SolveError, match="effort=xhigh: a stream was taught to go back 15 times at most"):
-        solver.solve(["3 7 12 = 15"], strategy="think:effort=xhigh")
+    with pytest.raises(SolveError, match="effort=hard: a stream was taught to go back 15 times at most"):
+        solver.solve(["3 7 12 = 15"], strategy="think:effort=hard")
+    with pytest.raises(SolveError, match="streams=0: use 1 or more"):
+        solver.solve(["3 7 12 = 15"], strategy="think:streams=0")
     with pytest.raises(SolveError, match="back=up: use net, root, last"):
         solver.solve(["3 7 12 = 15"], strategy="think:back=up")
 

@@ -1,7 +1,7 @@
 """The teacher `think`: what a model comes to by thinking is taught as its first try.
 
-A stream of every problem, which works doubtful steps out another way and mends them. Where the judge takes its answer, the
-visible chain is taught, and nothing of what was given up: expert iteration (Anthony et al. 2017) whose expert is the model with
+A stream of every problem, which works doubtful steps out another way and mends them. Where the judge takes what stands at its
+end, that is taught, and nothing of what was given up: expert iteration (Anthony et al. 2017) whose expert is the model with
 second thoughts. What stands at the end was come to twice, or was the surer of two, so that few of these chains hold slips that
 cancel; a search that asks for the right end alone finds more of those (docs/results/language.md).
 """
@@ -36,7 +36,7 @@ def act(acting: Acting) -> Experience:
     seed = derived_seed(acting.origin.seed, "think", acting.origin.iteration)
     streams = acting.policy.streams(task, acting.problems, effort, rules, seed=seed, on_prefill=prefilled.append)
     rewards = [verdict.reward for verdict in acting.scorer.score(acting.problems, [stream.steps for stream in streams])]
-    right = [stream.accepted and reward >= 1 for stream, reward in zip(streams, rewards, strict=True)]
+    right = [reward >= 1 for reward in rewards]
     traces = []
     for problem, stream, taken in zip(acting.problems, streams, right, strict=True):
         _rows(acting, problem, stream, taken)
