@@ -25,7 +25,7 @@ from selfplay.loop import Run, run
 from selfplay.measure.curve import learning_curve
 from selfplay.measure.display import Display
 from selfplay.measure.evaluate import Evaluation, evaluate
-from selfplay.measure.thinking import hidden_chains, thinking, thinking_curve, thinking_table
+from selfplay.measure.thinking import WITH_AND_WITHOUT, hidden_chains, thinking, thinking_curve, thinking_table
 from selfplay.parts import start_of
 from selfplay.teach.settle import scored
 from selfplay.teachers import TEACHERS
@@ -33,11 +33,13 @@ from selfplay.team import Team
 from solve.calibrate.measure import calibrate
 from solve.search.enumeration import enumeration
 from solve.search.solved_at import solved_at
+from solve.search.think import has_streams
 from solve.strategies import way
 from solve.types import Workbench
 from tasks import make_guesser
 from tasks.base import Problem, Task
 from tasks.guessing import guessed
+from tasks.streams import EFFORTS
 
 SHOWN_CHAINS = 3
 IN_THE_LOOP = "verifier in the loop"
@@ -61,7 +63,8 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
         write_whole(root / "summary.json", json_line(summary))
         learning_curve(finished.ledger.metrics(), root / "learning_curve.png", title=_title(config))
         thinks = "thinking" in summary
-        if thinks:
+        drawn = thinks and EFFORTS[-1] in summary["thinking"]
+        if drawn:
             thinking_curve(summary["thinking"], summary["test"]["n"], root / "thinking.png", title=_title(config))
         display.closed(
             test_table(summary),
@@ -73,7 +76,7 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
             f"checkpoint  {summary['checkpoint']}",
             f"traces      {finished.folders.traces}",
             f"curve       {root / 'learning_curve.png'}",
-            *([f"thinking    {root / 'thinking.png'}"] if thinks else []),
+            *([f"thinking    {root / 'thinking.png'}"] if drawn else []),
             f"summary     {root / 'summary.json'}",
         )
         finished.ledger.close()
@@ -100,9 +103,10 @@ def final_report(finished: Run, calibration: Calibration | None) -> dict:
         return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)
 
     thought = {}
-    if task.self_verifying and task.stream_words and any(TEACHERS[p.teacher].streams for p in config.selfplay.phases):
+    if task.self_verifying and has_streams(task) and any(TEACHERS[p.teacher].thinks for p in config.selfplay.phases):
         rules = Rules(threshold=threshold_of(task, team.lead(calibration and calibration.verdict_threshold)))
-        thought = {"thinking": thinking(policy, task, problems, team, rules, seed)}
+        efforts = EFFORTS if task.stream_words else WITH_AND_WITHOUT
+        thought = {"thinking": thinking(policy, task, problems, team, rules, seed, efforts)}
     spent = (
         {
             **{strategy: searched(strategy) for strategy in MEASURED},

@@ -6,6 +6,7 @@ stream is counted, what it gave up included.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,30 +28,43 @@ CONTROLS = {RESTARTS: "tries by itself, first one accepted", JUDGED: "best of N 
 TRIES, TEMPERATURE = 24, 0.7  # of the controls; 1.0 is worse for them (docs/results/reflect.md)
 FEW = 8  # tries of a pretrained model, where one costs a thousand times as much
 SHOWN = 3  # hidden chains
+WITH_AND_WITHOUT = ("none", "medium")  # efforts of a language model that was not taught words for it
 
 
 def thinking(
-    policy: Policy, task: Task, problems: list[Problem], team: Team, rules: Rules, seed: int
+    policy: Policy,
+    task: Task,
+    problems: list[Problem],
+    team: Team,
+    rules: Rules,
+    seed: int,
+    efforts: Sequence[str] = EFFORTS,
 ) -> dict[str, Any]:
-    """Solved and tokens of every effort, and of the controls at no fewer tokens than the highest one. Collective."""
+    """Solved and tokens of every effort, and of the controls at no fewer tokens than the highest one. Collective.
+
+    `efforts`: some of them, without controls where the highest is missing.
+    """
     mine = team.share(problems)
-    rows = team.weave(played(policy, task, mine, rules, seed) if mine else [])
+    rows = team.weave(played(policy, task, mine, rules, seed, efforts) if mine else [])
     columns = [tuple(np.array([row[k][part] for row in rows]).T for part in (0, 1)) for k in range(len(rows[0]))]
-    found = {name: (right, float(paid.mean())) for name, (right, paid) in zip(EFFORTS, columns, strict=False)}
-    for name, (right, paid) in zip((RESTARTS, JUDGED), columns[len(EFFORTS) :], strict=True):
+    found = {name: (right, float(paid.mean())) for name, (right, paid) in zip(efforts, columns, strict=False)}
+    for name, (right, paid) in zip((RESTARTS, JUDGED), columns[len(efforts) :], strict=False):
         found[name] = at_least((right, paid), found[EFFORTS[HIGH]][1])
     return {name: {"solved": float(right.mean()), "tokens": tokens} for name, (right, tokens) in found.items()}
 
 
-def played(policy: Policy, task: Task, mine: list[Problem], rules: Rules, seed: int) -> list[list[tuple]]:
+def played(
+    policy: Policy, task: Task, mine: list[Problem], rules: Rules, seed: int, efforts: Sequence[str] = EFFORTS
+) -> list[list[tuple]]:
     """Of each problem (solved, tokens) of every effort, then of both controls, whose pairs hold an entry a try."""
     columns: list[tuple[np.ndarray, np.ndarray]] = []
-    for effort in range(len(EFFORTS)):
+    for effort in map(EFFORTS.index, efforts):
         made = policy.streams(task, mine, effort, rules, seed=seed)
         columns.append((solved(task, mine, made), np.array([stream.tokens for stream in made])))
-    tries = TRIES if policy.in_words else FEW
-    columns.append(restarts(policy, task, mine, replace(rules, undos=0), tries, TEMPERATURE, seed))
-    columns.append(judged_samples(policy, task, mine, tries, TEMPERATURE, seed))
+    if EFFORTS[HIGH] in efforts:
+        tries = TRIES if policy.in_words else FEW
+        columns.append(restarts(policy, task, mine, replace(rules, undos=0), tries, TEMPERATURE, seed))
+        columns.append(judged_samples(policy, task, mine, tries, TEMPERATURE, seed))
     return [[(right.T[i], paid.T[i]) for right, paid in columns] for i in range(len(mine))]
 
 
