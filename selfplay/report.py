@@ -33,7 +33,7 @@ from selfplay.team import Team
 from solve.calibrate.measure import calibrate
 from solve.search.enumeration import enumeration
 from solve.search.solved_at import solved_at
-from solve.search.think import has_streams
+from solve.search.think import thinks
 from solve.strategies import way
 from solve.types import Workbench
 from tasks import make_guesser
@@ -62,16 +62,16 @@ def job(team: Team, config: SelfplayConfig, folder: str, resume: bool) -> None:
         root = finished.folders.root
         write_whole(root / "summary.json", json_line(summary))
         learning_curve(finished.ledger.metrics(), root / "learning_curve.png", title=_title(config))
-        thinks = "thinking" in summary
-        drawn = thinks and EFFORTS[-1] in summary["thinking"]
+        thought = "thinking" in summary
+        drawn = thought and EFFORTS[-1] in summary["thinking"]
         if drawn:
             thinking_curve(summary["thinking"], summary["test"]["n"], root / "thinking.png", title=_title(config))
         display.closed(
             test_table(summary),
-            *([thinking_table(summary["thinking"], summary["test"]["n"])] if thinks else []),
+            *([thinking_table(summary["thinking"], summary["test"]["n"])] if thought else []),
             phase_table(finished.ledger.metrics()),
             *solved_chains(finished),
-            *(thoughts(finished, calibration) if thinks else ()),
+            *(thoughts(finished, calibration) if thought else ()),
             f"calibration {said(calibration)}",
             f"checkpoint  {summary['checkpoint']}",
             f"traces      {finished.folders.traces}",
@@ -103,7 +103,8 @@ def final_report(finished: Run, calibration: Calibration | None) -> dict:
         return np.array(team.weave(list(strategy(team.share(problems)))), np.int64)
 
     thought = {}
-    if task.self_verifying and has_streams(task) and any(TEACHERS[p.teacher].thinks for p in config.selfplay.phases):
+    taught = any(TEACHERS[phase.teacher].thinks for phase in config.selfplay.phases)
+    if task.self_verifying and thinks(task, policy) and (taught or not task.stream_words):
         rules = Rules(threshold=threshold_of(task, team.lead(calibration and calibration.verdict_threshold)))
         efforts = EFFORTS if task.stream_words else WITH_AND_WITHOUT
         thought = {"thinking": thinking(policy, task, problems, team, rules, seed, efforts)}
@@ -151,9 +152,10 @@ def final_report(finished: Run, calibration: Calibration | None) -> dict:
 
 def thoughts(finished: Run, calibration: Calibration) -> list[str]:
     """Hidden chains of some test problems. On one rank."""
-    problems = test_problems(finished.task, finished.config)[:50]
+    policy = LocalPolicy(finished.promoted)
+    problems = test_problems(finished.task, finished.config)[: 50 if policy.in_words else 16]
     rules = Rules(threshold=threshold_of(finished.task, calibration.verdict_threshold))
-    return hidden_chains(LocalPolicy(finished.promoted), finished.task, problems, rules, finished.config.seed)
+    return hidden_chains(policy, finished.task, problems, rules, finished.config.seed)
 
 
 def calibrated(finished: Run) -> Calibration:
