@@ -18,6 +18,8 @@ from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID
 from tasks.streams import CHECK, KEPT, YES
 
+LEAST = 1e-9  # of what a check left of a step: where nothing else stands, the most probable does
+
 
 def check(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[Open]) -> None:
     """Check the last step of each stream, greedily, and mark those that the check refuses."""
@@ -97,7 +99,8 @@ def _another_way(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[
 def _compare(rules: Rules, stream: Open, same: bool, worked: float, mended: Step | None) -> None:
     """Two derivations of one thing: where they differ, and the check is the surer by rule `threshold`, the step is refused.
 
-    `worked`: how probable the check is to the net. `mended`: the step that it comes to; None: it says of none.
+    `worked`: how probable the check is to the net. `mended`: the step that it comes to; None: it says of none. Then the one that
+    was refused is weighed against those that are left: they have the check for them with `worked`, it with 1 - `worked`.
     """
     *_, before, last = stream.path
     if same:
@@ -106,7 +109,8 @@ def _compare(rules: Rules, stream: Open, same: bool, worked: float, mended: Step
     share = worked / max(worked + last.sure, 1e-30)
     last.doubtful = share > (0.5 if rules.threshold is None else rules.threshold)
     if last.doubtful and last.step is not None:
-        refused = Kept(last.sure * (1.0 - share), last.step)
+        against = share if mended is not None else 1.0 - (1.0 - worked) / max(worked, 1e-30)
+        refused = Kept(last.sure * max(1.0 - against, LEAST), last.step)
         best = Kept(share, mended, now=True) if mended is not None and rules.mended else refused
         before.tried.best = max(before.tried.best, best, key=lambda kept: kept.sure)
     last.sure = 1.0 - share

@@ -112,9 +112,7 @@ def judged_samples(
 
 def thinking_table(found: dict[str, Any], n: int) -> Table:
     """For a person."""
-    table = Table(
-        title=f"one hidden stream, no judge, n={n} (test, %)", title_justify="left", caption_justify="left"
-    )
+    table = Table(title=f"one hidden stream, no judge, n={n} (test, %)", title_justify="left", caption_justify="left")
     for name in ("", "solved", "95 % CI", "tokens"):
         table.add_column(name, justify="left" if not name else "right")
     for name, row in found.items():
