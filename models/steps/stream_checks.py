@@ -99,8 +99,8 @@ def _another_way(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[
 def _compare(rules: Rules, stream: Open, same: bool, worked: float, mended: Step | None) -> None:
     """Two derivations of one thing: where they differ, and the check is the surer by rule `threshold`, the step is refused.
 
-    `worked`: how probable the check is to the net. `mended`: the step that it comes to; None: it says of none. Then the one that
-    was refused is weighed against those that are left: they have the check for them with `worked`, it with 1 - `worked`.
+    `worked`: how probable the check is to the net. `mended`: the step that it comes to; None: it says of none. Then what
+    was refused is weighed against what is left: that has the check for it with `worked`, this with 1 - `worked`.
     """
     *_, before, last = stream.path
     if same:

@@ -9,9 +9,9 @@
     -4 - 9 = -13     9 + 4 =         13, with the other sign
     -13 - 4 = -17    13 + 4 =        17, with the other sign
 
-What is asked has the form of the lines that a chain is made of: the longer number first, and none of them 0. Asked as 7 + 13, or
-6 - 0, the same line is one that nobody practised. What these come to is the model's to say; here only numbers change their places
-and signs.
+What is asked has the form of the lines that a chain is made of: the longer number first, and none of them 0. Asked as 7 + 13,
+or 6 - 0, the same line is one that nobody practised. What these come to is the model's to say; here only numbers change their
+places and signs.
 """
 
 from __future__ import annotations
