@@ -167,7 +167,7 @@ def test_requests_are_shown_in_the_readme_and_in_the_guide():
     assert len(REQUESTS) >= 2
 
 
-TAUGHT = "runs/sums-search-seed0"  # where `make selfplay-llm` leaves its model
+TAUGHT = "runs/sums-think-seed0"  # where `make selfplay-llm` leaves its model
 
 
 def test_the_language_model_that_thinks_is_the_one_that_the_command_makes():
