@@ -36,7 +36,7 @@ MAIN = $(if $(filter experiment=% selfplay=% task=% model=% policy=% checkpoint=
 selfplay: $(VENV)/.run ## train a solver that thinks from nothing, about 15 minutes on two cores; overrides in ARGS="seed=1"
 	$(BIN)/python -m selfplay $(MAIN) $(ARGS)
 
-selfplay-llm: $(VENV)/.llm ## teach a real small LLM to work sums by thinking, about 35 minutes on two cores; overrides in ARGS="selfplay=search"
+selfplay-llm: $(VENV)/.llm ## teach a real small LLM to work sums by thinking, about 35 minutes on two cores; overrides in ARGS="selfplay=search actor.tokens=80"
 	$(BIN)/python -m selfplay experiment=sums $(ARGS)
 
 # The shipped net that thinks, unless ARGS names another policy.

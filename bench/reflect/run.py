@@ -171,10 +171,9 @@ def picture(result: dict[str, Any], path: Path) -> None:
         tokens, [100 * row["low"] for row in rows], [100 * row["high"] for row in rows], alpha=0.2, linewidth=0
     )
     axes.plot(tokens, [100 * r for r in rate], marker="o", label="one hidden stream, by effort")
-    for row in rows:
-        axes.annotate(
-            row["effort"], (row["tokens"], 100 * row["solved"]), (5, -12), textcoords="offset points", fontsize=9
-        )
+    for k, row in enumerate(rows):  # neighbours may lie close together
+        at, beside = (row["tokens"], 100 * row["solved"]), (-4, 9) if k % 2 else (4, -15)
+        axes.annotate(row["effort"], at, beside, textcoords="offset points", fontsize=9)
     for control, colour in zip(BESIDE, ("tab:olive", "tab:green", "tab:pink", "tab:cyan"), strict=True):
         found = [(row[control]["tokens"], 100 * row[control]["solved"]) for row in rows if control in row]
         if found:
@@ -188,6 +187,6 @@ def picture(result: dict[str, Any], path: Path) -> None:
     axes.set_ylabel("test problems solved, %")
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
