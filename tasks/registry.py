@@ -114,7 +114,7 @@ def streamed(task: SomeTask) -> SomeTask:
         raise TaskError(f"task {task.name} says not what a stream of it needs: leave {STREAMS} out, or use countdown")
     added = tuple(word for word in form.words(task.max_steps) if word not in task.token_ids)
     made = copy(task)
-    made.vocabulary, made.stream_words = (*task.vocabulary, *added), added
+    made.vocabulary, made.stream_words, made.stream = (*task.vocabulary, *added), added, form.taught()
     made.__dict__.pop("_token_ids", None)
     return made
 

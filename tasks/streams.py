@@ -30,6 +30,15 @@ read from the model: what is checked is what its words come to.
     20 - 7 = 12
     check 7 + 12 = 19             20 is asked for: it differs
 
+Where the goal stands in the prompt, a model that was never taught a verdict need not judge its end: the answer's own words say
+whether they come to what is asked. They say nothing of whether they are true.
+
+    8 6 5 6 = 42
+    8 - 5 = 3 | 6 6 3
+    6 + 6 = 12 | 3 12
+    answer 12 * 3 = 36            it says itself that it is not 42
+    no b0
+
 Pure text: no model, no verifier. A task declares a `StreamForm`; `tasks.registry.streamed` puts its words behind the task's
 own, so that every token of a net that never learned them keeps its id.
 """
@@ -37,7 +46,7 @@ own, so that every token of a net that never learned them keeps its id.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 UNDOS = {"none": 0, "minimal": 1, "low": 3, "medium": 7, "high": 15}  # times that a stream of an effort may go back
@@ -95,12 +104,24 @@ class StreamForm:
     derive: Callable[[str], Derivation | None] | None = (
         None  # another way to a step; None: to this one, or to any, there is none
     )
+    meets: Callable[[str, str], bool] | None = (
+        None  # (prompt, last step): whether it says that it comes to what the prompt asks; None: a verdict is the net's to say
+    )
     threshold: float = THRESHOLD  # how sure a verdict must be, where none was fitted
 
     @property
     def checked(self) -> bool:
         """Whether steps can be worked out once more."""
         return self.checks > 0 or self.derive is not None
+
+    @property
+    def wordless(self) -> bool:
+        """Whether verdicts are the decoder's to write, from what the net's own words come to: any model can think then."""
+        return self.derive is not None or self.meets is not None
+
+    def taught(self) -> StreamForm:
+        """The form of a net that was given the words of a stream: it says itself whether an end is what is asked."""
+        return replace(self, meets=None)
 
     def words(self, depths: int) -> tuple[str, ...]:
         """All that a stream adds; `depths`: steps of the longest chain."""
@@ -122,7 +143,7 @@ class StreamForm:
         Raises:
             ValueError: a prompt without the mark.
         """
-        if not effort or self.derive is not None:
+        if not effort or self.wordless:
             return prompt
         before, mark, after = prompt.rpartition(f" {self.mark} ")
         if not mark:

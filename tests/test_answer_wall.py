@@ -21,7 +21,7 @@ from selfplay.teach.settle import settled
 from selfplay.team import Team
 from solve.search.tree import TreeSearch
 from solve.search.wall import wall
-from solve.strategies import way, ways
+from solve.strategies import THINK, way, ways
 from solve.types import Workbench
 from tasks import make_scorer, make_task
 from tasks.base import NEWLINE_ID
@@ -78,7 +78,7 @@ def test_no_held_out_answer_is_in_reach_of_a_search(data, rule):
     assert not result.solved.any()  # no search has seen a reward
 
 
-@pytest.mark.parametrize("name", ways(make_task("countdown")))
+@pytest.mark.parametrize("name", [name for name in ways(make_task("countdown")) if name != THINK])
 def test_no_held_out_answer_is_in_reach_of_a_strategy_or_of_what_it_answers(data, name):
     task = wall(make_task("jsonl", **data), "none")
     problems = task.problems("test", 8)

@@ -15,6 +15,9 @@ the surer by far (rule `threshold`), and what the check came to is written in it
 only confirms, the next most probable step, until one that was refused is the more probable). The check leaves nothing in the
 context; its tokens are counted. Where no undo is left nothing is checked.
 
+Where the last step says itself that it is not what the prompt asks, it is given up alike, and nothing is asked of the net: of
+untaught nets this is the only verdict on an end, and it takes the step's word for its truth.
+
 Of a task whose context shows the present state alone, a verdict is read behind the step that led to it, in the context that
 the step was drawn in, and going back is the decoder's: to the state above with the most probable step not yet tried. A state
 that stands in the path already leads nowhere new, and so does one that has nothing left, or a step that does not end; equal
@@ -169,6 +172,9 @@ class StreamWave:
             tried = stream.seen.setdefault(node, Tried()) if alone else Tried()
             stream.path.append(State(node, at, tried, step, math.exp(logprob)))
             doubt(self._trie, self._words, self._rules, stream)
+            meets = self._words.form.meets
+            if meets and self._over(stream) and not meets(self._words.task.prompt(stream.problem), step.text):
+                stream.path[-1].doubtful = True
             nowhere = tried.bound <= 0.0 or any(state.tried is tried for state in stream.path[:-1])
             if alone and nowhere and self._rules.distinct and stream.undos < self._most_undos:
                 stream.path[-1].doubtful = True
@@ -201,7 +207,7 @@ class StreamWave:
         """bool [A]: whether each stream gives up what it stands at; where it is `over` bool [A], it writes `yes` otherwise."""
         words = self._words
         doubtful = np.array([stream.path[-1].doubtful for stream in active])
-        if words.form.checked:
+        if words.form.checked or words.form.wordless:
             return doubtful
         nodes = np.array([stream.path[-1].node for stream in active])
         if self._rules.threshold is None:
@@ -243,11 +249,14 @@ class StreamWave:
                 stream.end = "no"
                 stream.note(Thought("undo", "no\n", (words.no,), stream.depth))
         going = [stream for stream in refused if stream.end is None]
-        if form.markov:
+        if form.markov or form.wordless:
             self._go_up(going)
-            return
-        if not going:
-            return
+        elif going:
+            self._go_as_written(going)
+
+    def _go_as_written(self, going: list[Open]) -> None:
+        """Back to where the net says."""
+        words = self._words
         nodes = self._extended([stream.path[-1].node for stream in going], [words.no] * len(going))
         depths = np.arange(-1, len(words.back))  # -1: `stop`
         allowed = depths < np.array([stream.depth for stream in going])[:, None]
@@ -256,28 +265,27 @@ class StreamWave:
             back = None if word == words.stop else int(np.flatnonzero(words.back == word)[0])
             if stream.path[-1].doubtful or (back is not None and self._rules.back != "net"):
                 back = 0 if self._rules.back == "root" else stream.depth - 1
-                word = int(words.back[back])
-            stream.note(Thought("undo", form.back(back), (words.no, word), stream.depth, back))
             if back is None:
+                stream.note(Thought("undo", words.form.back(None), (words.no, word), stream.depth))
                 stream.end = "stop"
             else:
-                stream.undos += 1
-                del stream.path[back + 1 :]
+                self._undo(stream, back)
 
     def _go_up(self, going: list[Open]) -> None:
-        """Back on a path whose states are shown alone: their contexts do not say how far, the steps left untried do."""
+        """Back where the net says not how far: to the most probable step left untried, or to the one worked out anew."""
         for stream in going:
-            above = {"net": stream.most_probable(), "last": stream.depth - 1, "root": 0}[self._rules.back]
-            if above is None or (above == 0 and stream.path[0].tried.bound <= 0.0):
+            last, checked = stream.depth - 1, self._words.form.checked
+            above = {"net": last if checked else stream.most_probable(), "last": last, "root": 0}[self._rules.back]
+            if above is None or (self._words.form.markov and above == 0 and stream.path[0].tried.bound <= 0.0):
                 stream.end = "exhausted"
                 continue
-            self._undo(stream, stream.depth, above)
+            self._undo(stream, above)
             if self._rules.back == "root":
                 stream.seen = {stream.path[0].node: stream.path[0].tried}
 
-    def _undo(self, stream: Open, depth: int, back: int) -> None:
-        """Write that a stream goes back from `depth`, and do it."""
-        line = (self._words.no, int(self._words.back[back]))
+    def _undo(self, stream: Open, back: int, depth: int | None = None) -> None:
+        """Write that a stream goes back from `depth` (None: from where it stands), and do it."""
+        line, depth = (self._words.no, int(self._words.back[back])), stream.depth if depth is None else depth
         stream.note(Thought("undo", self._words.form.back(back), line, depth, back))
         stream.undos += 1
         del stream.path[back + 1 :]
@@ -344,7 +352,7 @@ class StreamWave:
             stream.note(Thought(self._words.form.kind(text), text, tokens, stream.depth))
             if not finished:
                 if markov and stream.undos < self._most_undos:
-                    self._undo(stream, stream.depth + 1, stream.depth)
+                    self._undo(stream, stream.depth, stream.depth + 1)
                 else:
                     stream.end = "broken"
                 continue

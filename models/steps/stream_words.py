@@ -2,7 +2,7 @@
 
 A net that speaks in the task's words was given new ones. A pretrained model says them with tokens that it has, at the head of a
 line, where none opens a step; one token each, so that a verdict is read off one row. An effort is text to it. Where steps are
-worked out another way, the decoder alone says these words.
+worked out another way, or say themselves whether they are what is asked, the decoder alone says these words.
 
 Legend: V vocabulary.
 """
@@ -52,7 +52,7 @@ class StreamWords:
         """
         codec = codec or WordCodec(task)
         in_words = isinstance(codec, WordCodec)
-        if task.stream is None or not (task.stream_words or (task.stream.derive and not in_words)):
+        if task.stream is None or not (task.stream_words or (task.stream.wordless and not in_words)):
             raise PolicyError(
                 f"a net of task {task.name} without stream words cannot think: give a net that learned its streams "
                 "(selfplay.mode=stream), or effort=none"

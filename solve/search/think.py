@@ -26,6 +26,7 @@ from tasks.base import Problem, Task
 from tasks.streams import BEYOND, EFFORTS
 
 HOT = 0.7  # of several streams; as often right as the most probable one on worked sums (docs/results/reflect.md)
+NOT_TAUGHT = "the net was not taught to think: give one that was (selfplay.mode=stream), effort=none, or use best_first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,16 @@ class Think:
                 back=self.back, doubted=self.doubted, mended=self.mended,
             )  # fmt: skip
             number = effort_number(EFFORTS[-1] if effort in BEYOND else effort)
+            if number and not thinks(bench.task, bench.policy):
+                raise PolicyError(NOT_TAUGHT)
             return ThinkSearch(rules, number, bench, problems, self.streams)
         except (PolicyError, ValueError) as error:
             raise SolveError(f"strategy think: {error}") from None
 
 
 def has_streams(task: Task) -> bool:
-    """Whether chains of a task can be thought about: it has words for it, or its steps another way that needs none."""
-    return bool(task.stream_words) or (task.stream is not None and task.stream.derive is not None)
+    """Whether chains of a task can be thought about: it has words for it, or says of them what needs none."""
+    return bool(task.stream_words) or (task.stream is not None and task.stream.wordless)
 
 
 def thinks(task: Task, policy: Policy) -> bool:

@@ -60,7 +60,7 @@ class Countdown(FreePlay, Oracle):
     self_verifying = True
     one_answer = False
     reversible = False
-    stream = StreamForm(mark=play.EQUALS, follows=play.EQUALS, answer=play.ANSWER)
+    stream = StreamForm(mark=play.EQUALS, follows=play.EQUALS, answer=play.ANSWER, meets=play.meets)
 
     def __init__(
         self,

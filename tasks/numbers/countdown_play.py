@@ -37,6 +37,11 @@ def step_text(a: int, op: str, b: int, result: int, left: list[int]) -> str:
     return f"{a} {op} {b} = {result} | {' '.join(map(str, left))}\n"
 
 
+def meets(prompt: str, step: str) -> bool:
+    """Whether a step has the form of an answer and says that it comes to the target of a prompt; nothing is worked out."""
+    return step.split(maxsplit=1)[:1] == [ANSWER] and step.split()[-2:] == [EQUALS, prompt.split()[-1]]
+
+
 def prompt_tokens(numbers: int) -> int:
     """Length of BOS and a prompt."""
     return numbers + 4

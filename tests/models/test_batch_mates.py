@@ -13,7 +13,7 @@ from models.net.value_head import ValueHead
 from models.policy import SHIPPED
 from solve.plan import Solution
 from solve.solver import Solver
-from solve.strategies import ways
+from solve.strategies import THINK, ways
 from tasks import make_task
 
 
@@ -39,7 +39,7 @@ def test_a_value_is_the_heads_and_the_same_beside_any_rows(width):
         assert (alone == together).all(), size
 
 
-STRATEGIES = sorted(ways(make_task("countdown", numbers=4)))
+STRATEGIES = sorted({*ways(make_task("countdown", numbers=4))} - {THINK})
 
 
 @cache

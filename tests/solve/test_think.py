@@ -222,7 +222,9 @@ def test_a_language_model_that_was_not_taught_to_thinks_where_steps_have_another
 def test_a_net_of_the_tasks_own_words_does_not_without_those_of_streams():
     assert has_streams(make_task("sums"))
     assert not thinks(make_task("sums"), LocalPolicy(None))
-    assert not has_streams(make_task("countdown"))
+    assert has_streams(make_task("countdown"))
+    assert not has_streams(make_task("jugs"))
+    assert not thinks(make_task("countdown"), LocalPolicy(None))
     assert thinks(make_task("countdown", streams=True), LocalPolicy(None))
 
 
