@@ -23,9 +23,9 @@ A context may show the present state alone, and not what led to it. There a verd
     c b A D E b c                 a step, and the new state; of it `on`, which leaves nothing in the context, or
     no b0                         it leads away: back to the state whose best untried step is the most probable
 
-A check may be a line of another question as well, one that has to come to the same thing. Question and line are text, so that
-any model can work them out, also one that was never taught to check; no effort stands in the prompt then, and no verdict is
-read from the model: what is checked is what its words come to.
+A check may be a line of another question as well, or a few, which have to come to the same thing. Question and line are text,
+so that any model can work them out, also one that was never taught to check; no effort stands in the prompt then, and no
+verdict is read from the model: what is checked is what its words come to.
 
     20 - 7 = 12
     check 7 + 12 = 19             20 is asked for: it differs
@@ -45,7 +45,7 @@ own, so that every token of a net that never learned them keeps its id.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -68,21 +68,24 @@ Kind = Literal["propose", "answer", "check", "undo"]
 
 
 @dataclass(frozen=True, slots=True)
-class Derivation:
-    """Another way to what follows in a step: a line of a question of its own, in which the step does not stand."""
+class Question:
+    """A line of a question of its own, for a model to end."""
 
-    asked: str  # the prompt of that question
-    lead: str  # how its line begins
-    result: str  # what the line comes to where the step is right
-    mended: str = (
-        ""  # the step that what it comes to, {}, makes of the choice of this one; "": it confirms, and mends nothing
-    )
+    asked: str  # the prompt
+    lead: str  # how the line begins
 
-    def step(self, told: str) -> str:
-        """The step that `told` makes, with its newline; "" where there is none: a model may have said anything but a number."""
-        number = told.isascii() and told.removeprefix("-").isdecimal()
-        made = self.mended.format(told) if number else ""
-        return f"{made}\n" if made and "--" not in made else ""
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What another way to a step came to."""
+
+    agrees: bool
+    step: str = ""  # the one that it came to, with its newline; "": it confirms, and says not what stands there instead
+
+
+Derivation = Generator[
+    Question, str, Found
+]  # asks, is sent what was written behind the lead, and asks on until it knows; where it asks nothing, a step has no other way
 
 
 @dataclass(frozen=True, slots=True)

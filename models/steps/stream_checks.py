@@ -6,6 +6,7 @@ Either a net was taught to write it, last word first; or it is a line of another
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from models.steps.stream_words import StreamWords
 from models.trie.batch import NEVER_SAMPLED
 from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID
-from tasks.streams import CHECK, KEPT, YES
+from tasks.streams import CHECK, KEPT, YES, Derivation, Found, Question
 
 LEAST = 1e-9  # of what a check left of a step: where nothing else stands, the most probable does
 
@@ -59,15 +60,46 @@ def _last_word_first(trie: TokenTrie, words: StreamWords, rules: Rules, asked: l
 
 
 def _another_way(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[Open]) -> None:
-    """Each step in a question of its own; of what is written for it question and line are counted."""
+    """Each step by questions of its own; of what is written for it questions and lines are counted."""
     assert words.form.derive is not None, "these steps have another way"
-    ways = [(s, way) for s in asked if s.path[-1].step and (way := words.form.derive(s.path[-1].step.text))]
-    if not ways:
-        return
-    codec = words.codec
-    leads = [codec.tokens(way.lead) for _, way in ways]
-    heads = [[*codec.context(way.asked), *lead] for (_, way), lead in zip(ways, leads, strict=True)]
-    nodes, lines, logprobs = trie.prefill(heads).tolist(), [[] for _ in ways], [0.0] * len(ways)
+    ways = [_Way(s, way) for s in asked if s.path[-1].step and (way := words.form.derive(s.path[-1].step.text))]
+    while going := [way for way in ways if way.question is not None]:
+        _answer(trie, words, going)
+    for way in (way for way in ways if way.texts):  # the others asked nothing
+        assert way.found is not None, "every way came to its end"
+        made, last = way.found.step, way.stream.path[-1]
+        step = Step(made, tuple(words.codec.tokens(made))) if made else None
+        _compare(rules, way.stream, way.found.agrees, math.exp(way.logprob), step)
+        verdict = "" if last.doubtful else f" {YES if way.found.agrees else KEPT}"
+        way.stream.note(
+            Thought("check", f"{CHECK} {'; '.join(way.texts)}{verdict}\n", tuple(way.written), way.stream.depth)
+        )
+
+
+class _Way:
+    """Another way to the last step of a stream, on which a model answers one question after the other."""
+
+    def __init__(self, stream: Open, way: Derivation):
+        self.stream, self.texts, self.written, self.logprob = stream, list[str](), list[int](), 0.0
+        self.question: Question | None = None
+        self.found: Found | None = None  # once nothing more is asked
+        self._way = way
+        self.told(None)
+
+    def told(self, text: str | None) -> None:
+        """What was written behind the lead of the question; None: nothing was asked yet."""
+        try:
+            self.question = self._way.send(text)  # ty: ignore[invalid-argument-type]
+        except StopIteration as ended:
+            self.question, self.found = None, ended.value
+
+
+def _answer(trie: TokenTrie, words: StreamWords, ways: list[_Way]) -> None:
+    """End the line that each way asks for, greedily."""
+    codec, asked = words.codec, [cast(Question, way.question) for way in ways]
+    leads = [codec.tokens(question.lead) for question in asked]
+    heads = [[*codec.context(question.asked), *lead] for question, lead in zip(asked, leads, strict=True)]
+    nodes, lines = trie.prefill(heads).tolist(), [[] for _ in ways]
     going = list(range(len(ways)))
     for _ in range(codec.max_step_tokens):
         at = [nodes[k] for k in going]
@@ -76,7 +108,7 @@ def _another_way(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[
         said = trie.choices[at, best] if trie.forward.keeps_some else best
         for k, token, gained in zip(going, said.tolist(), rows.max(1).tolist(), strict=True):
             lines[k].append(token)
-            logprobs[k] += gained
+            ways[k].logprob += gained
         going = [k for k in going if not words.whole[lines[k][-1]]]
         if not going:
             break
@@ -84,16 +116,11 @@ def _another_way(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[
             going, extended(trie, [nodes[k] for k in going], [lines[k][-1] for k in going]), strict=True
         ):
             nodes[k] = node
-    for (stream, way), lead, line, logprob in zip(ways, leads, lines, logprobs, strict=True):
+    for way, question, lead, line in zip(ways, asked, leads, lines, strict=True):
         text = codec.step((*lead, *line), True).strip()
-        told = text.removeprefix(way.lead).strip()
-        mended = way.step(told)
-        step = Step(mended, tuple(codec.tokens(mended))) if mended else None
-        same = told == way.result
-        _compare(rules, stream, same, math.exp(logprob), step)
-        verdict = "" if stream.path[-1].doubtful else f" {YES if same else KEPT}"
-        written = (*codec.tokens(way.asked), *lead, *line)
-        stream.note(Thought("check", f"{CHECK} {text}{verdict}\n", written, stream.depth))
+        way.texts.append(text)
+        way.written += [*codec.tokens(question.asked), *lead, *line]
+        way.told(text.removeprefix(question.lead).strip())
 
 
 def _compare(rules: Rules, stream: Open, same: bool, worked: float, mended: Step | None) -> None:

@@ -1,4 +1,4 @@
-"""Another way to a line of a sum: the other order of its terms, or, where a difference has none, the sum that takes it back.
+"""Another way to a line of a sum: the other order of its terms, the sum that takes it back, or a column of digits at a time.
 
     9 + 7 = 16       7 + 9 =         16, as a sum of its own
     13 + 7 = 20      20 - 7 =        13: it confirms the line, and says not what stands there instead
@@ -8,21 +8,29 @@
     4 - 9 = -5       9 - 4 =         5, with the other sign
     -4 - 9 = -13     9 + 4 =         13, with the other sign
     -13 - 4 = -17    13 + 4 =        17, with the other sign
+    38 + 25 = 63     8 + 5 = 13; 3 + 2 = 5; 5 + 1 = 6
+    25 - 38 = -13    8 - 5 = 3; 3 - 2 = 1, the smaller from the larger, with the other sign
+    42 - 17 = 25     12 - 7 = 5; 4 - 1 = 3; 3 - 1 = 2
 
 What is asked has the form of the lines that a chain is made of: the longer number first, and none of them 0. Asked as 7 + 13,
-or 6 - 0, the same line is one that nobody practised. What these come to is the model's to say; here only numbers change their
-places and signs.
+or 6 - 0, the same line is one that nobody practised. Of two numbers of several digits the other order would be as hard as the
+line; a column is not. What every question comes to is the model's to say; here only digits and signs change their places.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
+from itertools import zip_longest
 
-from tasks.streams import Derivation
+from tasks.streams import Derivation, Found, Question
 
 ASKED = "Work out"
 LINE = re.compile(r"(-?[0-9]{1,9}) ([+-]) ([0-9]{1,9}) = (-?[0-9]{1,9})\n?")
-NEVER = "?"  # what no line comes to
+NUMBER = re.compile("-?[0-9]{1,9}")
+COLUMN, DIGIT = re.compile("[0-9]{1,2}"), re.compile("[0-9]")
+
+Told = Generator[Question, str, str | None]  # None: what was told is nothing to go on with
 
 
 def another_way(step: str) -> Derivation | None:
@@ -34,23 +42,69 @@ def another_way(step: str) -> Derivation | None:
     positive, choice = first.lstrip("-"), f"{first} {sign} {second} ="
     if int(first) == 0 or int(second) == 0:
         return None
-    longer, below = len(positive) > len(second), result.removeprefix("-") if result.startswith("-") else NEVER
-    if sign == "+" and not first.startswith("-"):
+    negative, longer, below = first.startswith("-"), len(positive) > len(second), int(positive) < int(second)
+    if min(len(positive), len(second)) > 1:
+        if negative == (sign == "-"):
+            return _compared(_added(positive, second), result, choice, "-" * negative)
+        larger, smaller = (second, positive) if below else (positive, second)
+        return _compared(_taken(larger, smaller), result, choice, "-" * (negative != below))
+    if sign == "+" and not negative:
         if longer and not result.startswith("-"):
-            return _way(f"{result} - {second}", first)
-        return _way(f"{second} + {first}", result, f"{choice} {{}}")
+            return _compared(_told(f"{result} - {second}"), first)
+        return _compared(_told(f"{second} + {first}"), result, choice)
     if sign == "+" and int(positive) > int(second):
-        return _way(f"{positive} - {second}", below, f"{choice} -{{}}")
+        return _compared(_told(f"{positive} - {second}"), result, choice, "-")
     if sign == "+":
-        return _way(f"{second} - {positive}", result, f"{choice} {{}}")
-    if first.startswith("-"):
-        return _way(f"{positive} + {second}" if longer else f"{second} + {positive}", below, f"{choice} -{{}}")
-    if int(first) < int(second):
-        return _way(f"{second} - {first}", below, f"{choice} -{{}}")
+        return _compared(_told(f"{second} - {positive}"), result, choice)
+    if negative:
+        return _compared(_told(f"{positive} + {second}" if longer else f"{second} + {positive}"), result, choice, "-")
+    if below:
+        return _compared(_told(f"{second} - {first}"), result, choice, "-")
     if result.startswith("-"):
-        return _way(f"{second} - {result[1:]}", first)
-    return _way(f"{result} + {second}", first)
+        return _compared(_told(f"{second} - {result[1:]}"), first)
+    return _compared(_told(f"{result} + {second}"), first)
 
 
-def _way(terms: str, result: str, mended: str = "") -> Derivation:
-    return Derivation(f"{ASKED} {terms}\n", f"{terms} =", result, mended)
+def _compared(told: Told, result: str, choice: str = "", sign: str = "") -> Derivation:
+    """Compare what is told, behind `sign`, with `result`; `choice`: of the line that it makes, "" where it only confirms."""
+    text = yield from told
+    if text is None or not NUMBER.fullmatch(text) or (sign and text.startswith("-")):
+        return Found(agrees=False)
+    made = text if text == "0" else f"{sign}{text}"
+    return Found(made == result, f"{choice} {made}\n" if choice else "")
+
+
+def _told(terms: str) -> Told:
+    return (yield Question(f"{ASKED} {terms}\n", f"{terms} ="))
+
+
+def _added(a: str, b: str) -> Told:
+    """The sum of two numbers, the last column first."""
+    carry, done = "", ""
+    for x, y in zip_longest(reversed(a), reversed(b), fillvalue="0"):
+        told = (x if y == "0" else y) if "0" in (x, y) else (yield from _told(f"{x} + {y}"))
+        if carry and told:
+            told = carry if told == "0" else (yield from _told(f"{told} + {carry}"))
+        if told is None or not COLUMN.fullmatch(told):
+            return None
+        carry, done = told[:-1], told[-1] + done
+    return carry + done
+
+
+def _taken(a: str, b: str) -> Told:
+    """What is left of the number `a`, no smaller than `b`, once that is taken from it, the last column first."""
+    borrowed, done = False, ""
+    for x, y in zip_longest(reversed(a), reversed(b), fillvalue="0"):
+        if borrowed and x == "0":
+            x = "9"
+        elif borrowed:
+            x, borrowed = (yield from _told(f"{x} - 1")), False
+        if x is None or not DIGIT.fullmatch(x):
+            return None
+        if x < y:
+            x, borrowed = f"1{x}", True
+        told = x if y == "0" else (yield from _told(f"{x} - {y}"))
+        if told is None or not DIGIT.fullmatch(told):
+            return None
+        done = told + done
+    return None if borrowed else done.lstrip("0") or "0"

@@ -10,6 +10,7 @@ from tasks.base import PAD_ID
 from tasks.guessing import guessed
 from tasks.numbers.sums import Sums, worked
 from tasks.numbers.sums_checked import another_way
+from tasks.streams import Found
 
 TASK = make_task("sums")
 ASKED = TASK.parse_problem("7 + 4 - 9")
@@ -129,32 +130,82 @@ def test_options_that_cannot_be_met_are_refused():
             Sums(**options)
 
 
+def told(line: str, wrong: int = -1) -> tuple[Found, list[str]]:
+    """What another way to a line comes to where every question is answered rightly, but the one numbered `wrong`."""
+    way, asked, said = another_way(line), [], None
+    while True:
+        try:
+            question = way.send(said)
+        except StopIteration as ended:
+            return ended.value, asked
+        terms = question.lead.removesuffix(" =")
+        assert question.asked == f"Work out {terms}\n"
+        (_, result), *_ = worked([int(x) for x in terms.replace("+ ", "").replace("- ", "-").split()])
+        asked.append(question.lead)
+        said = str(int(result) + (len(asked) - 1 == wrong))
+
+
 @pytest.mark.parametrize("first", range(-21, 46))
 def test_another_way_to_a_line_comes_to_what_says_whether_it_is_right(first):
     for second in range(10):
         for sign in "+-":
-            true = first + second if sign == "+" else first - second
+            true = total(first, sign, second)
             for result in (true, true + 1, true - 3, -true, 0):
-                way = another_way(f"{first} {sign} {second} = {result}\n")
+                line = f"{first} {sign} {second} = {result}\n"
                 if first == 0 or second == 0:
-                    assert way is None
+                    assert another_way(line) is None
                     continue
-                terms = way.lead.removesuffix(" =")
-                assert way.asked == f"Work out {terms}\n"
-                (_, told), *_ = worked([int(x) for x in terms.replace("+ ", "").replace("- ", "-").split()])
-                assert (told == way.result) == (result == true)
-                if way.mended:
-                    assert way.step(told) == f"{first} {sign} {second} = {true}\n"
+                found, _ = told(line)
+                assert found.agrees == (result == true)
+                if found.step:
+                    assert found.step == f"{first} {sign} {second} = {true}\n"
                 else:
-                    assert way.step(told) == ""
                     assert first >= second if sign == "-" else first > 9
+
+
+@pytest.mark.parametrize("sign", "+-")
+@pytest.mark.parametrize("first", [-999, -100, -64, -19, -10, 10, 19, 37, 50, 81, 99, 100, 108, 300, 1000])
+def test_two_numbers_of_several_digits_are_worked_out_a_column_at_a_time(first, sign):
+    for second in (*range(10, 100), 101, 250, 999):
+        true = total(first, sign, second)
+        for result in (true, true + 10, -true or 1):
+            found, asked = told(f"{first} {sign} {second} = {result}\n")
+            assert found == Found(result == true, f"{first} {sign} {second} = {true}\n")
+        for question in asked:
+            a, _, b, _ = question.split()
+            assert len(a) <= 2
+            assert len(b) == 1
+            assert "0" not in (a, b)
+        slips = [told(f"{first} {sign} {second} = {true}\n", wrong)[0] for wrong in range(len(asked))]
+        assert not any(found.agrees for found in slips)
+
+
+@pytest.mark.parametrize(
+    ("said", "step"),
+    [
+        ("11", "4 - 15 = -11\n"), ("0", "4 - 15 = 0\n"), ("-11", ""), ("", ""), ("eleven", ""), ("1 1", ""), ("{}", ""),
+        ("1.5", ""), ("\u0661", ""), ("--1", ""), ("9" * 99, ""),
+    ],
+)  # fmt: skip
+def test_only_a_number_makes_a_line(said, step):
+    for line in ("4 - 15 = -12\n", "44 - 55 = -12\n"):
+        way = another_way(line)
+        next(way)
+        try:
+            while True:
+                way.send(said)
+        except StopIteration as ended:
+            found = ended.value
+        assert not found.agrees
+        assert found.step == step or line.startswith("44")
+        assert not found.step or another_way(found.step) is not None
 
 
 def test_another_way_is_asked_as_chains_are_written():
     lines = [
         f"{a} {sign} {b} = {total(a, sign, b)}\n" for a in range(-30, 45) if a for b in range(1, 10) for sign in "+-"
     ]
-    asked = [another_way(line).lead.split() for line in lines]
+    asked = [next(another_way(line)).lead.split() for line in lines]
     assert all(sign in "+-" and 0 < len(second) <= 2 for _, sign, second, _ in asked)
     assert all(len(first) >= len(second) and not first.startswith("-") for first, _, second, _ in asked)
 
