@@ -85,7 +85,7 @@ class Found:
 
 Derivation = Generator[
     Question, str, Found
-]  # asks, is sent what was written behind the lead, and asks on until it knows; where it asks nothing, a step has no other way
+]  # asks once or more, is sent what was written behind the lead, and ends when it knows
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ Either a net was taught to write it, last word first; or it is a line of another
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from models.steps.stream_words import StreamWords
 from models.trie.batch import NEVER_SAMPLED
 from models.trie.trie import TokenTrie
 from tasks.base import NEWLINE_ID
-from tasks.streams import CHECK, KEPT, YES, Derivation, Found, Question
+from tasks.streams import CHECK, KEPT, YES, Derivation, Found
 
 LEAST = 1e-9  # of what a check left of a step: where nothing else stands, the most probable does
 
@@ -63,9 +62,9 @@ def _another_way(trie: TokenTrie, words: StreamWords, rules: Rules, asked: list[
     """Each step by questions of its own; of what is written for it questions and lines are counted."""
     assert words.form.derive is not None, "these steps have another way"
     ways = [_Way(s, way) for s in asked if s.path[-1].step and (way := words.form.derive(s.path[-1].step.text))]
-    while going := [way for way in ways if way.question is not None]:
+    while going := [way for way in ways if way.found is None]:
         _answer(trie, words, going)
-    for way in (way for way in ways if way.texts):  # the others asked nothing
+    for way in ways:
         assert way.found is not None, "every way came to its end"
         made, last = way.found.step, way.stream.path[-1]
         step = Step(made, tuple(words.codec.tokens(made))) if made else None
@@ -81,22 +80,20 @@ class _Way:
 
     def __init__(self, stream: Open, way: Derivation):
         self.stream, self.texts, self.written, self.logprob = stream, list[str](), list[int](), 0.0
-        self.question: Question | None = None
+        self._way, self.question = way, next(way)
         self.found: Found | None = None  # once nothing more is asked
-        self._way = way
-        self.told(None)
 
-    def told(self, text: str | None) -> None:
-        """What was written behind the lead of the question; None: nothing was asked yet."""
+    def told(self, text: str) -> None:
+        """Behind the lead of the question `text` was written."""
         try:
-            self.question = self._way.send(text)  # ty: ignore[invalid-argument-type]
+            self.question = self._way.send(text)
         except StopIteration as ended:
-            self.question, self.found = None, ended.value
+            self.found = ended.value
 
 
 def _answer(trie: TokenTrie, words: StreamWords, ways: list[_Way]) -> None:
     """End the line that each way asks for, greedily."""
-    codec, asked = words.codec, [cast(Question, way.question) for way in ways]
+    codec, asked = words.codec, [way.question for way in ways]
     leads = [codec.tokens(question.lead) for question in asked]
     heads = [[*codec.context(question.asked), *lead] for question, lead in zip(asked, leads, strict=True)]
     nodes, lines = trie.prefill(heads).tolist(), [[] for _ in ways]

@@ -1,20 +1,20 @@
-"""Another way to a line of a sum: the other order of its terms, the sum that takes it back, or a column of digits at a time.
+"""Another way to a line of a sum: the other order of its terms, a column of digits at a time, or the sum that takes it back.
 
     9 + 7 = 16       7 + 9 =         16, as a sum of its own
-    13 + 7 = 20      20 - 7 =        13: it confirms the line, and says not what stands there instead
-    20 - 7 = 13      13 + 7 =        20, alike
+    9 - 7 = 2        2 + 7 =         9: it confirms the line, and says not what stands there instead
     -5 + 7 = 2       7 - 5 =         2
     -7 + 5 = -2      7 - 5 =         2, with the other sign
     4 - 9 = -5       9 - 4 =         5, with the other sign
     -4 - 9 = -13     9 + 4 =         13, with the other sign
-    -13 - 4 = -17    13 + 4 =        17, with the other sign
     38 + 25 = 63     8 + 5 = 13; 3 + 2 = 5; 5 + 1 = 6
+    13 + 7 = 20      3 + 7 = 10; 1 + 1 = 2
+    10 + 7 = 17      17 - 7 =        10, since its columns ask nothing: it confirms the line
     25 - 38 = -13    8 - 5 = 3; 3 - 2 = 1, the smaller from the larger, with the other sign
     42 - 17 = 25     12 - 7 = 5; 4 - 1 = 3; 3 - 1 = 2
 
-What is asked has the form of the lines that a chain is made of: the longer number first, and none of them 0. Asked as 7 + 13,
-or 6 - 0, the same line is one that nobody practised. Of two numbers of several digits the other order would be as hard as the
-line; a column is not. What every question comes to is the model's to say; here only digits and signs change their places.
+Of two numbers of which one has several digits the other order would be as hard as the line; a column is not. What is asked has
+the form of the lines that a chain is made of: the longer number first, and none of them 0. Asked as 6 - 0 a line is one that
+nobody practised. What every question comes to is the model's to say; here only digits and signs change their places.
 """
 
 from __future__ import annotations
@@ -42,22 +42,24 @@ def another_way(step: str) -> Derivation | None:
     positive, choice = first.lstrip("-"), f"{first} {sign} {second} ="
     if int(first) == 0 or int(second) == 0:
         return None
-    negative, longer, below = first.startswith("-"), len(positive) > len(second), int(positive) < int(second)
-    if min(len(positive), len(second)) > 1:
-        if negative == (sign == "-"):
+    negative, below = first.startswith("-"), int(positive) < int(second)
+    if max(len(positive), len(second)) > 1:
+        if negative == (sign == "-") and _overlap(positive, second):
             return _compared(_added(positive, second), result, choice, "-" * negative)
+        if negative and sign == "-":
+            return _compared(_told(f"{positive} + {second}"), result, choice, "-")
+        if sign == "+" and not negative and result.startswith("-"):
+            return _compared(_told(f"{second} + {first}"), result, choice)
+        if sign == "+" and not negative:
+            return _compared(_told(f"{result} - {second}"), first)
         larger, smaller = (second, positive) if below else (positive, second)
         return _compared(_taken(larger, smaller), result, choice, "-" * (negative != below))
-    if sign == "+" and not negative:
-        if longer and not result.startswith("-"):
-            return _compared(_told(f"{result} - {second}"), first)
-        return _compared(_told(f"{second} + {first}"), result, choice)
-    if sign == "+" and int(positive) > int(second):
+    if negative == (sign == "-"):
+        return _compared(_told(f"{second} + {positive}"), result, choice, "-" * negative)
+    if negative and int(positive) > int(second):
         return _compared(_told(f"{positive} - {second}"), result, choice, "-")
-    if sign == "+":
-        return _compared(_told(f"{second} - {positive}"), result, choice)
     if negative:
-        return _compared(_told(f"{positive} + {second}" if longer else f"{second} + {positive}"), result, choice, "-")
+        return _compared(_told(f"{second} - {positive}"), result, choice)
     if below:
         return _compared(_told(f"{second} - {first}"), result, choice, "-")
     if result.startswith("-"):
@@ -76,6 +78,11 @@ def _compared(told: Told, result: str, choice: str = "", sign: str = "") -> Deri
 
 def _told(terms: str) -> Told:
     return (yield Question(f"{ASKED} {terms}\n", f"{terms} ="))
+
+
+def _overlap(a: str, b: str) -> bool:
+    """Whether a column of two numbers holds two digits other than 0: else nothing is to be added."""
+    return any("0" not in pair for pair in zip(reversed(a), reversed(b), strict=False))
 
 
 def _added(a: str, b: str) -> Told:

@@ -21,9 +21,7 @@ from tests.selfplay.free_text import byte_level
 
 TASK = make_task("sums")
 WIDE = make_task("sums", operand_max=100)
-TOKENIZER = byte_level(
-    ["Question: Work out 20 - 7 + 4\n", "20 - 7 = 13\n", "answer: 13\n", "yes", "no", "stop"] * 9, 420
-)
+TOKENIZER = byte_level(["Question: Work out 20 - 7 + 4\n", "9 - 7 = 2\n", "answer: 13\n", "yes", "no", "stop"] * 9, 420)
 
 
 def written(asked: str, lines: dict[str, dict[str, float]], effort: int = 4, rules: Rules | None = None) -> Stream:
@@ -84,15 +82,15 @@ def test_a_line_that_agrees_is_surer_than_either():
 
 def test_where_a_check_only_confirms_the_next_most_probable_line_is_tried():
     lines = {
-        "20 - 7": {"20 - 7 = 12\n": 6.0, "20 - 7 = 13\n": 4.0},
-        "12 + 7": {"12 + 7 = 19\n": 1.0}, "13 + 7": {"13 + 7 = 20\n": 1.0},
+        "9 - 7": {"9 - 7 = 3\n": 6.0, "9 - 7 = 2\n": 4.0},
+        "3 + 7": {"3 + 7 = 10\n": 1.0}, "2 + 7": {"2 + 7 = 9\n": 1.0},
     }  # fmt: skip
-    stream = written("20 - 7", lines)
+    stream = written("9 - 7", lines)
     assert texts(stream)[:5] == [
-        "20 - 7 = 12\n", "check 12 + 7 = 19\n", "no b0\n", "20 - 7 = 13\n", "check 13 + 7 = 20 yes\n"
+        "9 - 7 = 3\n", "check 3 + 7 = 10\n", "no b0\n", "9 - 7 = 2\n", "check 2 + 7 = 9 yes\n"
     ]  # fmt: skip
-    lines["13 + 7"] = {"13 + 7 = 21\n": 1.0}  # nothing agrees: the most probable of what was refused
-    assert written("20 - 7", lines).steps[0] == "20 - 7 = 12\n"
+    lines["2 + 7"] = {"2 + 7 = 8\n": 1.0}  # nothing agrees: the most probable of what was refused
+    assert written("9 - 7", lines).steps[0] == "9 - 7 = 3\n"
 
 
 COLUMNS = {
@@ -120,11 +118,6 @@ def test_a_line_of_several_digits_is_worked_out_by_several_questions():
 def test_a_column_that_is_no_number_mends_nothing():
     stream = written("38 + 25", COLUMNS | {"8 + 5": {"8 + 5 = no\n": 1.0}})
     assert texts(stream)[1:4] == ["check 8 + 5 = no\n", "no b0\n", "38 + 25 = 62\n"]
-
-
-def test_a_line_about_which_nothing_is_asked_stands_unchecked():
-    stream = written("100 + 10", {"100 + 10": {"100 + 10 = 110\n": 6.0, "100 + 10 = 120\n": 4.0}})
-    assert texts(stream)[:2] == ["100 + 10 = 110\n", "answer: 110\n"]
 
 
 def test_what_a_check_writes_may_be_anything_and_every_stream_ends():

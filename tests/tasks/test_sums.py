@@ -160,18 +160,19 @@ def test_another_way_to_a_line_comes_to_what_says_whether_it_is_right(first):
                 if found.step:
                     assert found.step == f"{first} {sign} {second} = {true}\n"
                 else:
-                    assert first >= second if sign == "-" else first > 9
+                    assert 10 > first >= second if sign == "-" else first % 10 == 0
 
 
 @pytest.mark.parametrize("sign", "+-")
 @pytest.mark.parametrize("first", [-999, -100, -64, -19, -10, 10, 19, 37, 50, 81, 99, 100, 108, 300, 1000])
-def test_two_numbers_of_several_digits_are_worked_out_a_column_at_a_time(first, sign):
-    for second in (*range(10, 100), 101, 250, 999):
+def test_a_line_with_a_number_of_several_digits_is_worked_out_a_column_at_a_time(first, sign):
+    for second in (*range(1, 100), 101, 250, 999):
         true = total(first, sign, second)
-        for result in (true, true + 10, -true or 1):
+        for result in (true + 10, -true or 1, true):
             found, asked = told(f"{first} {sign} {second} = {result}\n")
-            assert found == Found(result == true, f"{first} {sign} {second} = {true}\n")
-        for question in asked:
+            assert found.agrees == (result == true)
+            assert found.step == f"{first} {sign} {second} = {true}\n" or len(asked) == 1
+        for question in asked if found.step and first % 10 else ():  # of round numbers columns say nothing
             a, _, b, _ = question.split()
             assert len(a) <= 2
             assert len(b) == 1
@@ -183,12 +184,12 @@ def test_two_numbers_of_several_digits_are_worked_out_a_column_at_a_time(first, 
 @pytest.mark.parametrize(
     ("said", "step"),
     [
-        ("11", "4 - 15 = -11\n"), ("0", "4 - 15 = 0\n"), ("-11", ""), ("", ""), ("eleven", ""), ("1 1", ""), ("{}", ""),
+        ("11", "4 - 9 = -11\n"), ("0", "4 - 9 = 0\n"), ("-11", ""), ("", ""), ("eleven", ""), ("1 1", ""), ("{}", ""),
         ("1.5", ""), ("\u0661", ""), ("--1", ""), ("9" * 99, ""),
     ],
 )  # fmt: skip
 def test_only_a_number_makes_a_line(said, step):
-    for line in ("4 - 15 = -12\n", "44 - 55 = -12\n"):
+    for line in ("4 - 9 = -12\n", "44 - 55 = -12\n"):
         way = another_way(line)
         next(way)
         try:
