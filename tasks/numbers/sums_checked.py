@@ -28,7 +28,7 @@ from tasks.streams import Derivation, Found, Question
 ASKED = "Work out"
 LINE = re.compile(r"(-?[0-9]{1,9}) ([+-]) ([0-9]{1,9}) = (-?[0-9]{1,9})\n?")
 NUMBER = re.compile("-?[0-9]{1,9}")
-COLUMN, DIGIT = re.compile("[0-9]{1,2}"), re.compile("[0-9]")
+COLUMN, DIGIT = re.compile("[1-9]?[0-9]"), re.compile("[0-9]")
 
 Told = Generator[Question, str, str | None]  # None: what was told is nothing to go on with
 
@@ -95,7 +95,7 @@ def _added(a: str, b: str) -> Told:
         if told is None or not COLUMN.fullmatch(told):
             return None
         carry, done = told[:-1], told[-1] + done
-    return carry + done
+    return (carry + done).lstrip("0") or "0"
 
 
 def _taken(a: str, b: str) -> Told:
