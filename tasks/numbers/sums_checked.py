@@ -9,8 +9,10 @@
     38 + 25 = 63     8 + 5 = 13; 3 + 2 = 5; 5 + 1 = 6
     13 + 7 = 20      3 + 7 = 10; 1 + 1 = 2
     10 + 7 = 17      17 - 7 =        10, since its columns ask nothing: it confirms the line
+    7 + 7 = 14       14 - 7 =        7, since its other order is the line itself
     25 - 38 = -13    8 - 5 = 3; 3 - 2 = 1, the smaller from the larger, with the other sign
     42 - 17 = 25     12 - 7 = 5; 4 - 1 = 3; 3 - 1 = 2
+    13 - 7 = 6       6 + 7 =         13, since its column is the line itself: it confirms the line
 
 Of two numbers of which one has several digits the other order would be as hard as the line; a column is not. What is asked has
 the form of the lines that a chain is made of: the longer number first, and none of them 0. Asked as 6 - 0 a line is one that
@@ -43,28 +45,22 @@ def another_way(step: str) -> Derivation | None:
     if int(first) == 0 or int(second) == 0:
         return None
     negative, below = first.startswith("-"), int(positive) < int(second)
-    if max(len(positive), len(second)) > 1:
-        if negative == (sign == "-") and _overlap(positive, second):
-            return _compared(_added(positive, second), result, choice, "-" * negative)
-        if negative and sign == "-":
-            return _compared(_told(f"{positive} + {second}"), result, choice, "-")
-        if sign == "+" and not negative and result.startswith("-"):
+    alone = len(positive) == len(second) == 1
+    if not negative and sign == "-" and not below and (alone or _borrows(first, second)):
+        turned = f"{second} - {result[1:]}" if result.startswith("-") else f"{result} + {second}"
+        return _compared(_told(turned), first)
+    if not negative and sign == "+" and (first == second if alone else not _overlap(first, second)):
+        if result.startswith("-"):
             return _compared(_told(f"{second} + {first}"), result, choice)
-        if sign == "+" and not negative:
-            return _compared(_told(f"{result} - {second}"), first)
-        larger, smaller = (second, positive) if below else (positive, second)
-        return _compared(_taken(larger, smaller), result, choice, "-" * (negative != below))
+        return _compared(_told(f"{result} - {second}"), first)
     if negative == (sign == "-"):
-        return _compared(_told(f"{second} + {positive}"), result, choice, "-" * negative)
-    if negative and int(positive) > int(second):
-        return _compared(_told(f"{positive} - {second}"), result, choice, "-")
-    if negative:
-        return _compared(_told(f"{second} - {positive}"), result, choice)
-    if below:
-        return _compared(_told(f"{second} - {first}"), result, choice, "-")
-    if result.startswith("-"):
-        return _compared(_told(f"{second} - {result[1:]}"), first)
-    return _compared(_told(f"{result} + {second}"), first)
+        if alone or not _overlap(positive, second):
+            terms = f"{second} + {positive}" if alone else f"{positive} + {second}"
+            return _compared(_told(terms), result, choice, "-" * negative)
+        return _compared(_added(positive, second), result, choice, "-" * negative)
+    larger, smaller = (second, positive) if below else (positive, second)
+    told = _told(f"{larger} - {smaller}") if alone else _taken(larger, smaller)
+    return _compared(told, result, choice, "-" * (negative != below))
 
 
 def _compared(told: Told, result: str, choice: str = "", sign: str = "") -> Derivation:
@@ -83,6 +79,11 @@ def _told(terms: str) -> Told:
 def _overlap(a: str, b: str) -> bool:
     """Whether a column of two numbers holds two digits other than 0: else nothing is to be added."""
     return any("0" not in pair for pair in zip(reversed(a), reversed(b), strict=False))
+
+
+def _borrows(a: str, b: str) -> bool:
+    """Whether `a - b` is a column of its own."""
+    return len(a) == 2 and a[0] == "1" and len(b) == 1 and a[1] < b
 
 
 def _added(a: str, b: str) -> Told:
