@@ -5,6 +5,7 @@
     python -m bench reflect policy=RUN part=checks [problems=600]   false steps noticed, right ones refused
     python -m bench reflect policy=RUN part=verdicts                what it says of its own chains, and of planted errors
     python -m bench reflect policy=RUN part=rules                   the rules of decoding, switched off one by one
+    python -m bench reflect policy=RUN task=operand_max=99          on another range than it was taught on
 
 No judge is in any loop but that of best of N; it says afterwards what was right. Every token in a stream is counted.
 Controls of the same net, with the same threshold:
@@ -37,6 +38,7 @@ from bench.reflect.inside import checks, labels
 from bench.reflect.planted import verdicts
 from bench.reflect.rules import switched_off
 from bench.tables import points, share, table
+from kit.command import settings
 from kit.seeds import generator
 from kit.statistics import bootstrap_difference, wilson
 from models.policy import Policy, open_policy
@@ -61,12 +63,15 @@ def main(
     donor: str = "",
     seed: int = 1,
     quick: bool = False,
+    task: str = "",
     run_dir: str = "",
 ) -> dict[str, Any]:
     """Print the tables of one net that was taught to think. `donor`: whose chains are planted; "": its own samples.
 
+    `task`: options of its task that are others than those it was taught on, between commas.
+
     Raises:
-        command.UsageError: no policy, or no such part or split.
+        command.UsageError: no policy, or no such part, split or option.
     """
     if not policy:
         raise command.UsageError("nothing to measure: write policy=RUN, of selfplay.mode=stream")
@@ -74,25 +79,26 @@ def main(
     torch.set_num_threads(1)
     opened = open_policy(policy)
     options: dict[str, Any] = opened.task_options or {}
-    thinker, task = opened.policy, make_task(**options)
-    asked = task.first_problems(command.one_of("split", split, ("train", "dev", "test")), problems)
+    options |= settings(filter(None, task.split(",")), options)
+    thinker, game = opened.policy, make_task(**options)
+    asked = game.first_problems(command.one_of("split", split, ("train", "dev", "test")), problems)
     fitted = None if opened.calibration is None else opened.calibration.verdict_threshold
-    rules = Rules(threshold=threshold_of(task, fitted))
+    rules = Rules(threshold=threshold_of(game, fitted))
     if part == "labels":
-        result = labels(thinker, task, asked, label_tokens, seed)
+        result = labels(thinker, game, asked, label_tokens, seed)
     elif part == "checks":
-        result = checks(thinker, task, asked, rules)
+        result = checks(thinker, game, asked, rules)
     elif part == "verdicts":
         giver = open_policy(donor).policy if donor else thinker
         if donor:
             plain: dict[str, Any] = options | {"streams": False}
             giver.check(make_task(**plain))
-        result = verdicts(thinker, task, asked, rules, giver, seed)
+        result = verdicts(thinker, game, asked, rules, giver, seed)
     elif part == "rules":
-        result = switched_off(thinker, task, asked, rules, seed)
+        result = switched_off(thinker, game, asked, rules, seed)
     else:
         trusted = opened.calibration is not None and opened.calibration.trusted
-        result = efforts(thinker, task, asked, rules, tries, temperature, trusted, seed, quick)
+        result = efforts(thinker, game, asked, rules, tries, temperature, trusted, seed, quick)
         if run_dir:
             picture(result, Path(run_dir) / "reflect.png")
     command.save(result, run_dir, f"reflect_{part}")
