@@ -122,7 +122,8 @@ def check_task(config: SelfplayConfig, task) -> None:
         check_answers(config, task)
     if any(phase.teacher == "think" for phase in config.selfplay.phases) and not has_streams(task):
         raise ConfigError(
-            f"teacher think: chains of task {task.name} cannot be thought about; use task=sums or countdown, or a net taught to think"
+            f"teacher think: chains of task {task.name} cannot be thought about; use task=sums or countdown, or a net "
+            "taught to think"
         )
     thinks = {phase.teacher for phase in config.selfplay.phases if TEACHERS[phase.teacher].streams} - PLAYED
     if thinks and not task.stream_words:
