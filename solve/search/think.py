@@ -17,16 +17,14 @@ import numpy as np
 
 from models.abilities import PolicyError
 from models.policy import Policy
-from models.steps.codec import WordCodec
 from models.steps.stream_decoder import StreamWave
 from models.steps.stream_types import DOUBTED, Back, Planted, Rules, Stream
-from models.steps.stream_words import effort_number
+from models.steps.stream_words import StreamWords, effort_number
 from solve.types import NEVER, Chain, SolveError, Workbench
 from tasks.base import Problem, Task
 from tasks.streams import BEYOND, EFFORTS
 
 HOT = 0.7  # of several streams; as often right as the most probable one on worked sums (docs/results/reflect.md)
-NOT_TAUGHT = "the net was not taught to think: give one that was (selfplay.mode=stream), effort=none, or use best_first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +56,8 @@ class Think:
                 back=self.back, doubted=self.doubted, mended=self.mended,
             )  # fmt: skip
             number = effort_number(EFFORTS[-1] if effort in BEYOND else effort)
-            if number and not thinks(bench.task, bench.policy):
-                raise PolicyError(NOT_TAUGHT)
+            if number:
+                StreamWords.of(bench.task, bench.policy.codec(bench.task))
             return ThinkSearch(rules, number, bench, problems, self.streams)
         except (PolicyError, ValueError) as error:
             raise SolveError(f"strategy think: {error}") from None
@@ -74,7 +72,11 @@ def thinks(task: Task, policy: Policy) -> bool:
     """Whether a policy can write streams of a task."""
     if not has_streams(task) or not policy.can.streams:
         return False
-    return bool(task.stream_words) or not isinstance(policy.codec(task), WordCodec)
+    try:
+        StreamWords.of(task, policy.codec(task))
+    except PolicyError:
+        return False
+    return True
 
 
 class ThinkSearch:

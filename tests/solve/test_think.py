@@ -164,7 +164,7 @@ def test_the_hidden_chain_is_drawn_with_what_it_gave_up(solver):
 def test_what_cannot_think_says_so_in_one_line(folder, solver):
     assert "think" not in ways(Letters())
     for made, settings, said in (
-        (Solver("countdown3"), {"effort": "low"}, "the net was not taught to think"),
+        (Solver("countdown3"), {"effort": "low"}, "without stream words cannot think"),
         (solver, {"effort": "max"}, "effort=max has no limit of its own"),
     ):
         with pytest.raises(SolveError, match=said) as refusal:
@@ -217,6 +217,19 @@ def test_a_language_model_that_was_not_taught_to_thinks_where_steps_have_another
         assert one.stopped in ("ended", "exhausted")
     plain = language.solve(problems, strategy="think", effort="none", verify="none")
     assert [one.steps for one in plain] == [one.steps for one in language.solve(problems, strategy="greedy")]
+
+
+def test_a_language_model_without_a_token_for_each_word_of_a_verdict_does_not(tmp_path):
+    torch.manual_seed(0)
+    tokenizer = byte_level(["Work out 7 + 4 - 9\n"] * 9, 300)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=True, **shape)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    solver = Solver(str(tmp_path), task="sums")
+    assert not thinks(solver.shelved.task, solver.shelved.policy)
+    with pytest.raises(SolveError, match="the tokenizer has no token of its own for 'yes'"):
+        solver.solve(["7 + 4 - 9"], strategy="think", effort="low", verify="none")
 
 
 def test_a_net_of_the_tasks_own_words_does_not_without_those_of_streams():
