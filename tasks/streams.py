@@ -27,8 +27,8 @@ A check may be a line of another question as well, or a few, which have to come 
 so that any model can work them out, also one that was never taught to check; no effort stands in the prompt then, and no
 verdict is read from the model: what is checked is what its words come to.
 
-    20 - 7 = 12
-    check 7 + 12 = 19             20 is asked for: it differs
+    9 - 7 = 3
+    check 3 + 7 = 10              9 is asked for: it differs
 
 Where the goal stands in the prompt, a model that was never taught a verdict need not judge its end: the answer's own words say
 whether they come to what is asked. They say nothing of whether they are true.
@@ -83,9 +83,8 @@ class Found:
     step: str = ""  # the one that it came to, with its newline; "": it confirms, and says not what stands there instead
 
 
-Derivation = Generator[
-    Question, str, Found
-]  # asks once or more, is sent what was written behind the lead, and ends when it knows
+# Another way to a step: asks once or more, is sent what was written behind each lead, and ends when it knows.
+Derivation = Generator[Question, str, Found]
 
 
 @dataclass(frozen=True, slots=True)
